@@ -1,0 +1,33 @@
+# The commands of a newcomer: make quickstart, make test, make lint, make clean.
+
+# The python that builds .venv; afterwards .venv's own python runs everything.
+PYTHON ?= python3
+VENV := .venv
+INSTALLED := $(VENV)/.installed
+# More options for pytest: make test PYTEST_ARGS="-n 4 tests/models"
+PYTEST_ARGS ?=
+
+.PHONY: quickstart test lint clean
+
+quickstart: $(INSTALLED)
+	$(VENV)/bin/python launch/quickstart.py
+
+test: $(INSTALLED)
+	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: $(INSTALLED)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+clean:
+	rm -rf data/quickstart runs/quickstart build *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+# A stamp: .venv is brought up to date when the requirements are newer than the last installation.
+$(INSTALLED): requirements.txt requirements-dev.txt
+	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; \
+	sys.exit(f"python {v} is too old, 3.11 is needed: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install "$$(grep '^torch==' requirements.txt)"
+	$(VENV)/bin/python -m pip install -r requirements-dev.txt
+	touch $@

@@ -1,0 +1,73 @@
+"""Read files block by block, decompressing .gz, .xz and .zst, and refuse those that are cut short or damaged.
+
+The libraries' own readers disagree: zstandard's ends quietly in the middle of a frame, lzma's ignores what follows a
+stream if it is damaged. Here every byte must belong to a stream that reached its verified end.
+"""
+
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import zstandard
+
+BLOCK_BYTES = 2**14  # 60 KB of text, 16 MB if it repeats as much as gz can express
+LARGEST_ZSTD_WINDOW = 2**31  # files written with zstd --long=31
+
+
+class DamagedShard(ValueError):
+    """A raw shard that cannot be read to its end; the message names the file and about where."""
+
+    @classmethod
+    def near(cls, position: str, path: str | Path, reason: object) -> "DamagedShard":
+        """Word the message. (An __init__ of three arguments would not survive pickling between processes.)"""
+        return cls(f"{path} is damaged near {position}: {reason}; fetch or make the file again")
+
+
+def read_blocks(path: str | Path, *, on_read: Callable[[int], None] | None = None) -> Iterator[bytes]:
+    """Yield the content of `path` in blocks; `on_read` is told of every block's size in the file.
+
+    Several streams, members or frames in a row are one content. Raises DamagedShard, if need be after the last block.
+    """
+    path = Path(path)
+    blocks = _file_blocks(path, on_read or (lambda num_bytes: None))
+    if path.suffix not in DECOMPRESSORS:
+        return blocks
+    return _decompressed(path, blocks, DECOMPRESSORS[path.suffix])
+
+
+def _file_blocks(path: Path, on_read: Callable[[int], None]) -> Iterator[bytes]:
+    with open(path, "rb") as file:
+        for block in iter(partial(file.read, BLOCK_BYTES), b""):
+            on_read(len(block))
+            yield block
+
+
+def _decompressed(path: Path, blocks: Iterator[bytes], new_stream: Callable) -> Iterator[bytes]:
+    stream, num_finished, offset = None, 0, 0
+    for block in blocks:
+        position, offset = offset, offset + len(block)
+        while block := _without_padding(path, block, stream, num_finished):
+            stream = stream or new_stream()
+            try:
+                yield stream.decompress(block)
+            except (zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
+                raise DamagedShard.near(f"byte {position}", path, error) from error
+            block = b""
+            if stream.eof:
+                block, stream, num_finished = stream.unused_data, None, num_finished + 1
+    if stream is not None or num_finished == 0:
+        raise DamagedShard.near(f"byte {offset}", path, "the file ends before its content does")
+
+
+def _without_padding(path: Path, block: bytes, stream: object, num_finished: int) -> bytes:
+    """Drop the zero bytes that .xz allows between and after its streams."""
+    return block.lstrip(b"\0") if path.suffix == ".xz" and stream is None and num_finished > 0 else block
+
+
+DECOMPRESSORS = {
+    ".gz": partial(zlib.decompressobj, wbits=31),  # 31: gzip's header and checksum
+    ".xz": partial(lzma.LZMADecompressor, format=lzma.FORMAT_XZ),
+    ".zst": lambda: zstandard.ZstdDecompressor(max_window_size=LARGEST_ZSTD_WINDOW).decompressobj(),
+}

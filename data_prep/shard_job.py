@@ -1,0 +1,58 @@
+"""Tokenize one raw shard into one token shard: documents -> batches -> ids, each document ended by the end token."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from data_prep.manifest import Shard
+from data_prep.readers import read_documents
+from data_prep.token_shards import ShardWriter
+from data_prep.tokenizer import encode_documents, end_token_id, vocab_size
+
+BATCH_CHARACTERS = 2**20  # about 250,000 tokens; 100 bytes each while they are encoded = 25 MB
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """One raw shard to tokenize."""
+
+    path: Path  # the raw shard
+    name: str  # of the token shard
+    output: Path  # folder of the token shard
+    text_field: str = "text"
+    document_rule: str = "auto"
+
+
+def tokenize_shard(
+    job: ShardJob, tokenizer: Tokenizer, *, on_read: Callable[[int], None], on_tokens: Callable[[int], None]
+) -> Shard:
+    """Write the token shard of `job`; after an error there is none. The callbacks are told of progress.
+
+    Memory holds one batch of documents, or one document where it is longer.
+    """
+    documents = read_documents(job.path, text_field=job.text_field, document_rule=job.document_rule, on_read=on_read)
+    end_id = end_token_id(tokenizer)
+    source = "/".join(job.path.absolute().parts[-2:])
+    with ShardWriter(job.output, job.name, source=source, vocab_size=vocab_size(tokenizer)) as writer:
+        for batch in batches(documents):
+            before = writer.num_tokens
+            for ids in encode_documents(tokenizer, batch):
+                writer.add_document([*ids, end_id])
+            on_tokens(writer.num_tokens - before)
+    return writer.shard
+
+
+def batches(documents: Iterable[str]) -> Iterator[list[str]]:
+    """Group documents until a batch has BATCH_CHARACTERS."""
+    batch: list[str] = []
+    num_characters = 0
+    for document in documents:
+        batch.append(document)
+        num_characters += len(document)
+        if num_characters >= BATCH_CHARACTERS:
+            yield batch
+            batch, num_characters = [], 0
+    if batch:
+        yield batch

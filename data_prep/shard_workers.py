@@ -1,0 +1,98 @@
+"""Run shard jobs in worker processes, one shard per process at a time, with one progress bar."""
+
+import multiprocessing
+import os
+import sys
+from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from tqdm import tqdm
+
+from data_prep.manifest import Shard
+from data_prep.shard_job import ShardJob, tokenize_shard
+from data_prep.tokenizer import load_tokenizer
+
+POLL_SECONDS = 0.2
+
+
+def run_jobs(jobs: list[ShardJob], *, tokenizer: str | Path, num_workers: int) -> list[Shard]:
+    """Return the finished shards in the order of `jobs`; the first error of a job stops the others and is raised."""
+    if num_workers < 1:
+        raise ValueError(f"--workers {num_workers} must be at least 1")
+    num_workers = min(num_workers, len(jobs))
+    context = multiprocessing.get_context("spawn")  # fork would copy the tokenizer's threads in an unknown state
+    progress = Progress(context)
+    arguments = (tokenizer, num_workers, progress)
+    with ProcessPoolExecutor(num_workers, context, initializer=_start_worker, initargs=arguments) as pool:
+        futures = [pool.submit(_run_job, job) for job in jobs]
+        try:
+            _watch(futures, progress, total_bytes=sum(job.path.stat().st_size for job in jobs))
+        except BaseException:
+            progress.stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+    return [future.result() for future in futures]
+
+
+class Progress:
+    """Numbers that workers and their parent share."""
+
+    def __init__(self, context):
+        self.bytes_read = context.Value("q", 0)
+        self.num_tokens = context.Value("q", 0)
+        self.stop = context.Event()
+
+    def add_bytes(self, num_bytes: int) -> None:
+        """Count bytes read; InterruptedError where another job has failed."""
+        if self.stop.is_set():
+            raise InterruptedError("stopped because another shard failed")
+        with self.bytes_read.get_lock():
+            self.bytes_read.value += num_bytes
+
+    def add_tokens(self, num_tokens: int) -> None:
+        with self.num_tokens.get_lock():
+            self.num_tokens.value += num_tokens
+
+
+def _watch(futures: list[Future], progress: Progress, *, total_bytes: int) -> None:
+    """Show progress until all jobs are done; raise the first error at once."""
+    seconds = 0.5 if sys.stderr.isatty() else 30  # a log file gets few lines
+    with tqdm(total=total_bytes, unit="B", unit_scale=True, desc="tokenize", mininterval=seconds) as bar:
+        pending = set(futures)
+        while pending:
+            done, pending = wait(pending, timeout=POLL_SECONDS, return_when=FIRST_EXCEPTION)
+            rate = progress.num_tokens.value / max(bar.format_dict["elapsed"], 1e-9)
+            bar.set_postfix_str(f"{rate:,.0f} tokens/s", refresh=False)
+            bar.update(progress.bytes_read.value - bar.n)
+            for future in done:
+                _raise_error(future)
+
+
+def _raise_error(future: Future) -> None:
+    try:
+        future.result()
+    except BrokenProcessPool as error:
+        raise OSError("a worker process was killed, perhaps for want of memory; use fewer --workers") from error
+
+
+class _Worker:
+    """What one process keeps between jobs: its tokenizer, and where it reports progress."""
+
+    def __init__(self, tokenizer: str | Path, num_workers: int, progress: Progress):
+        os.environ["RAYON_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // num_workers))
+        self.tokenizer = load_tokenizer(tokenizer)  # a pickled one would forget that special tokens in text are text
+        self.progress = progress
+
+
+_worker: _Worker  # set in worker processes only
+
+
+def _start_worker(tokenizer: str | Path, num_workers: int, progress: Progress) -> None:
+    global _worker
+    _worker = _Worker(tokenizer, num_workers, progress)
+
+
+def _run_job(job: ShardJob) -> Shard:
+    progress = _worker.progress
+    return tokenize_shard(job, _worker.tokenizer, on_read=progress.add_bytes, on_tokens=progress.add_tokens)

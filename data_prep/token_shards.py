@@ -1,0 +1,125 @@
+"""The token file format: write token shards, and read a folder of them as one stream of tokens.
+
+A shard is Megatron's IndexedDataset: <name>.bin holds the tokens and nothing else (nanoGPT reads it as it is),
+<name>.idx says where documents begin. manifest.json lists the shards; the folder carries its tokenizer along.
+"""
+
+from array import array
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import xxhash
+
+from data_prep.atomic_file import atomic_file, flush_to_disk
+from data_prep.manifest import Manifest, Shard, read_manifest, token_dtype
+from data_prep.token_index import index_bytes, index_size, read_lengths
+
+__all__ = ["Manifest", "Shard", "ShardWriter", "TokenStream", "read_manifest", "token_dtype"]
+
+LONGEST_DOCUMENT = 2**31 - 1  # lengths are int32
+
+
+class ShardWriter:
+    """Write one token shard, document by document; its files appear under their names only when it is complete.
+
+    Use it as `with ShardWriter(...) as writer: writer.add_document(ids)`; then `writer.shard` describes the shard.
+    """
+
+    def __init__(self, folder: str | Path, name: str, *, source: str, vocab_size: int):
+        self.folder, self.name, self.source, self.vocab_size = Path(folder), name, source, vocab_size
+        self.dtype = token_dtype(vocab_size)
+        self.num_tokens = 0
+        self.shard: Shard | None = None
+        self._lengths = array("i")  # 4 bytes per document
+        self._hash = xxhash.xxh3_128()
+
+    def __enter__(self) -> "ShardWriter":
+        with ExitStack() as files:  # entered first, renamed last: <name>.idx
+            self._index = files.enter_context(atomic_file(self.folder / f"{self.name}.idx"))
+            self._tokens = files.enter_context(atomic_file(self.folder / f"{self.name}.bin"))
+            self._files = files.pop_all()
+        return self
+
+    def add_document(self, ids: list[int] | np.ndarray) -> None:
+        """Append one document, its end token included; ValueError for an id outside the vocabulary."""
+        ids = np.asarray(ids, dtype=np.int64)
+        if len(ids) > LONGEST_DOCUMENT:
+            raise ValueError(f"a document of {len(ids)} tokens exceeds {LONGEST_DOCUMENT}; split it")
+        if len(ids) and not (0 <= ids.min() and ids.max() < self.vocab_size):
+            raise ValueError(f"token ids {ids.min()}..{ids.max()} do not fit vocab_size={self.vocab_size}")
+        block = ids.astype(np.dtype(self.dtype).newbyteorder("<")).tobytes()
+        self._tokens.write(block)
+        self._hash.update(block)
+        self._lengths.append(len(ids))
+        self.num_tokens += len(ids)
+
+    def __exit__(self, kind, error, traceback) -> None:
+        with self._files:  # removes the temporary files if anything is raised here
+            if error is not None:
+                raise error
+            self._index.write(index_bytes(np.array(self._lengths, dtype=np.int32), dtype=self.dtype))
+            flush_to_disk(self._index)  # a full disk shows here, before either file has its name
+        self.shard = Shard(self.name, self.source, self.num_tokens, len(self._lengths), self._hash.hexdigest())
+
+
+class TokenStream:
+    """The tokens of a folder of shards as one stream, memory-mapped; it can be sent to other processes."""
+
+    def __init__(self, folder: str | Path):
+        """Open every shard of the manifest; FileNotFoundError or ValueError where one is missing or of another size."""
+        self.folder = Path(folder)
+        self.manifest = read_manifest(folder)
+        self.dtype = np.dtype(self.manifest.dtype).newbyteorder("<")
+        self._shards = [self._open(shard) for shard in self.manifest.shards]
+        self._starts = np.cumsum([0] + [len(tokens) for tokens in self._shards])  # [num_shards + 1]
+
+    def __reduce__(self):
+        return TokenStream, (self.folder,)  # a copy maps the files itself instead of carrying their tokens
+
+    @property
+    def num_tokens(self) -> int:
+        return self.manifest.num_tokens
+
+    def read(self, start: int, length: int) -> np.ndarray:
+        """Return tokens start..start+length-1 of the stream as int64 [length], across borders of shards."""
+        if not 0 <= start <= start + length <= self.num_tokens:
+            raise ValueError(f"tokens {start}..{start + length} are not within the stream's 0..{self.num_tokens}")
+        out = np.empty(length, dtype=np.int64)
+        shard, done = int(np.searchsorted(self._starts, start, side="right")) - 1, 0
+        while done < length:
+            offset = start + done - int(self._starts[shard])
+            part = self._shards[shard][offset : offset + length - done]
+            out[done : done + len(part)] = part
+            shard, done = shard + 1, done + len(part)
+        return out
+
+    def shard_tokens(self, shard: int) -> np.ndarray:
+        """Return the memory-mapped tokens of shard number `shard`."""
+        return self._shards[shard]
+
+    def documents(self, shard: int) -> np.ndarray:
+        """Return where the documents of shard number `shard` begin: int64 [num_documents + 1], the last is its end."""
+        entry = self.manifest.shards[shard]
+        path = self.folder / f"{entry.name}.idx"
+        lengths = read_lengths(path, num_documents=entry.num_documents, dtype=self.manifest.dtype)
+        borders = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+        if borders[-1] != entry.num_tokens:
+            raise ValueError(f"{path} describes {borders[-1]} tokens but the manifest says {entry.num_tokens}: damaged")
+        return borders
+
+    def _open(self, shard: Shard) -> np.ndarray:
+        path = self.folder / f"{shard.name}.bin"
+        _check_size(path, shard.num_tokens * self.dtype.itemsize)
+        _check_size(self.folder / f"{shard.name}.idx", index_size(shard.num_documents))
+        if shard.num_tokens == 0:
+            return np.empty(0, dtype=self.dtype)  # an empty file cannot be mapped
+        return np.memmap(path, dtype=self.dtype, mode="r")
+
+
+def _check_size(path: Path, num_bytes: int) -> None:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is listed in the manifest but missing; copy it here or tokenize again")
+    found = path.stat().st_size
+    if found != num_bytes:
+        raise ValueError(f"{path} has {found} bytes but the manifest says {num_bytes}; copy it or tokenize again")

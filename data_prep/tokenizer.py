@@ -1,0 +1,83 @@
+"""Load a tokenizer so that text is only ever text, and say which tokenizer it is.
+
+By default a literal "<|endoftext|>" in a document would become the end token, a false document border.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+
+END_TOKEN = "<|endoftext|>"
+
+
+def load_tokenizer(path: str | Path) -> Tokenizer:
+    """Load a folder with tokenizer.json, or with GPT-2's vocab.json and merges.txt; ValueError for anything else.
+
+    Special tokens that occur in text are encoded as ordinary text. Pickling a Tokenizer forgets that: load it anew.
+    """
+    folder = Path(path)
+    if (folder / "tokenizer.json").is_file():
+        tokenizer = _from_json(folder / "tokenizer.json")
+    elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
+        tokenizer = byte_level(models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt")))
+        tokenizer.add_special_tokens([END_TOKEN])
+    else:
+        raise ValueError(f"{folder} holds no tokenizer.json, nor vocab.json and merges.txt; give a tokenizer's folder")
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def tokenizer_digest(tokenizer: Tokenizer) -> str:
+    """Return "sha256:<64 hex>" of everything that decides the ids: tokenizer.json less padding and truncation."""
+    description = json.loads(tokenizer.to_str())
+    description = {name: part for name, part in description.items() if name not in ("padding", "truncation")}
+    canonical = json.dumps(description, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def end_token_id(tokenizer: Tokenizer, end_token: str = END_TOKEN) -> int:
+    """Return the id that follows every document; ValueError where the tokenizer has no such token."""
+    token_id = tokenizer.token_to_id(end_token)
+    if token_id is None:
+        raise ValueError(f"the tokenizer has no token {end_token!r} to end documents with; add it as a special token")
+    return token_id
+
+
+def vocab_size(tokenizer: Tokenizer) -> int:
+    """Return the highest id + 1; ids may have holes."""
+    return max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+
+
+def encode_documents(tokenizer: Tokenizer, documents: list[str]) -> list[list[int]]:
+    """Return the ids of each document, without special tokens; lone surrogates count as U+FFFD."""
+    texts = [without_surrogates(document) for document in documents]
+    return [encoding.ids for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+
+
+def without_surrogates(text: str) -> str:
+    """Replace lone surrogates, which JSON can spell and UTF-8 cannot, by U+FFFD; join those that form a pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+def byte_level(model: models.Model) -> Tokenizer:
+    """Wrap `model` in GPT-2's way of cutting text into words and words into bytes."""
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    return tokenizer
+
+
+def _from_json(path: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises bare Exception
+        raise ValueError(f"{path} is not a tokenizer of the tokenizers library: {error}") from error

@@ -1,0 +1,125 @@
+"""Write text with a trained model: `python launch/generate.py runs/NAME --prompt "Once upon a time"`.
+
+The model is loaded with this repository's code; what lies beside the weights is never run.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    # Replaced, not inserted before: scripts in launch/ would hide packages of the same name.
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, set_seed
+from transformers.utils import logging
+
+from data_prep.command_line import user_errors_in_one_line
+from models.configuration_hash_gpt import HashGPTConfig
+from models.modeling_hash_gpt import HashGPTForCausalLM
+
+
+@user_errors_in_one_line
+def main(argv: list[str] | None = None) -> None:
+    options = _parser().parse_args(argv)
+    check_options(options)
+    logging.disable_progress_bar()
+    folder = find_model(options.model)
+    prompt = Path(options.prompt_file).read_text() if options.prompt_file else options.prompt
+    tokenizer = load_tokenizer(folder)
+    model = HashGPTForCausalLM.from_pretrained(folder).eval()
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    print("\n---\n".join(generate(model, tokenizer, prompt, options)))
+
+
+def find_model(path: str) -> Path:
+    """A Hugging Face directory as it is; of a run folder the newest hf/step_XXXXXXXX. ValueError where neither is."""
+    folder = Path(path)
+    if (folder / "config.json").is_file():
+        return folder
+    saved = sorted(file.parent for file in folder.glob("hf/step_*/config.json") if file.parent.suffix != ".partial")
+    if not saved:
+        raise ValueError(
+            f"{path} holds no model: neither config.json nor hf/step_XXXXXXXX/config.json is there; "
+            "name a Hugging Face directory, or the run_dir of a run that has saved"
+        )
+    return saved[-1]
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer that was saved with the model, loaded without running code; ValueError where there is none."""
+    if not (folder / "tokenizer_config.json").is_file():
+        raise ValueError(f"{folder} holds a model but no tokenizer: copy the tokenizer's files there")
+    # Without its configuration AutoTokenizer would ask whether to run the modelling code that lies in `folder`.
+    config = HashGPTConfig.from_pretrained(folder)
+    return AutoTokenizer.from_pretrained(folder, config=config, trust_remote_code=False)
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """ValueError for numbers out of range and for samples that could only be copies of each other."""
+    for name in ("max_new_tokens", "num_beams", "num_samples"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"--{name} {getattr(options, name)} must be at least 1")
+    if options.temperature <= 0:
+        raise ValueError(f"--temperature {options.temperature} must be above 0; --greedy takes the likeliest token")
+    if not 0 < options.top_p <= 1:
+        raise ValueError(f"--top_p {options.top_p} must be above 0 and at most 1")
+    if not is_sampling(options) and options.num_samples > options.num_beams:
+        raise ValueError(
+            f"--num_samples {options.num_samples} texts cannot differ without sampling from "
+            f"{options.num_beams} beams; leave --greedy out or raise --num_beams"
+        )
+
+
+def is_sampling(options: argparse.Namespace) -> bool:
+    """Beams search for the likeliest text, so they draw nothing either."""
+    return not options.greedy and options.num_beams == 1
+
+
+def generate(
+    model: HashGPTForCausalLM, tokenizer: PreTrainedTokenizerBase, prompt: str, options: argparse.Namespace
+) -> list[str]:
+    """The prompt and its continuations; ValueError where both do not fit into the model's context."""
+    # An empty prompt starts where a document starts: after the end of another.
+    ids = tokenizer(prompt, add_special_tokens=False)["input_ids"] or [model.config.eos_token_id]
+    if len(ids) + options.max_new_tokens > model.config.n_positions:
+        raise ValueError(
+            f"a prompt of {len(ids)} tokens and --max_new_tokens {options.max_new_tokens} do not fit into the model's "
+            f"context of {model.config.n_positions} tokens; shorten one of them"
+        )
+    input_ids = torch.tensor([ids], device=model.device)
+    sampling = {"temperature": options.temperature, "top_p": options.top_p, "top_k": 0} if is_sampling(options) else {}
+    set_seed(options.seed)
+    outputs = model.generate(
+        input_ids,
+        attention_mask=torch.ones_like(input_ids),
+        max_new_tokens=options.max_new_tokens,
+        do_sample=is_sampling(options),
+        num_beams=options.num_beams,
+        num_return_sequences=options.num_samples,
+        pad_token_id=model.config.eos_token_id,
+        **sampling,
+    )
+    return tokenizer.batch_decode(outputs, skip_special_tokens=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="launch/generate.py", description=__doc__)
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="Hugging Face directory, or the folder of a run")
+    prompt = parser.add_mutually_exclusive_group()
+    prompt.add_argument("--prompt", default="", help="text to go on from (default: the start of a document)")
+    prompt.add_argument("--prompt_file", metavar="FILE", help="file that holds the prompt")
+    add("--max_new_tokens", type=int, default=60, help="most tokens to add (default: 60)")
+    add("--temperature", type=float, default=0.8, help="below 1 the likely tokens become likelier (default: 0.8)")
+    add("--top_p", type=float, default=0.95, help="draw from the likeliest tokens of this probability (default: 0.95)")
+    add("--greedy", action="store_true", help="take the likeliest token instead of drawing one")
+    add("--num_beams", type=int, default=1, help="search for the likeliest text with so many beams (default: 1)")
+    add("--seed", type=int, default=0, help="same seed, same text (default: 0)")
+    add("--num_samples", type=int, default=1, help="texts to write (default: 1)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""The whole project once, on a small text: `python launch/quickstart.py` prints each command, runs it, and sums up.
+
+Options are handed on to launch/train.py, e.g. `--steps 50`. data/quickstart and runs/quickstart are made anew.
+"""
+
+import os
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+if __name__ == "__main__":
+    # Replaced, not inserted before: with launch/ on the path, `import train` would be launch/train.py.
+    sys.path[0] = str(ROOT)
+
+import numpy as np
+
+from data_prep.counts import read_counts
+from train.read_metrics import read_points
+
+DATA, RUN = "data/quickstart", "runs/quickstart"
+# Two processes on the CPU, one thread each: what every machine has. Set DS_ACCELERATOR=cuda to use two GPUs.
+ENVIRONMENT = {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Return 0, or the exit status of the command that failed."""
+    start = time.perf_counter()
+    for folder in (DATA, RUN):
+        shutil.rmtree(ROOT / folder, ignore_errors=True)
+    status = run_commands(commands(sys.argv[1:] if argv is None else argv))
+    if status == 0:
+        print(summary(seconds=time.perf_counter() - start))
+    return status
+
+
+def commands(train_options: list[str]) -> dict[str, str]:
+    """What each step is for, and the command that a newcomer would type for it."""
+    tokenize = f"python -m data_prep.tokenize_shards --tokenizer {DATA}/tokenizer"
+    train = f"deepspeed --num_gpus 2 --master_port {free_port()} launch/train.py --config launch/recipes/quickstart.yaml"
+    return {
+        "Write a small corpus": f"python -m data_prep.embedded_corpus --output {DATA}/text",
+        "Train a tokenizer": "python -m data_prep.train_tokenizer"
+        f" --input {DATA}/text/train --vocab_size 2048 --output {DATA}/tokenizer",
+        "Tokenize the training text": f"{tokenize} --input {DATA}/text/train --output {DATA}/train",
+        "Tokenize the validation text": f"{tokenize} --input {DATA}/text/valid --output {DATA}/valid",
+        "Count the tokens": f"python -m data_prep.count_tokens {DATA}/train",
+        "Count the validation tokens": f"python -m data_prep.count_tokens {DATA}/valid",
+        "Balance the tokens over 8 experts": f"python -m data_prep.build_table --counts {DATA}/train/counts.safetensors"
+        f" --num_experts 8 --method balanced --ep_size 2 --output {DATA}/balanced_8.safetensors",
+        "Train on two ranks, four experts each": shlex.join([*shlex.split(train), *train_options]),
+        "Write some text": f'python launch/generate.py {RUN} --prompt "The following example"',
+    }
+
+
+def run_commands(steps: dict[str, str]) -> int:
+    """Run one command after the other in the repository root; stops at the first that fails, with its exit status."""
+    environment = {**ENVIRONMENT, **os.environ}
+    settings = " ".join(f"{name}={environment[name]}" for name in ENVIRONMENT)
+    print(f"Commands run in {ROOT} with\n$ export {settings}", flush=True)
+    for number, (purpose, command) in enumerate(steps.items(), start=1):
+        print(f"\n[{number}/{len(steps)}] {purpose}\n$ {command}", flush=True)
+        status = subprocess.run(executable(command), cwd=ROOT, env=environment).returncode
+        if status != 0:
+            print(f"error: this command failed with exit status {status}:\n{command}", file=sys.stderr)
+            return status
+    return 0
+
+
+def executable(command: str) -> list[str]:
+    """The command's words, its program being this interpreter, or the one installed beside it."""
+    program, *words = shlex.split(command)
+    return [sys.executable if program == "python" else str(Path(sys.executable).with_name(program)), *words]
+
+
+def summary(*, seconds: float) -> str:
+    """What came out, and where it lies."""
+    trained = read_points(ROOT / RUN / "metrics.jsonl", kind="valid")[-1]["perplexity"]
+    counts = [read_counts(ROOT / DATA / part / "counts.safetensors").counts for part in ("train", "valid")]
+    return (
+        f"\nValidation perplexity {trained:.1f}; knowing only how frequent each token is, {unigram_perplexity(*counts):.1f}"
+        f"\nModel for transformers:  {max((ROOT / RUN / 'hf').glob('step_*')).relative_to(ROOT)}"
+        f"\nPlots:                   {RUN}/plots"
+        f"\nAll of it took {seconds:.0f} seconds"
+    )
+
+
+def unigram_perplexity(train_counts: np.ndarray, valid_counts: np.ndarray) -> float:
+    """Perplexity on the validation tokens of their frequencies in the training tokens, each counted once more."""
+    probability = (train_counts + 1) / (train_counts.sum() + len(train_counts))
+    return float(np.exp(-(valid_counts @ np.log(probability)) / valid_counts.sum()))
+
+
+def free_port() -> int:
+    """A port that no other run on this machine listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""count_parameters: the parameters of a HashGPT by the paper's formulas, without allocating a weight."""
+
+from dataclasses import dataclass
+
+from .configuration_hash_gpt import HashGPTConfig
+
+
+@dataclass(frozen=True)
+class ParameterCount:
+    """Parameters of one model; tied weights count once, route tables are buffers and count nothing."""
+
+    shared: int  # everything that every token uses
+    per_expert: int  # one expert: a feed-forward of the dense model's shape
+    total: int  # shared and all experts of all sparse layers
+    active: int  # used by one token: shared and one expert per sparse layer
+
+    @property
+    def experts(self) -> int:
+        """All experts of all sparse layers together."""
+        return self.total - self.shared
+
+
+def count_parameters(config: HashGPTConfig) -> ParameterCount:
+    """Count from the configuration alone; a sparse block has experts in the place of its dense feed-forward."""
+    num_sparse = len(config.sparse_layers)
+    expert = feed_forward(config.n_embd, config.ffn_size)
+    blocks = config.n_layer * (attention(config.n_embd) + 2 * norm(config.n_embd))
+    dense_feed_forwards = (config.n_layer - num_sparse) * expert
+    shared = embeddings(config) + blocks + dense_feed_forwards + norm(config.n_embd)
+    return ParameterCount(
+        shared=shared,
+        per_expert=expert,
+        total=shared + num_sparse * config.num_experts * expert,
+        active=shared + num_sparse * expert,
+    )
+
+
+def attention(width: int) -> int:
+    """Query, key, value and output matrices, with biases."""
+    return 4 * width * width + 4 * width
+
+
+def feed_forward(width: int, hidden: int) -> int:
+    """Two matrices with biases; also the size of one expert."""
+    return 2 * width * hidden + hidden + width
+
+
+def norm(width: int) -> int:
+    """Scale and bias."""
+    return 2 * width
+
+
+def embeddings(config: HashGPTConfig) -> int:
+    """Token embeddings, which are the output matrix too when they are tied, and learned positions."""
+    num_matrices = 1 if config.tie_word_embeddings else 2
+    num_positions = config.n_positions if config.position_embedding == "learned" else 0
+    return (num_matrices * config.vocab_size + num_positions) * config.n_embd

@@ -1,0 +1,44 @@
+"""Every command explains itself, answers a mistake in one line, and runs on machines without torch."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+from data_prep.command_line import user_errors_in_one_line
+
+COMMANDS = ["build_table", "count_tokens", "embedded_corpus", "tokenize_shards", "train_tokenizer"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_explained_usage(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        importlib.import_module(f"data_prep.{command}").main(["--help"])
+    assert stop.value.code == 0
+    assert f"usage: python -m data_prep.{command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("error", [ValueError("two values"), FileNotFoundError("a name")])
+def test_a_mistake_of_the_user_is_one_line_and_status_2(error, capsys):
+    @user_errors_in_one_line
+    def main(argv=None):
+        raise error
+
+    assert main() == 2
+    assert capsys.readouterr().err == f"error: {error}\n"
+
+
+def test_an_error_of_the_program_keeps_its_traceback():
+    @user_errors_in_one_line
+    def main(argv=None):
+        raise AssertionError("a bug")
+
+    with pytest.raises(AssertionError, match="a bug"):
+        main()
+
+
+def test_no_command_imports_torch():
+    imports = "; ".join(f"import data_prep.{command}" for command in COMMANDS)
+    check = f"import sys; {imports}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

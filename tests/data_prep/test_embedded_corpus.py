@@ -1,0 +1,25 @@
+"""The corpus that Python carries: every topic once, a twelfth of them held out."""
+
+from pydoc_data.topics import topics
+
+from data_prep.embedded_corpus import main
+from data_prep.readers import find_inputs, read_documents
+
+
+def documents_of(folder):
+    return [document for path in find_inputs([folder]) for document in read_documents(path)]
+
+
+def test_each_topic_is_one_document_of_one_part(tmp_path, capsys):
+    assert main(["--output", str(tmp_path)]) == 0
+    train, valid = documents_of(tmp_path / "train"), documents_of(tmp_path / "valid")
+    assert len(train) + len(valid) == len(topics) and not set(train) & set(valid)
+    assert 0.05 < len(valid) / len(topics) < 0.11
+    assert f"{len(train)} topics to train on, {len(valid)} held out" in capsys.readouterr().out
+
+
+def test_the_files_are_reproducible(tmp_path):
+    for name in ("one", "two"):
+        main(["--output", str(tmp_path / name)])
+    names = ["valid/topics-valid.txt"] + [f"train/topics-{shard:05d}.txt.xz" for shard in range(4)]
+    assert [(tmp_path / "one" / n).read_bytes() for n in names] == [(tmp_path / "two" / n).read_bytes() for n in names]

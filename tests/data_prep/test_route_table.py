@@ -1,0 +1,141 @@
+"""A route table survives its file bit for bit, and a wrong or damaged one is refused with both values."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from data_prep.counts import Counts, write_counts
+from data_prep.route_table import RouteTable, check_belongs, read_route_table, table_digest, write_route_table
+from data_prep.tensor_file import read_tensors, write_tensors
+
+TABLE = RouteTable(
+    tables=np.array([[0, 1, 2, 3, 0], [3, 3, 1, 0, 2]], dtype=np.int32)[:, :, None],
+    num_experts=4,
+    method="balanced",
+    seed=7,
+    ep_size=2,
+    tokenizer_digest="sha256:t",
+    corpus_digest="sha256:c",
+    lower_bound=1.25,
+    load=np.array([[5, 2, 2, 1], [2, 3, 3, 2]]),
+)
+BELONGS = {"vocab_size": 5, "num_experts": 4, "tokenizer_digest": "sha256:t"}
+
+
+@pytest.fixture
+def path(tmp_path):
+    write_route_table(tmp_path / "table.safetensors", TABLE)
+    return tmp_path / "table.safetensors"
+
+
+def test_a_table_survives_its_file(path):
+    read = read_route_table(path)
+    assert np.array_equal(read.tables, TABLE.tables) and read.tables.dtype == np.int32
+    assert np.array_equal(read.load, TABLE.load) and read.load.dtype == np.int64
+    for name in ("num_experts", "method", "seed", "ep_size", "key", "tokenizer_digest", "corpus_digest", "lower_bound"):
+        assert getattr(read, name) == getattr(TABLE, name)
+    assert read.digest == TABLE.digest
+
+
+def test_imbalance_is_that_of_the_worst_table():
+    assert (TABLE.num_tables, TABLE.vocab_size, TABLE.num_hashes, TABLE.num_tokens) == (2, 5, 1, 10)
+    assert TABLE.max_over_mean == 2.0  # 5 of 10 tokens on one of 4 experts
+    assert TABLE.rank_max_over_mean == 1.4  # 5 + 2 of 10 tokens on one of 2 ranks
+
+
+def test_metadata_says_how_the_table_was_made(path):
+    with safe_open(path, framework="numpy") as file:
+        metadata = file.metadata()
+        assert file.get_tensor("route_table").shape == (2, 5, 1)
+    assert metadata["digest"] == TABLE.digest
+    expected = {"schema_version": "1", "method": "balanced", "seed": "7", "num_experts": "4", "ep_size": "2"}
+    expected |= {"vocab_size": "5", "num_tables": "2", "num_tokens": "10", "max_over_mean": "2.0", "key": "token"}
+    assert metadata.items() >= expected.items()
+
+
+def test_equal_tables_give_equal_bytes(path, tmp_path):
+    write_route_table(tmp_path / "again", replace(TABLE, tables=TABLE.tables.copy()))
+    assert (tmp_path / "again").read_bytes() == path.read_bytes()
+
+
+def test_the_digest_follows_content_and_shape():
+    assert table_digest(np.zeros((1, 4, 1), np.int32)) != table_digest(np.zeros((2, 2, 1), np.int32))
+    assert TABLE.digest == "sha256:4f38afae4ee209f759e35145b6692446be16835a7f50db442871bec41295d70b"
+
+
+def test_a_table_without_counts_has_no_imbalance():
+    table = RouteTable(TABLE.tables, num_experts=4, method="random", seed=0)
+    assert (table.load.shape, table.num_tokens) == ((2, 4), 0)
+    assert np.isnan(table.max_over_mean) and np.isnan(table.rank_max_over_mean)
+
+
+def test_a_flipped_bit_is_noticed(path):
+    content = bytearray(path.read_bytes())
+    content[-4] ^= 1  # the last expert, 2, becomes 3: still in range
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"table.safetensors has digest sha256:.* but says {TABLE.digest}: damaged"):
+        read_route_table(path)
+
+
+def test_an_expert_out_of_range_is_refused(path):
+    content = bytearray(path.read_bytes())
+    content[-4] = 4
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"table.safetensors: route_table holds experts 0..4, but only 0..3 exist"):
+        read_route_table(path)
+
+
+def test_a_flipped_bit_in_the_load_is_noticed(path):
+    tensors, metadata = read_tensors(path)
+    tensors["load"] = tensors["load"] + np.array([[1], [1]]) * np.array([1, 0, 0, 0])
+    write_tensors(path, tensors, metadata=metadata)
+    with pytest.raises(ValueError, match="has num_tokens 11 but says 10: damaged"):
+        read_route_table(path)
+
+
+def test_a_missing_tensor_is_named(path):
+    tensors, metadata = read_tensors(path)
+    write_tensors(path, {"route_table": tensors["route_table"]}, metadata=metadata)
+    with pytest.raises(ValueError, match="table.safetensors: 'load'; make it again"):
+        read_route_table(path)
+
+
+def test_a_counts_file_is_no_route_table(tmp_path):
+    write_counts(tmp_path / "counts", Counts(np.ones(3, dtype=np.int64), "sha256:t", "sha256:c"))
+    with pytest.raises(ValueError, match="holds token_counts .*, but route_table"):
+        read_route_table(tmp_path / "counts")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tables": TABLE.tables[:, :, 0]}, r"not int32 \[2, 5\]"),
+        ({"tables": TABLE.tables.astype(np.int64)}, r"not int64 \[2, 5, 1\]"),
+        ({"tables": TABLE.tables - 1}, r"experts -1..2, but only 0..3 exist"),
+        ({"load": TABLE.load[:1]}, r"load has shape \(1, 4\), but 2 tables of 4 experts"),
+        ({"load": TABLE.load * [[1], [2]]}, r"load counts \[10, 20\]"),
+        ({"ep_size": 3}, "4 experts cannot be split evenly over ep_size=3 ranks"),
+    ],
+)
+def test_a_table_that_contradicts_itself_cannot_be_made(change, message):
+    with pytest.raises(ValueError, match=message):
+        replace(TABLE, **change)
+
+
+def test_a_table_belongs_to_what_it_was_made_for():
+    check_belongs(TABLE, **BELONGS)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"vocab_size": 6}, "has 5 keys but the model has vocab_size=6; build the table with --vocab_size 6"),
+        ({"num_experts": 8}, "num_experts=4 but the model has num_experts=8; build the table with --num_experts 8"),
+        ({"tokenizer_digest": "sha256:o"}, "made for tokenizer sha256:t but the tokens are of sha256:o; count these"),
+    ],
+)
+def test_a_table_made_for_something_else_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        check_belongs(TABLE, **BELONGS | change)

@@ -1,0 +1,58 @@
+"""Run a function on several gloo ranks, each a process of its own, and collect what they return."""
+
+import importlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run_ranks(function, world_size: int, *, timeout_seconds: float = 240, **arguments) -> list:
+    """Call function(**arguments) on every rank inside a process group; the results by rank.
+
+    function: importable by module and name. arguments: JSON values.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "tests.distributed.ranks", function.__module__, function.__name__]
+        command += [json.dumps(arguments), folder]
+        port = str(_free_port())
+        processes = [_start(command, rank, world_size, port, folder) for rank in range(world_size)]
+        codes = [process.wait(timeout=timeout_seconds) for process in processes]
+        for rank, code in enumerate(codes):
+            assert code == 0, f"rank {rank} ended with {code}:\n{Path(folder, f'{rank}.log').read_text()[-4000:]}"
+        return [torch.load(Path(folder) / f"{rank}.pt") for rank in range(world_size)]
+
+
+def _start(command: list[str], rank: int, world_size: int, port: str, folder: str) -> subprocess.Popen:
+    environment = {
+        **os.environ, "RANK": str(rank), "WORLD_SIZE": str(world_size), "LOCAL_RANK": str(rank),
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    log = open(Path(folder) / f"{rank}.log", "w")
+    return subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _main(module: str, name: str, arguments: str, folder: str) -> None:
+    from train.ranks import read_ranks, start_process_group
+
+    ranks = read_ranks(os.environ)
+    start_process_group(ranks)
+    result = getattr(importlib.import_module(module), name)(**json.loads(arguments))
+    torch.save(result, Path(folder) / f"{ranks.rank}.pt")
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

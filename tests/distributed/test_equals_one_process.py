@@ -1,0 +1,34 @@
+"""Any number of ranks, ZeRO stage and expert-parallel size trains the parameters that one plain process trains."""
+
+import pytest
+
+from tests.distributed.ranks import run_ranks
+from tests.distributed.training import run_config, train_on_ranks, train_plainly
+
+pytestmark = pytest.mark.distributed
+
+
+def largest_difference(ranks: list[dict], expected: dict) -> float:
+    """Over all parameters of all ranks; every expert must be held by some rank."""
+    held = {name for parameters in ranks for name in parameters}
+    assert held == set(expected)
+    return max((p[name] - expected[name]).abs().max().item() for p in ranks for name in p)
+
+
+@pytest.mark.parametrize("world_size, ep_sizes, stages", [(2, (1, 2), (0, 1, 2, 3)), (4, (2, 4), (0, 1, 2))])
+def test_ranks_equal_one_process(world_size, ep_sizes, stages):
+    configs = [{"ep_size": ep, "zero_stage": stage} for ep in ep_sizes for stage in stages]
+    results = run_ranks(train_on_ranks, world_size, configs=configs)
+    expected = train_plainly(run_config())
+    for index, config in enumerate(configs):
+        difference = largest_difference([rank[index] for rank in results], expected)
+        assert difference < 1e-6, f"{config} differs from one process by {difference}"
+
+
+def test_clipping_counts_every_expert_once():
+    configs = [{"ep_size": ep, "zero_stage": stage, "clip": 0.1} for ep in (1, 2) for stage in (0, 1, 2)]
+    results = run_ranks(train_on_ranks, 2, configs=configs)
+    expected = train_plainly(run_config(), max_norm=0.1)
+    for index, config in enumerate(configs):
+        difference = largest_difference([rank[index] for rank in results], expected)
+        assert difference < 1e-6, f"{config} differs from one process by {difference}"

@@ -1,0 +1,211 @@
+"""RunConfig: every argument of a run, from a recipe (YAML) and the command line, checked before any process starts."""
+
+import argparse
+import dataclasses
+import difflib
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+SCHEDULES = ("constant", "inverse_sqrt", "polynomial", "cosine", "warmup_stable_decay")
+MONITORS = ("tensorboard", "csv", "wandb")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run. A recipe sets fields by name; `--field value` on the command line overrides it."""
+
+    # Data: folders of token shards and a route table, all made by data_prep/.
+    train_data: str = field(metadata={"help": "folder of token shards to train on"})
+    valid_data: str | None = field(default=None, metadata={"help": "folder of token shards for perplexity"})
+    route_table: str | None = field(default=None, metadata={"help": "route-table file; needed by sparse layers"})
+    share_route_table: bool = field(default=False, metadata={"help": "all sparse layers use the file's first table"})
+
+    # The network.
+    vocab_size: int | None = field(default=None, metadata={"help": "None: as the tokenizer of train_data"})
+    context_length: int = field(default=128, metadata={"help": "tokens per sequence"})
+    width: int = field(default=128, metadata={"help": "width d of the hidden states"})
+    num_layers: int = field(default=4, metadata={"help": "blocks"})
+    num_heads: int = field(default=4, metadata={"help": "attention heads per block"})
+    ffn_size: int | None = field(default=None, metadata={"help": "width D inside a feed-forward; None: 4 * width"})
+    activation: str = field(default="gelu_new", metadata={"help": "activation by its transformers name"})
+    dropout: float = field(default=0.0, metadata={"help": "dropout of embeddings, attention and residual branches"})
+    position_embedding: str = field(default="learned", metadata={"help": "learned or sinusoidal"})
+    sparse_layers: list[int] = field(default_factory=list, metadata={"help": "blocks made of experts; []: dense"})
+    num_experts: int = field(default=16, metadata={"help": "experts per sparse layer"})
+
+    # The optimisation. A batch is counted in sequences of context_length tokens.
+    steps: int = field(default=1000, metadata={"help": "optimizer steps"})
+    global_batch_size: int = field(default=32, metadata={"help": "sequences per step, all ranks together"})
+    micro_batch_size: int = field(default=16, metadata={"help": "sequences per rank and forward pass"})
+    optimizer: str = field(default="adam", metadata={"help": "adam (decoupled weight decay) or sgd"})
+    lr: float = field(default=1e-3, metadata={"help": "maximum learning rate"})
+    beta1: float = field(default=0.9, metadata={"help": "Adam's first decay rate"})
+    beta2: float = field(default=0.98, metadata={"help": "Adam's second decay rate"})
+    adam_epsilon: float = field(default=1e-8, metadata={"help": "Adam's epsilon"})
+    weight_decay: float = field(default=0.0, metadata={"help": "on matrices and embeddings; never on biases or norms"})
+    schedule: str = field(default="inverse_sqrt", metadata={"help": " | ".join(SCHEDULES)})
+    warmup_steps: int = field(default=100, metadata={"help": "steps of linear warm-up"})
+    decay_steps: int = field(default=0, metadata={"help": "steps of the final decay of warmup_stable_decay"})
+    clip: float = field(default=1.0, metadata={"help": "maximum norm of all gradients together; 0 does not clip"})
+    precision: str = field(default="fp32", metadata={"help": "fp32 or bf16"})
+    activation_checkpointing: bool = field(default=False, metadata={"help": "recompute blocks in the backward"})
+
+    # How it is spread over ranks.
+    ep_size: int = field(default=1, metadata={"help": "ranks that together hold every expert once"})
+    zero_stage: int = field(default=1, metadata={"help": "DeepSpeed ZeRO stage, 0 to 3"})
+    ds_config: str = field(default="base", metadata={"help": "name in ds_configs/ or path of a DeepSpeed JSON"})
+
+    # The run itself.
+    run_dir: str = field(default="runs/default", metadata={"help": "folder that receives everything the run writes"})
+    seed: int = field(default=0, metadata={"help": "of weights, data order and dropout"})
+    log_every: int = field(default=10, metadata={"help": "steps between metrics"})
+    eval_every: int = field(default=200, metadata={"help": "steps between validations; 0: only at the end"})
+    eval_sequences: int | None = field(default=None, metadata={"help": "validation sequences; None: all"})
+    save_every: int = field(default=500, metadata={"help": "steps between checkpoints; 0: only at the end"})
+    resume: bool = field(default=False, metadata={"help": "go on from the newest checkpoint in run_dir"})
+    monitors: list[str] = field(default_factory=list, metadata={"help": "any of " + ", ".join(MONITORS)})
+    dry_run: bool = field(default=False, metadata={"help": "print sizes, memory and predicted load, then stop"})
+
+    def __post_init__(self):
+        for spec in dataclasses.fields(self):
+            object.__setattr__(self, spec.name, _convert(spec, getattr(self, spec.name)))
+        _check_choices(self)
+        _check_ranges(self)
+
+
+def load_run_config(argv: list[str]) -> RunConfig:
+    """`--config recipe.yaml --any_field value ...` -> RunConfig; the command line wins over the recipe.
+
+    Raises ValueError for a recipe that is missing or not a mapping, an unknown field (with the nearest name) or
+    a value of the wrong type.
+    """
+    parser = _argument_parser()
+    known, unknown = parser.parse_known_args(argv)
+    for argument in unknown:
+        if argument.startswith("--"):
+            raise ValueError(_unknown_field(argument[2:].split("=")[0], "the command line"))
+        raise ValueError(f"the command line holds {argument!r}, which belongs to no --field")
+    given = {name: value for name, value in vars(known).items() if name not in ("config", "local_rank")}
+    recipe = _read_recipe(known.config) if known.config else {}
+    values = {**recipe, **given}
+    if "train_data" not in values:
+        raise ValueError("train_data is not set: name a recipe with --config, or a folder with --train_data")
+    return RunConfig(**values)
+
+
+def _argument_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="launch/train.py",
+        description="Train a hash-layer language model.",
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,  # `--step` is a misspelling to name, not `--steps`
+    )
+    parser.add_argument("--config", default=None, help="recipe: a YAML file of the fields below")
+    parser.add_argument("--local_rank", type=int, default=None, help="set by the deepspeed launcher; not read")
+    for spec in dataclasses.fields(RunConfig):
+        default = "" if spec.default is dataclasses.MISSING else f" (default: {spec.default})"
+        options = {"nargs": "?", "const": "true"} if spec.type is bool else {}
+        if typing.get_origin(spec.type) is list:
+            options = {"nargs": "*"}
+        help_text = (spec.metadata["help"] + default).replace("%", "%%")
+        parser.add_argument(f"--{spec.name}", metavar="VALUE", help=help_text, **options)
+    return parser
+
+
+def _read_recipe(path: str) -> dict:
+    if not Path(path).is_file():
+        raise ValueError(f"recipe {path} does not exist; the recipes are in launch/recipes/")
+    recipe = yaml.safe_load(Path(path).read_text())
+    if not isinstance(recipe, dict):
+        raise ValueError(f"recipe {path} is not a mapping of field: value")
+    names = {spec.name for spec in dataclasses.fields(RunConfig)}
+    for name in recipe:
+        if name not in names:
+            raise ValueError(_unknown_field(str(name), path))
+    return recipe
+
+
+def _unknown_field(name: str, where: str) -> str:
+    names = [spec.name for spec in dataclasses.fields(RunConfig)]
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
+    return f"{where} sets {name!r}, which is not a field of a run; the nearest is {near!r}"
+
+
+def _convert(spec: dataclasses.Field, value):
+    """Bring one value to its field's type; text comes from the command line, and YAML reads 1e-3 as text."""
+    kind, optional = spec.type, False
+    if isinstance(kind, types.UnionType):
+        kind, optional = typing.get_args(kind)[0], True
+    if value is None or (optional and value in ("None", "none", "null")):
+        if optional:
+            return None
+        raise ValueError(f"{spec.name} must not be empty")
+    try:
+        if typing.get_origin(kind) is list:
+            return _convert_list(value, typing.get_args(kind)[0])
+        return _convert_scalar(value, kind)
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(f"{spec.name}={value!r} is not of type {getattr(kind, '__name__', kind)}") from None
+
+
+def _convert_list(value, item_kind) -> list:
+    if isinstance(value, str):
+        value = [value]
+    parts = [part for item in value for part in str(item).strip("[]").replace(",", " ").split()]
+    return [_convert_scalar(part, item_kind) for part in parts]
+
+
+def _convert_scalar(value, kind):
+    if kind is bool:
+        return {"true": True, "false": False}[str(value).lower()]
+    if kind is int:
+        number = float(value)
+        if isinstance(value, bool) or number != int(number):
+            raise ValueError(value)
+        return int(number)
+    return kind(value)
+
+
+def _check_choices(config: RunConfig) -> None:
+    choices = {
+        "optimizer": ("adam", "sgd"),
+        "schedule": SCHEDULES,
+        "precision": ("fp32", "bf16"),
+        "position_embedding": ("learned", "sinusoidal"),
+        "zero_stage": (0, 1, 2, 3),
+    }
+    for name, allowed in choices.items():
+        if getattr(config, name) not in allowed:
+            raise ValueError(f"{name}={getattr(config, name)!r} is not one of {', '.join(map(str, allowed))}")
+    for monitor in config.monitors:
+        if monitor not in MONITORS:
+            raise ValueError(f"monitors names {monitor!r}, which is not one of {', '.join(MONITORS)}")
+
+
+def _check_ranges(config: RunConfig) -> None:
+    at_least_one = (
+        "context_length width num_layers num_heads steps global_batch_size micro_batch_size ep_size log_every"
+    ).split()
+    for name in at_least_one:
+        if getattr(config, name) < 1:
+            raise ValueError(f"{name}={getattr(config, name)} must be at least 1")
+    if config.width % config.num_heads:
+        raise ValueError(f"width={config.width} cannot be split evenly over num_heads={config.num_heads}")
+    if config.sparse_layers and config.num_experts % config.ep_size:
+        raise ValueError(
+            f"{config.num_experts} experts cannot be split evenly over ep_size={config.ep_size} ranks; "
+            f"choose an ep_size that divides {config.num_experts}"
+        )
+    if config.sparse_layers and config.route_table is None:
+        raise ValueError(
+            f"sparse_layers={config.sparse_layers} need a route table: build one with "
+            "`python -m data_prep.build_table` and name it with --route_table"
+        )
+    if config.warmup_steps + config.decay_steps > config.steps and config.schedule == "warmup_stable_decay":
+        raise ValueError(
+            f"warmup_steps={config.warmup_steps} and decay_steps={config.decay_steps} exceed steps={config.steps}"
+        )

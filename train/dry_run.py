@@ -1,0 +1,116 @@
+"""What a run will need and how its experts will be loaded, computed before any weight exists."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.configuration_hash_gpt import HashGPTConfig
+from models.parameter_count import ParameterCount, count_parameters
+from train.config import RunConfig
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class MemoryPerRank:
+    """Bytes that one rank keeps for the whole run; activations, buffers and the batch come on top."""
+
+    weights: int  # what the forward pass multiplies with
+    gradients: int  # always fp32: bf16 runs add up their gradients in fp32 too
+    optimizer: int  # ZeRO's fp32 copy of the weights, and Adam's two moments
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.gradients + self.optimizer
+
+
+def describe_run(
+    config: RunConfig, model_config: HashGPTConfig, *, world_size: int, predicted_load: np.ndarray | None = None
+) -> str:
+    """A table to read before the run; predicted_load is the counted tokens per expert [sparse layers, E]."""
+    count = count_parameters(model_config)
+    sections = [
+        _describe_parameters(count, model_config),
+        _describe_memory(count, config, world_size=world_size),
+        _describe_batch(config, world_size=world_size),
+    ]
+    if predicted_load is not None and model_config.sparse_layers:
+        sections.append(_describe_load(predicted_load, model_config.sparse_layers, ep_size=config.ep_size))
+    return "\n\n".join(sections)
+
+
+def bytes_per_rank(
+    count: ParameterCount, *, world_size: int, ep_size: int, zero_stage: int, precision: str, optimizer: str = "adam"
+) -> MemoryPerRank:
+    """Memory of one rank: all shared parameters and 1 / ep_size of the experts, less what ZeRO shards.
+
+    ZeRO 1 shards the optimizer's state, 2 the gradients too, 3 the weights too: shared ones over all ranks, experts
+    over the world_size / ep_size ranks that hold the same experts.
+    """
+    held = (count.shared, count.experts // ep_size)
+    sharded = (_ceil(held[0], world_size), _ceil(held[1], world_size // ep_size))
+    # ZeRO updates an fp32 copy of its shard, also where the weights are fp32 themselves.
+    master_bytes = 4 if precision == "bf16" or zero_stage >= 1 else 0
+    moment_bytes = 8 if optimizer == "adam" else 0
+    return MemoryPerRank(
+        weights=(4 if precision == "fp32" else 2) * sum(sharded if zero_stage >= 3 else held),
+        gradients=4 * sum(sharded if zero_stage >= 2 else held),
+        optimizer=(master_bytes + moment_bytes) * sum(sharded if zero_stage >= 1 else held),
+    )
+
+
+def max_over_mean(load: np.ndarray, *, num_groups: int) -> float:
+    """Load imbalance of num_groups equal blocks of consecutive experts; num_groups = E for the experts themselves."""
+    group_load = load.reshape(num_groups, -1).sum(axis=1)
+    return float(group_load.max() / group_load.mean()) if group_load.any() else float("nan")
+
+
+def _ceil(number: int, parts: int) -> int:
+    return -(-number // parts)
+
+
+def _describe_parameters(count: ParameterCount, network: HashGPTConfig) -> str:
+    num_sparse = len(network.sparse_layers)
+    experts = f"{network.num_experts} experts in each of {num_sparse} sparse layers" if num_sparse else "dense"
+    rows = [
+        ("total", count.total, experts),
+        ("active", count.active, "used by one token"),
+        ("shared", count.shared, "used by every token"),
+    ]
+    if num_sparse:
+        rows.append(("per expert", count.per_expert, ""))
+    return "\n".join(["Parameters", *(f"  {name:<12}{value:>18,}  {note}".rstrip() for name, value, note in rows)])
+
+
+def _describe_memory(count: ParameterCount, config: RunConfig, *, world_size: int) -> str:
+    memory = bytes_per_rank(
+        count,
+        world_size=world_size,
+        ep_size=config.ep_size,
+        zero_stage=config.zero_stage,
+        precision=config.precision,
+        optimizer=config.optimizer,
+    )
+    setting = f"{config.precision}, zero_stage={config.zero_stage}, ep_size={config.ep_size}, world of {world_size}"
+    parts = ("weights", "gradients", "optimizer", "total")
+    lines = [f"  {part:<12}{getattr(memory, part) / MIB:>14,.1f} MiB" for part in parts]
+    return "\n".join([f"Memory per rank, without activations ({setting})", *lines])
+
+
+def _describe_batch(config: RunConfig, *, world_size: int) -> str:
+    micro_batches = config.global_batch_size // (config.micro_batch_size * world_size)
+    tokens = config.global_batch_size * config.context_length
+    product = f"{world_size} ranks * {micro_batches} micro-batches * {config.micro_batch_size} sequences"
+    return (
+        f"Batch\n  {product} * {config.context_length} tokens = {tokens:,} tokens per step\n"
+        f"  {config.steps:,} steps * {tokens:,} = {config.steps * tokens:,} tokens"
+    )
+
+
+def _describe_load(load_LE: np.ndarray, sparse_layers: list[int], *, ep_size: int) -> str:
+    num_experts = load_LE.shape[1]
+    lines = [f"Predicted load, max / mean (1 is balanced)\n  layer  {num_experts:>4} experts  {ep_size:>4} ranks"]
+    for layer, load in zip(sparse_layers, load_LE, strict=True):
+        of_experts, of_ranks = (max_over_mean(load, num_groups=groups) for groups in (num_experts, ep_size))
+        lines.append(f"  {layer:<5}  {of_experts:>12.3f}  {of_ranks:>10.3f}")
+    return "\n".join(lines)

@@ -1,0 +1,212 @@
+"""Expert parallelism from outside: replace a model's Experts by their share on this rank, in DeepSpeed's groups.
+
+All of the project's contact with DeepSpeed's mixture-of-experts code is in this file. DeepSpeed recognises expert
+parameters by isinstance alone; AutoEPMoELayer is the base that ZeRO 0 to 3 and stacked weights accept. It demands
+exactly three 3-D parameters `experts.w1/w2/w3` and nothing of its constructor, which would build a learned router.
+"""
+
+from dataclasses import dataclass
+
+import deepspeed.comm as dist
+import torch
+from deepspeed.checkpoint.autoep_affine import (
+    autoep_experts_for_rank,
+    autoep_placement_to_affine_map,
+    legacy_uniform_autoep_placement_descriptor,
+)
+from deepspeed.checkpoint.constants import (
+    AFFINE_MAP,
+    AUTOEP_EXPERT_PLACEMENT,
+    AUTOEP_PARAM_EP_RANK,
+    AUTOEP_PARAM_LOCAL_EXPERTS,
+    AUTOEP_PARAM_LOGICAL_SHAPE,
+    DS_AUTOEP_UC_META,
+)
+from deepspeed.module_inject.auto_ep_layer import AutoEPMoELayer
+from deepspeed.utils import groups
+from torch import nn
+
+from models.dispatch import Plan, make_plan, permute_rows
+from models.experts import Experts, expert_feed_forward
+from models.routes import Routes
+from models.sparse_ffn import SparseFFN
+
+
+def parallelize_experts(model: nn.Module, *, ep_size: int) -> None:
+    """Replace the Experts of every sparse layer by this rank's share; with ep_size 1 the model stays as it is.
+
+    Collective over all ranks: creates DeepSpeed's expert-parallel groups. Works on meta tensors; the shares
+    are allocated empty on the same device and want initialising.
+    """
+    if ep_size == 1:
+        return
+    groups._create_expert_and_data_parallel(ep_size)
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, SparseFFN):
+            layer.experts = ExpertParallelExperts(layer.experts, ep_size=ep_size)
+            _refuse_buffers(f"{name}.experts", layer.experts)
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """How rows travel between the P ranks of the expert-parallel group.
+
+    send_P, receive_P: rows to and from each rank, host integers.
+    order_R, row_R: received rows (by source rank, then expert) into expert order, and back.
+    rows_e: rows per expert of this rank, host integers.
+    """
+
+    send_P: list[int]
+    receive_P: list[int]
+    order_R: torch.Tensor
+    row_R: torch.Tensor
+    rows_e: list[int]
+
+
+class ExpertParallelExperts(AutoEPMoELayer):
+    """Drop-in for models.experts.Experts that holds E / ep_size experts and exchanges rows with its group.
+
+    Rank p of the group holds the experts [p * E / P, (p + 1) * E / P). Every rank must call plan() and forward()
+    equally often: both are collective over the expert-parallel group.
+    """
+
+    def __init__(self, whole: Experts, *, ep_size: int):
+        nn.Module.__init__(self)  # not AutoEPMoELayer's: see the top of this file
+        self.num_experts = whole.num_experts
+        self.num_local_experts = whole.num_experts // ep_size
+        self.ep_size = ep_size
+        self.ep_group_name = f"ep_size_{ep_size}"
+        self.ep_group = groups._get_expert_parallel_group(self.ep_group_name)
+        # From the group, not rank % ep_size: DeepSpeed may lay groups out either way.
+        self.ep_rank = groups._get_expert_parallel_rank(self.ep_group_name)
+        self.combine_impl = "weighted_sum"  # read by AutoEPMoELayer.set_deepspeed_parallelism
+        self.comm_backend = "comm"
+        self.expert_placement_descriptor = legacy_uniform_autoep_placement_descriptor(
+            self.num_experts, self.num_local_experts, ep_size
+        )
+        self.experts = _LocalExperts(whole, self.num_local_experts)
+        self.tag_parameters()
+
+    @property
+    def expert_ids(self) -> range:
+        """Global ids of this rank's experts."""
+        return range(self.ep_rank * self.num_local_experts, (self.ep_rank + 1) * self.num_local_experts)
+
+    def tag_parameters(self) -> None:
+        """Mark the parameters as experts for DeepSpeed. The marks live on Parameter objects and are lost with them."""
+        for parameter in self.experts.parameters():
+            parameter.allreduce = False
+            parameter.group_name = self.ep_group_name
+            parameter.ds_zero_placement_family = "autoep_expert"
+            parameter.ds_zero_partition_group_name = self.ep_group_name
+            setattr(parameter, DS_AUTOEP_UC_META, self._placement(parameter))
+
+    def plan(self, routes: Routes) -> Plan:
+        plan = make_plan(routes, self.num_experts)
+        return Plan(plan.order_N, plan.row_N, plan.rows_E, exchange=self._plan_exchange(plan))
+
+    def forward(self, rows_ND: torch.Tensor, plan: Plan) -> torch.Tensor:
+        """Rows [N, D] in expert order -> the experts' outputs [N, D], same order."""
+        exchange = plan.exchange
+        received = _AllToAll.apply(rows_ND, exchange.send_P, exchange.receive_P, self.ep_group)
+        grouped = permute_rows(received, exchange.order_R, exchange.row_R)
+        outputs = permute_rows(self.experts(grouped, exchange.rows_e), exchange.row_R, exchange.order_R)
+        return _AllToAll.apply(outputs, exchange.receive_P, exchange.send_P, self.ep_group)
+
+    def _plan_exchange(self, plan: Plan) -> Exchange:
+        send_Pe = torch.tensor(plan.rows_E, device=plan.order_N.device).view(self.ep_size, self.num_local_experts)
+        receive_Pe = torch.empty_like(send_Pe)
+        dist.all_to_all_single(receive_Pe, send_Pe, group=self.ep_group)
+        # Received rows lie by (source rank, expert); the experts want (expert, source rank).
+        expert_R = torch.arange(self.num_local_experts, device=send_Pe.device).repeat(self.ep_size)
+        expert_R = expert_R.repeat_interleave(receive_Pe.flatten())
+        grouped = make_plan(Routes(expert_R), self.num_local_experts)
+        return Exchange(
+            send_P=send_Pe.sum(1).tolist(),
+            receive_P=receive_Pe.sum(1).tolist(),
+            order_R=grouped.order_N,
+            row_R=grouped.row_N,
+            rows_e=grouped.rows_E,
+        )
+
+    def _placement(self, parameter: nn.Parameter) -> dict:
+        """Which experts this shard holds, in the words of DeepSpeed's checkpoints, which refuse a shard without it."""
+        shape = [self.num_experts, *parameter.shape[1:]]
+        return {
+            AUTOEP_EXPERT_PLACEMENT: self.expert_placement_descriptor,
+            AFFINE_MAP: autoep_placement_to_affine_map(self.expert_placement_descriptor, shape).to_dict(),
+            AUTOEP_PARAM_LOGICAL_SHAPE: shape,
+            AUTOEP_PARAM_EP_RANK: self.ep_rank,
+            AUTOEP_PARAM_LOCAL_EXPERTS: list(autoep_experts_for_rank(self.expert_placement_descriptor, self.ep_rank)),
+        }
+
+
+class _LocalExperts(nn.Module):
+    """The experts of one rank under DeepSpeed's names: w1 up_proj, w2 down_proj, w3 both biases side by side."""
+
+    def __init__(self, whole: Experts, num_local_experts: int):
+        super().__init__()
+        _, width, hidden = whole.up_proj.shape
+        self.bias_sizes = [hidden, width]
+        self.w1 = nn.Parameter(whole.up_proj.new_empty(num_local_experts, width, hidden))
+        self.w2 = nn.Parameter(whole.down_proj.new_empty(num_local_experts, hidden, width))
+        self.w3 = nn.Parameter(whole.up_proj.new_empty(num_local_experts, 1, hidden + width))
+        self.act = whole.act
+
+    def forward(self, rows_RD: torch.Tensor, rows_e: list[int]) -> torch.Tensor:
+        up_bias, down_bias = self.w3.squeeze(1).split(self.bias_sizes, dim=1)
+        return expert_feed_forward(rows_RD, rows_e, self.w1, up_bias, self.w2, down_bias, act=self.act)
+
+
+class _AllToAll(torch.autograd.Function):
+    """Uneven all-to-all of rows; the gradient travels the other way."""
+
+    @staticmethod
+    def forward(ctx, rows, send_P, receive_P, group):
+        ctx.send_P, ctx.receive_P, ctx.group = send_P, receive_P, group
+        received = rows.new_empty(sum(receive_P), *rows.shape[1:])
+        dist.all_to_all_single(received, rows.contiguous(), receive_P, send_P, group=group)
+        return received
+
+    @staticmethod
+    def backward(ctx, grad):
+        grad_rows = grad.new_empty(sum(ctx.send_P), *grad.shape[1:])
+        dist.all_to_all_single(grad_rows, grad.contiguous(), ctx.send_P, ctx.receive_P, group=ctx.group)
+        return grad_rows, None, None, None
+
+
+def stacked_expert_tensors(experts: nn.Module) -> dict[str, torch.Tensor]:
+    """The local experts' tensors [e, ...] under the names of models.experts.Experts, as views."""
+    if isinstance(experts, Experts):
+        return dict(experts.named_parameters())
+    local = experts.experts
+    up_bias, down_bias = local.w3.squeeze(1).split(local.bias_sizes, dim=1)
+    return {
+        "up_proj": local.w1, "up_proj_bias": up_bias, "down_proj": local.w2, "down_proj_bias": down_bias
+    }  # fmt: skip
+
+
+def tag_experts(model: nn.Module) -> None:
+    """Repeat the tags of every expert parameter, after anything that made new Parameter objects."""
+    for module in model.modules():
+        if isinstance(module, ExpertParallelExperts):
+            module.tag_parameters()
+
+
+def assert_experts_are_tagged(model: nn.Module) -> None:
+    """RuntimeError where a copy or assignment dropped the tags: DeepSpeed would average experts as shared weights."""
+    for name, module in model.named_modules():
+        if isinstance(module, ExpertParallelExperts):
+            for parameter_name, parameter in module.experts.named_parameters():
+                if getattr(parameter, "allreduce", True) or parameter.group_name != module.ep_group_name:
+                    raise RuntimeError(
+                        f"{name}.experts.{parameter_name} lost its expert-parallel tags (deepcopy and "
+                        "load_state_dict(assign=True) drop them); call tag_experts(model)"
+                    )
+
+
+def _refuse_buffers(name: str, experts: nn.Module) -> None:
+    # DeepSpeed leaves buffers below a name that contains "expert" out of its checkpoints, silently.
+    buffers = [buffer for buffer, _ in experts.named_buffers()]
+    if buffers:
+        raise RuntimeError(f"{name} holds buffers {buffers}, which DeepSpeed's checkpoints lose; keep them outside")

@@ -1,0 +1,59 @@
+"""The training loop: batches in, optimizer steps, and metrics, validation and checkpoints on their schedule."""
+
+import deepspeed.comm as dist
+import torch
+import torch.nn.functional as F
+from deepspeed.runtime.engine import DeepSpeedEngine
+
+from train.batches import Batch, training_indices
+from train.checkpoint import save_checkpoint
+from train.config import RunConfig
+from train.evaluate import validate
+from train.inputs import Inputs
+from train.metrics import RunLog
+from train.model import derive_seed
+from train.sample_order import SampleOrder
+
+
+def train(engine: DeepSpeedEngine, config: RunConfig, inputs: Inputs, log: RunLog, *, first_step: int) -> None:
+    """Run the steps [first_step, config.steps). Collective over all ranks."""
+    order = SampleOrder(inputs.train.num_sequences, seed=config.seed)
+    for step in range(first_step, config.steps):
+        # Dropout depends on step and rank alone, so that a resumed run draws what an untouched one draws.
+        torch.manual_seed(derive_seed(config.seed, "dropout", step, dist.get_rank()))
+        train_step(engine, _micro_batches(config, inputs, order, step), log)
+        done = step + 1
+        log.step_done(engine, done)
+        if inputs.valid and _is_due(done, config.eval_every, config.steps):
+            log.validated(done, validate(engine, inputs.valid, config))
+        if _is_due(done, config.save_every, config.steps):
+            log.saved(save_checkpoint(engine, config, inputs, step=done))
+
+
+def train_step(engine: DeepSpeedEngine, micro_batches: list[Batch], log: RunLog) -> None:
+    """Forward and backward of each micro-batch, then one optimizer step, which DeepSpeed takes after the last."""
+    for batch in micro_batches:
+        input_ids, targets = batch.input_ids.to(engine.device), batch.targets.to(engine.device)
+        plans = engine.module.transformer.plan(input_ids)
+        logits = engine(input_ids, plans=plans, use_cache=False).logits
+        # Equally many targets on every rank, so the mean of the ranks' gradients is the global gradient.
+        loss = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+        engine.backward(loss)
+        engine.step()
+        log.add_micro_batch(loss.detach(), plans)
+
+
+def _micro_batches(config: RunConfig, inputs: Inputs, order: SampleOrder, step: int) -> list[Batch]:
+    indices = training_indices(
+        order,
+        step=step,
+        global_batch_size=config.global_batch_size,
+        micro_batch_size=config.micro_batch_size,
+        rank=dist.get_rank(),
+        world_size=dist.get_world_size(),
+    )
+    return [inputs.train.batch(row) for row in indices]
+
+
+def _is_due(done: int, every: int, last: int) -> bool:
+    return done == last or (every > 0 and done % every == 0)

@@ -1,0 +1,165 @@
+"""RunLog: what a run says of itself, on the screen, in metrics.jsonl, in DeepSpeed's monitors and as plots."""
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+import deepspeed.comm as dist
+import numpy as np
+import torch
+from deepspeed.runtime.engine import DeepSpeedEngine
+from tqdm import tqdm
+
+from models.dispatch import Plan
+from train.config import RunConfig
+from train.evaluate import Validation, perplexity
+from train.plots import plot_expert_load, plot_loss
+
+_COLUMNS = "    step    loss       ppl   tokens/s        lr  |grad|  load (table)  rank load  memory"
+
+
+class RunLog:
+    """Collects on every rank, reports on rank 0. Reductions over ranks happen only where a metric is due."""
+
+    def __init__(self, config: RunConfig, *, predicted_load: np.ndarray | None, first_step: int):
+        self.config = config
+        self.predicted_load = predicted_load
+        self._losses: list[torch.Tensor] = []
+        shape = (len(config.sparse_layers), config.num_experts)
+        self._window_load, self._total_load = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        self._window_start, self._window_step = time.perf_counter(), first_step
+        self._writes = dist.get_rank() == 0
+        if self._writes:
+            self._path = Path(config.run_dir) / "metrics.jsonl"
+            self._file = open(self._path, "a", buffering=1)  # a line at a time, so that a killed run keeps its log
+            self._bar = tqdm(total=config.steps, initial=first_step, unit="step", disable=not sys.stderr.isatty())
+            self._say(_COLUMNS)
+
+    def add_micro_batch(self, loss: torch.Tensor, plans: dict[int, Plan]) -> None:
+        """Remember a loss, still on its device, and the rows per expert, which the plans hold on the host."""
+        self._losses.append(loss)
+        for index, layer in enumerate(self.config.sparse_layers):
+            self._window_load[index] += plans[layer].rows_E
+
+    def step_done(self, engine: DeepSpeedEngine, step: int) -> None:
+        """Collective over all ranks at the steps where metrics are due."""
+        if self._writes:
+            self._bar.update(1)
+        if step % self.config.log_every and step != self.config.steps:
+            return
+        loss, load = self._reduce(engine.device)
+        if self._writes:
+            record = self._train_record(engine, step, loss, load)
+            self._say(_row(record))
+            self._write(record)
+            self._send_to_monitors(engine, record, step)
+        self._losses, self._window_load = [], np.zeros_like(self._window_load)
+        self._window_start, self._window_step = time.perf_counter(), step
+
+    def validated(self, step: int, validation: Validation) -> None:
+        if self._writes:
+            self._say(f"{step:8d}  validation: loss {validation.loss:.4f}, perplexity {validation.perplexity:.2f}")
+            self._write(
+                {"kind": "valid", "step": step, "loss": validation.loss, "perplexity": validation.perplexity,
+                 "tokens": validation.num_tokens}
+            )  # fmt: skip
+        self._window_start = time.perf_counter()  # tokens/s are those of training
+
+    def saved(self, folder: Path) -> None:
+        if self._writes:
+            self._say(f"          saved {folder}")
+        self._window_start = time.perf_counter()
+
+    def close(self) -> None:
+        """Write the load of every expert and draw the plots."""
+        if not self._writes:
+            return
+        for index, layer in enumerate(self.config.sparse_layers):
+            self._write(
+                {"kind": "expert_load", "layer": layer, "observed": self._total_load[index].tolist(),
+                 "predicted": self.predicted_load[index].tolist()}
+            )  # fmt: skip
+        self._bar.close()
+        self._file.close()
+        plots = Path(self.config.run_dir) / "plots"
+        plots.mkdir(exist_ok=True)
+        plot_loss(self._path, plots / "loss.png")
+        if self.config.sparse_layers:
+            plot_expert_load(self._path, plots / "expert_load.png")
+        self._say(f"          plots in {plots}")
+
+    def _reduce(self, device: torch.device) -> tuple[float, np.ndarray]:
+        """Mean loss and summed load of all ranks since the last report."""
+        loss = torch.stack(self._losses).mean().double() / dist.get_world_size()
+        load = torch.from_numpy(self._window_load).to(device)
+        dist.all_reduce(loss)
+        if load.numel():
+            dist.all_reduce(load)
+        load = load.cpu().numpy()
+        self._total_load += load
+        return loss.item(), load
+
+    def _train_record(self, engine: DeepSpeedEngine, step: int, loss: float, load: np.ndarray) -> dict:
+        tokens_per_step = self.config.global_batch_size * self.config.context_length
+        seconds = time.perf_counter() - self._window_start
+        norm = engine.get_global_grad_norm()
+        return {
+            "kind": "train",
+            "step": step,
+            "tokens": step * tokens_per_step,
+            "loss": loss,
+            "perplexity": perplexity(loss),
+            "learning_rate": engine.get_lr()[0],
+            "tokens_per_second": (step - self._window_step) * tokens_per_step / seconds,
+            "gradient_norm": None if norm is None else float(norm),
+            "load_max_over_mean": imbalance(load),
+            "predicted_load_max_over_mean": imbalance(self.predicted_load),
+            "rank_load_max_over_mean": imbalance(rank_load(load, self.config.ep_size)),
+            "peak_memory_bytes": peak_memory_bytes(engine.device),
+        }
+
+    def _send_to_monitors(self, engine: DeepSpeedEngine, record: dict, step: int) -> None:
+        if engine.monitor.enabled:
+            names = [name for name, value in record.items() if isinstance(value, float | int) and name != "step"]
+            engine.monitor.write_events([(f"train/{name}", record[name], step) for name in names])
+
+    def _write(self, record: dict) -> None:
+        self._file.write(json.dumps(record) + "\n")
+
+    def _say(self, text: str) -> None:
+        tqdm.write(text, file=sys.stdout)
+        sys.stdout.flush()
+
+
+def imbalance(load_LE: np.ndarray | None) -> float | None:
+    """Largest max / mean of any layer; None without sparse layers."""
+    if load_LE is None or load_LE.size == 0 or load_LE.sum() == 0:
+        return None
+    return float((load_LE.max(axis=1) / load_LE.mean(axis=1)).max())
+
+
+def rank_load(load_LE: np.ndarray, ep_size: int) -> np.ndarray:
+    """Rows per rank of the expert-parallel group [L, P]: rank p holds a contiguous run of experts."""
+    return load_LE.reshape(len(load_LE), ep_size, -1).sum(axis=2) if load_LE.size else load_LE
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Most memory this rank ever held: allocated on an accelerator, resident on a CPU."""
+    if device.type == "cpu":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts KiB
+    return torch.cuda.max_memory_allocated(device)
+
+
+def _row(record: dict) -> str:
+    return (
+        f"{record['step']:8d}  {record['loss']:6.4f}  {record['perplexity']:8.2f}  "
+        f"{record['tokens_per_second']:9,.0f}  {record['learning_rate']:8.2e}  {_cell(record['gradient_norm']):>6}  "
+        f"{_cell(record['load_max_over_mean']):>5} ({_cell(record['predicted_load_max_over_mean'])})  "
+        f"{_cell(record['rank_load_max_over_mean']):>9}  {record['peak_memory_bytes'] / 2**20:5,.0f} M"
+    )
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

@@ -1,0 +1,82 @@
+"""The model of a run: built without memory, made expert parallel, then initialised the same for any number of ranks."""
+
+import hashlib
+
+import torch
+from torch import nn
+
+from models.configuration_hash_gpt import HashGPTConfig
+from models.experts import Experts
+from models.modeling_hash_gpt import HashGPTForCausalLM
+from models.sparse_ffn import SparseFFN
+from train.config import RunConfig
+from train.expert_parallel import parallelize_experts, stacked_expert_tensors, tag_experts
+
+
+def model_config(config: RunConfig, *, vocab_size: int, end_token_id: int) -> HashGPTConfig:
+    """The network's configuration, the part of a run that travels with the weights."""
+    return HashGPTConfig(
+        vocab_size=vocab_size,
+        n_positions=config.context_length,
+        n_embd=config.width,
+        n_layer=config.num_layers,
+        n_head=config.num_heads,
+        n_inner=config.ffn_size,
+        activation_function=config.activation,
+        resid_pdrop=config.dropout,
+        embd_pdrop=config.dropout,
+        attn_pdrop=config.dropout,
+        position_embedding=config.position_embedding,
+        sparse_layers=config.sparse_layers,
+        num_experts=config.num_experts,
+        bos_token_id=end_token_id,
+        eos_token_id=end_token_id,
+    )
+
+
+def build_model(
+    network: HashGPTConfig, *, route_tables: torch.Tensor | None, ep_size: int, seed: int
+) -> HashGPTForCausalLM:
+    """A float32 model on the CPU that holds E / ep_size experts per sparse layer.
+
+    route_tables: integers [sparse layers, V, 1]. Built on the meta device first, so that no rank ever
+    holds the experts of another. Collective over all ranks where ep_size > 1.
+    """
+    with torch.device("meta"):
+        model = HashGPTForCausalLM(network)
+    parallelize_experts(model, ep_size=ep_size)
+    model.to_empty(device="cpu")  # makes new Parameters, so ties and tags are made again
+    model.tie_weights()
+    tag_experts(model)
+    initialize_weights(model, seed=seed)
+    if network.sparse_layers:
+        model.set_route_tables(route_tables)
+    return model
+
+
+@torch.no_grad()
+def initialize_weights(model: HashGPTForCausalLM, *, seed: int) -> None:
+    """Draw every module's weights from a seed of its own name, and every expert's from its global id.
+
+    The weights therefore depend neither on the number of ranks nor on ep_size.
+    """
+    # Children before parents: GPT-2's blocks re-draw the output matrices of their children.
+    for name, module in reversed(list(model.named_modules())):
+        if isinstance(module, SparseFFN):
+            _initialize_experts(model, name, module.experts, seed=seed)
+        elif not isinstance(module, Experts):
+            torch.manual_seed(derive_seed(seed, name))
+            model._init_weights(module)
+
+
+def _initialize_experts(model: HashGPTForCausalLM, layer: str, experts: nn.Module, *, seed: int) -> None:
+    stacked = stacked_expert_tensors(experts)
+    for local, expert in enumerate(experts.expert_ids):
+        torch.manual_seed(derive_seed(seed, layer, expert))
+        model.init_expert(*(tensor[local] for tensor in stacked.values()))
+
+
+def derive_seed(*parts) -> int:
+    """A 63-bit seed from any values, the same on every machine."""
+    digest = hashlib.sha256(repr(parts).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1

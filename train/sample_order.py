@@ -1,0 +1,48 @@
+"""SampleOrder: a shuffled order of samples that needs no memory, each sample exactly once per epoch."""
+
+import numpy as np
+
+_ROUNDS = 6
+_MASK = np.uint64(0xFFFFFFFFFFFFFFFF)
+
+
+class SampleOrder:
+    """A permutation of range(num_samples) per epoch: a Feistel network with cycle walking.
+
+    Stateless: position n of a run is sample(n), whatever the number of ranks, so that a run resumes from one integer.
+    """
+
+    def __init__(self, num_samples: int, *, seed: int):
+        if num_samples < 1:
+            raise ValueError(f"num_samples={num_samples} must be at least 1")
+        self.num_samples = num_samples
+        self.seed = seed
+        bits = max(int(num_samples - 1).bit_length(), 2)
+        self._half_bits = np.uint64((bits + 1) // 2)  # the domain is 4 ** half_bits, at most 4 times too large
+        self._half_mask = np.uint64((1 << int(self._half_bits)) - 1)
+
+    def samples(self, first: int, count: int) -> np.ndarray:
+        """Sample indices of the positions [first, first + count) of the run, int64 [count], across epochs."""
+        positions = np.arange(first, first + count, dtype=np.uint64)
+        epochs, values = np.divmod(positions, np.uint64(self.num_samples))
+        values = self._encrypt(values, epochs)
+        while (outside := values >= self.num_samples).any():
+            values[outside] = self._encrypt(values[outside], epochs[outside])
+        return values.astype(np.int64)
+
+    def _encrypt(self, values: np.ndarray, epochs: np.ndarray) -> np.ndarray:
+        left, right = values >> self._half_bits, values & self._half_mask
+        for number in range(_ROUNDS):
+            left, right = right, left ^ (self._round(right, epochs, number) & self._half_mask)
+        return (left << self._half_bits) | right
+
+    def _round(self, half: np.ndarray, epochs: np.ndarray, number: int) -> np.ndarray:
+        salt = np.uint64((self.seed * 0x9E3779B97F4A7C15 + number * 0xD1B54A32D192ED03) & int(_MASK))
+        return _mix(_mix(half ^ salt) + epochs)
+
+
+def _mix(x: np.ndarray) -> np.ndarray:
+    """The finaliser of splitmix64: every input bit changes half of the output bits."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
