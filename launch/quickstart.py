@@ -12,16 +12,16 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
     # Replaced, not inserted before: with launch/ on the path, `import train` would be launch/train.py.
-    sys.path[0] = str(ROOT)
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import numpy as np
 
 from data_prep.counts import read_counts
 from train.read_metrics import read_points
 
+ROOT = Path(__file__).resolve().parent.parent
 DATA, RUN = "data/quickstart", "runs/quickstart"
 # Two processes on the CPU, one thread each: what every machine has. Set DS_ACCELERATOR=cuda to use two GPUs.
 ENVIRONMENT = {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -29,10 +29,14 @@ ENVIRONMENT = {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARA
 
 def main(argv: list[str] | None = None) -> int:
     """Return 0, or the exit status of the command that failed."""
+    train_options = sys.argv[1:] if argv is None else argv
+    if {"-h", "--help"} & set(train_options):
+        print(__doc__)
+        return 0
     start = time.perf_counter()
     for folder in (DATA, RUN):
         shutil.rmtree(ROOT / folder, ignore_errors=True)
-    status = run_commands(commands(sys.argv[1:] if argv is None else argv))
+    status = run_commands(commands(train_options))
     if status == 0:
         print(summary(seconds=time.perf_counter() - start))
     return status
@@ -41,7 +45,8 @@ def main(argv: list[str] | None = None) -> int:
 def commands(train_options: list[str]) -> dict[str, str]:
     """What each step is for, and the command that a newcomer would type for it."""
     tokenize = f"python -m data_prep.tokenize_shards --tokenizer {DATA}/tokenizer"
-    train = f"deepspeed --num_gpus 2 --master_port {free_port()} launch/train.py --config launch/recipes/quickstart.yaml"
+    launcher = f"deepspeed --quiet --num_gpus 2 --master_port {free_port()}"
+    train = f"{launcher} launch/train.py --config launch/recipes/quickstart.yaml"
     return {
         "Write a small corpus": f"python -m data_prep.embedded_corpus --output {DATA}/text",
         "Train a tokenizer": "python -m data_prep.train_tokenizer"
@@ -81,8 +86,9 @@ def summary(*, seconds: float) -> str:
     """What came out, and where it lies."""
     trained = read_points(ROOT / RUN / "metrics.jsonl", kind="valid")[-1]["perplexity"]
     counts = [read_counts(ROOT / DATA / part / "counts.safetensors").counts for part in ("train", "valid")]
+    unigram = unigram_perplexity(*counts)
     return (
-        f"\nValidation perplexity {trained:.1f}; knowing only how frequent each token is, {unigram_perplexity(*counts):.1f}"
+        f"\nValidation perplexity:   {trained:.1f}; of a model that knows only the tokens' frequencies: {unigram:.1f}"
         f"\nModel for transformers:  {max((ROOT / RUN / 'hf').glob('step_*')).relative_to(ROOT)}"
         f"\nPlots:                   {RUN}/plots"
         f"\nAll of it took {seconds:.0f} seconds"

@@ -1,11 +1,27 @@
 """Experts: E feed-forwards of one shape in stacked weights, applied to rows that are already in expert order."""
 
+import math
+from dataclasses import dataclass
+
 import torch
 from torch import nn
+from transformers import initialization as init
 from transformers.activations import ACT2FN
 
 from .dispatch import Plan, make_plan
 from .routes import Routes
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One of the `count` equal parts of one matrix, which is what MultiHash applies at a time.
+
+    matrix: "up" (d -> D / count) or "down" (D -> d / count). index: which part of its output.
+    """
+
+    matrix: str
+    index: int
+    count: int
 
 
 class Experts(nn.Module):
@@ -20,6 +36,9 @@ class Experts(nn.Module):
         self.down_proj = nn.Parameter(torch.empty(num_experts, hidden, width))
         self.down_proj_bias = nn.Parameter(torch.empty(num_experts, width))
         self.act = ACT2FN[config.activation_function]
+        # GPT-2 scales the last matrix of each residual branch by 1 / sqrt(number of branches).
+        self.up_std = config.initializer_range
+        self.down_std = config.initializer_range / math.sqrt(2 * config.n_layer)
 
     @property
     def expert_ids(self) -> range:
@@ -29,21 +48,73 @@ class Experts(nn.Module):
     def plan(self, routes: Routes) -> Plan:
         return make_plan(routes, self.num_experts)
 
-    def forward(self, rows_ND: torch.Tensor, plan: Plan) -> torch.Tensor:
-        """Rows [N, D] in expert order -> the experts' outputs [N, D], same order."""
-        weights = (self.up_proj, self.up_proj_bias, self.down_proj, self.down_proj_bias)
-        return expert_feed_forward(rows_ND, plan.rows_E, *weights, act=self.act)
+    def forward(self, rows_ND: torch.Tensor, plan: Plan, segment: Segment | None = None) -> torch.Tensor:
+        """Rows [N, D] in expert order -> the experts' outputs, same order; with a segment, that part's alone."""
+        return self.compute(rows_ND, plan.rows_E, dict(self.named_parameters()), segment)
+
+    def compute(self, rows: torch.Tensor, rows_E: list[int], weights: dict, segment: Segment | None) -> torch.Tensor:
+        """Apply expert e of the stacked weights to the e-th run of rows; rows_E are host integers.
+
+        An idle expert multiplies an empty matrix: its gradient is zero, not missing, which ZeRO relies on.
+        """
+        up, down = (weights[f"{name}_proj"] for name in ("up", "down"))
+        up_bias, down_bias = (weights[f"{name}_proj_bias"] for name in ("up", "down"))
+        if segment is None:
+            return per_expert(self._feed_forward, rows, rows_E, up, up_bias, down, down_bias)
+        matrix, bias = (up, up_bias) if segment.matrix == "up" else (down, down_bias)
+        part = matrix.chunk(segment.count, dim=2)[segment.index]
+        return per_expert(_linear, rows, rows_E, part, bias.chunk(segment.count, dim=1)[segment.index])
+
+    def initialize(self, weights: dict) -> None:
+        """Draw the weights of one expert, or of a stack of them, as GPT-2 draws its feed-forward's."""
+        init.normal_(weights["up_proj"], std=self.up_std)
+        init.normal_(weights["down_proj"], std=self.down_std)
+        init.zeros_(weights["up_proj_bias"])
+        init.zeros_(weights["down_proj_bias"])
+
+    def _feed_forward(self, rows, up, up_bias, down, down_bias):
+        return _linear(self.act(_linear(rows, up, up_bias)), down, down_bias)
 
 
-def expert_feed_forward(rows_ND, rows_E, up_EDH, up_bias_EH, down_EHD, down_bias_ED, *, act) -> torch.Tensor:
-    """Apply expert e to the e-th run of rows; rows_E are host integers that sum to N.
+class StackedExperts(Experts):
+    """E stacks of pre-norm residual feed-forwards x + down(act(up(norm(x)))), the experts of BASE layers.
 
-    An idle expert multiplies an empty matrix: its gradient is zero, not missing, which ZeRO relies on.
+    Weights have a dimension for the S sublayers after that of the experts (Lewis et al., 2021; paper, appendix B.2).
     """
-    # unbind, not up_EDH[e] in the loop: its backward stacks once where indexing makes E full-size zeros.
-    experts = zip(up_EDH.unbind(), up_bias_EH.unbind(), down_EHD.unbind(), down_bias_ED.unbind(), strict=True)
-    outputs = [
-        torch.addmm(down_bias, act(torch.addmm(up_bias, rows, up)), down)
-        for rows, (up, up_bias, down, down_bias) in zip(rows_ND.split(rows_E), experts, strict=True)
-    ]
-    return torch.cat(outputs)
+
+    def __init__(self, config):
+        super().__init__(config)
+        for name, parameter in list(self.named_parameters()):
+            experts, *shape = parameter.shape
+            setattr(self, name, nn.Parameter(parameter.new_empty(experts, config.num_sublayers, *shape)))
+        norm_shape = (config.num_experts, config.num_sublayers, config.n_embd)
+        self.norm_weight = nn.Parameter(torch.empty(norm_shape))
+        self.norm_bias = nn.Parameter(torch.empty(norm_shape))
+        self.norm_epsilon = config.layer_norm_epsilon
+
+    def compute(self, rows: torch.Tensor, rows_E: list[int], weights: dict, segment: Segment | None) -> torch.Tensor:
+        return per_expert(self._stack, rows, rows_E, *(weights[name] for name, _ in self.named_parameters()))
+
+    def initialize(self, weights: dict) -> None:
+        """As BASE layers: the last matrix is zero, so that a new sparse layer begins as the identity."""
+        super().initialize(weights)
+        init.zeros_(weights["down_proj"])
+        init.ones_(weights["norm_weight"])
+        init.zeros_(weights["norm_bias"])
+
+    def _stack(self, rows, *weights):
+        for up, up_bias, down, down_bias, norm_weight, norm_bias in zip(*weights, strict=True):
+            normed = nn.functional.layer_norm(rows, rows.shape[-1:], norm_weight, norm_bias, self.norm_epsilon)
+            rows = rows + self._feed_forward(normed, up, up_bias, down, down_bias)
+        return rows
+
+
+def per_expert(function, rows: torch.Tensor, rows_E: list[int], *stacked: torch.Tensor) -> torch.Tensor:
+    """Apply function(rows of expert e, weights of expert e) to each run of rows, and join the results."""
+    # unbind, not weight[e] in the loop: its backward stacks once where indexing makes E full-size zeros.
+    experts = zip(*(weight.unbind() for weight in stacked), strict=True)
+    return torch.cat([function(run, *weights) for run, weights in zip(rows.split(rows_E), experts, strict=True)])
+
+
+def _linear(rows, weight, bias):
+    return torch.addmm(bias, rows, weight)

@@ -1,6 +1,4 @@
-"""HashGPT: transformers' GPT-2, in which the feed-forwards of chosen blocks are hash layers."""
-
-import math
+"""HashGPT: transformers' GPT-2 with hash layers in the place of, or between, some of its feed-forwards."""
 
 import torch
 from torch import nn
@@ -10,20 +8,29 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2Block, GPT2LMHeadModel, G
 from .configuration_hash_gpt import HashGPTConfig
 from .dispatch import Plan
 from .experts import Experts
+from .hash_keys import TokenContext, previous_tokens
 from .positions import SinusoidalPositions
 from .router_hash import UNSET, HashRouter
 from .sparse_ffn import SparseFFN
 
 
 class HashGPTBlock(GPT2Block):
-    """GPT-2's block, whose feed-forward receives the plan of its layer where it is sparse."""
+    """GPT-2's block with a sparse layer as its feed-forward, or before it, where the configuration says so."""
 
     def __init__(self, config, layer_idx):
         super().__init__(config, layer_idx=layer_idx)
         self.layer_idx = layer_idx
         self.is_sparse = layer_idx in config.sparse_layers
-        if self.is_sparse:
-            self.mlp = SparseFFN(config)
+        self.is_inserted = self.is_sparse and config.placement == "insert"
+        if self.is_inserted:
+            self.sparse = SparseFFN(config, config.sparse_layers.index(layer_idx))
+        elif self.is_sparse:
+            self.mlp = SparseFFN(config, config.sparse_layers.index(layer_idx))
+
+    @property
+    def sparse_ffn(self) -> SparseFFN:
+        """The sparse layer of a sparse block."""
+        return self.sparse if self.is_inserted else self.mlp
 
     def forward(
         self,
@@ -32,15 +39,18 @@ class HashGPTBlock(GPT2Block):
         attention_mask=None,
         encoder_hidden_states=None,  # GPT2Model passes it by position; there is no cross-attention here
         *,
-        plans: dict[int, Plan],
+        plans: dict[int, list[Plan]],
         **kwargs,
     ):
+        if self.is_inserted:
+            hidden_states = self.sparse(hidden_states, plans[self.layer_idx])
         attended, _ = self.attn(
             self.ln_1(hidden_states), past_key_values=past_key_values, attention_mask=attention_mask, **kwargs
         )
         hidden_states = hidden_states + attended
         normed = self.ln_2(hidden_states)
-        feed_forward = self.mlp(normed, plans[self.layer_idx]) if self.is_sparse else self.mlp(normed)
+        replaced = self.is_sparse and not self.is_inserted
+        feed_forward = self.mlp(normed, plans[self.layer_idx]) if replaced else self.mlp(normed)
         return hidden_states + feed_forward
 
 
@@ -54,20 +64,12 @@ class HashGPTPreTrainedModel(GPT2PreTrainedModel):
     def _init_weights(self, module):
         super()._init_weights(module)
         if isinstance(module, Experts):
-            self.init_expert(module.up_proj, module.up_proj_bias, module.down_proj, module.down_proj_bias)
+            module.initialize(dict(module.named_parameters()))
         elif isinstance(module, HashRouter):
-            init.constant_(module.route_table, UNSET)
+            for table in module.buffers():
+                init.constant_(table, UNSET)
         elif isinstance(module, SinusoidalPositions):
             init.copy_(module.table, module.values())
-
-    def init_expert(self, up_proj, up_proj_bias, down_proj, down_proj_bias) -> None:
-        """Draw the weights of one expert, or of a stack of them, as GPT-2 draws its feed-forward's."""
-        std = self.config.initializer_range
-        init.normal_(up_proj, std=std)
-        # GPT-2 scales the last matrix of each residual branch by 1 / sqrt(number of branches).
-        init.normal_(down_proj, std=std / math.sqrt(2 * self.config.n_layer))
-        init.zeros_(up_proj_bias)
-        init.zeros_(down_proj_bias)
 
 
 class HashGPTModel(HashGPTPreTrainedModel, GPT2Model):
@@ -88,23 +90,81 @@ class HashGPTModel(HashGPTPreTrainedModel, GPT2Model):
         self._attn_implementation = config._attn_implementation
         self.post_init()
 
-    def plan(self, input_ids: torch.Tensor) -> dict[int, Plan]:
-        """The plans of all sparse layers, from token ids [B, S] alone: no hidden state is needed."""
-        return {layer: self.h[layer].mlp.plan(input_ids) for layer in self.config.sparse_layers}
+    @property
+    def sparse_ffns(self) -> dict[int, SparseFFN]:
+        """The sparse layers by the index of their block."""
+        return {layer: self.h[layer].sparse_ffn for layer in self.config.sparse_layers}
 
-    def forward(self, input_ids=None, *args, plans: dict[int, Plan] | None = None, **kwargs):
+    def plan(self, input_ids: torch.Tensor, **known) -> dict[int, list[Plan]]:
+        """The plans of all sparse layers, from token ids [B, S] alone: no hidden state is needed.
+
+        known: what else is known of the tokens, as token_context() takes it.
+        """
+        if not self.config.sparse_layers:
+            return {}
+        context = self.token_context(input_ids, **known)
+        return {layer: sparse_ffn.plan(context) for layer, sparse_ffn in self.sparse_ffns.items()}
+
+    def token_context(
+        self,
+        input_ids: torch.Tensor,
+        *,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        num_cached: int = 0,
+        previous_ids: torch.Tensor | None = None,
+        next_ids: torch.Tensor | None = None,
+        predicted_ids: torch.Tensor | None = None,
+    ) -> TokenContext:
+        """What hashes may look at. ValueError where tokens in the cache would have to be known and are not."""
+        looks_back = {"previous", "bigram"} & set(self.config.hash_keys) or self.config.split_sizes
+        if previous_ids is None:
+            if num_cached and looks_back:
+                raise ValueError(
+                    f"{num_cached} tokens are in the cache, where this model's hashes cannot see them: call "
+                    "generate(), or pass previous_ids, the token before each of input_ids"
+                )
+            previous_ids = previous_tokens(input_ids, attention_mask, none=self.config.hash_vocab_size)
+        if position_ids is None:
+            position_ids = torch.arange(input_ids.shape[1], device=input_ids.device).unsqueeze(0) + num_cached
+        return TokenContext(input_ids, previous_ids, position_ids.expand_as(input_ids), next_ids, predicted_ids)
+
+    def forward(
+        self,
+        input_ids=None,
+        past_key_values=None,
+        attention_mask=None,
+        *,
+        position_ids=None,
+        plans: dict[int, list[Plan]] | None = None,
+        previous_ids=None,
+        next_ids=None,
+        predicted_ids=None,
+        **kwargs,
+    ):
         """As GPT2Model; `plans` are made here unless the caller made them ahead.
 
-        Plans are made outside the blocks, so that activation checkpointing recomputes with the same ones.
+        previous_ids, next_ids, predicted_ids [B, S]: see models/hash_keys.py. Plans are made outside the blocks, so
+        that activation checkpointing recomputes with the same ones.
         """
         if input_ids is None and self.config.sparse_layers:
             raise ValueError(
                 "hash layers route by token ids, and inputs_embeds does not tell them: pass input_ids, "
                 "or use a model with sparse_layers=[]"
             )
-        if plans is None:
-            plans = self.plan(input_ids) if self.config.sparse_layers else {}
-        return GPT2Model.forward(self, input_ids, *args, plans=plans, **kwargs)
+        if plans is None and self.config.sparse_layers:
+            plans = self.plan(
+                input_ids.view(-1, input_ids.shape[-1]),
+                attention_mask=attention_mask,
+                position_ids=position_ids,
+                num_cached=past_key_values.get_seq_length() if past_key_values is not None else 0,
+                previous_ids=previous_ids,
+                next_ids=next_ids,
+                predicted_ids=predicted_ids,
+            )
+        return GPT2Model.forward(
+            self, input_ids, past_key_values, attention_mask, position_ids=position_ids, plans=plans or {}, **kwargs
+        )
 
 
 class HashGPTForCausalLM(HashGPTPreTrainedModel, GPT2LMHeadModel):
@@ -114,38 +174,74 @@ class HashGPTForCausalLM(HashGPTPreTrainedModel, GPT2LMHeadModel):
         GPT2PreTrainedModel.__init__(self, config)
         self.transformer = HashGPTModel(config)
         self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        self.predictor = None
         self.post_init()
+
+    def set_predictor(self, baseline: nn.Module) -> None:
+        """The causal model whose arg-max predicted-future hashes route by in generation; it is not saved along."""
+        object.__setattr__(self, "predictor", baseline)  # not a submodule
+
+    def forward(
+        self,
+        input_ids=None,
+        past_key_values=None,
+        attention_mask=None,
+        *,
+        position_ids=None,  # named here, because generate() makes them from the mask only where it finds them
+        labels=None,
+        next_ids=None,
+        **kwargs,
+    ):
+        """As GPT2LMHeadModel. Oracle-future hashes take next_ids [B, S], or derive them from the labels."""
+        if next_ids is None and labels is not None and "next" in self.config.hash_keys:
+            # The last token has no label, so its route bears on no loss. Ignored labels (-100) count as token 0.
+            next_ids = nn.functional.pad(labels[:, 1:], (0, 1)).clamp(min=0)
+        return GPT2LMHeadModel.forward(
+            self, input_ids, past_key_values, attention_mask,
+            position_ids=position_ids, labels=labels, next_ids=next_ids, **kwargs,
+        )  # fmt: skip
+
+    def prepare_inputs_for_generation(self, input_ids, *args, attention_mask=None, **kwargs):
+        """Add what hashes must know of tokens that are in the cache already: only here are all of them seen."""
+        inputs = super().prepare_inputs_for_generation(input_ids, *args, attention_mask=attention_mask, **kwargs)
+        length = inputs["input_ids"].shape[1]
+        previous = previous_tokens(input_ids, attention_mask, none=self.config.hash_vocab_size)
+        inputs["previous_ids"] = previous[:, -length:]
+        if "predicted" in self.config.hash_keys and self.predictor is not None:
+            predicted = self.predictor(input_ids, attention_mask=attention_mask).logits.argmax(-1)
+            inputs["predicted_ids"] = predicted[:, -length:]
+        return inputs
 
     @property
     def hash_routers(self) -> list[HashRouter]:
         """The routers in the order of config.sparse_layers."""
-        return [self.transformer.h[layer].mlp.router for layer in self.config.sparse_layers]
+        return [sparse_ffn.router for sparse_ffn in self.transformer.sparse_ffns.values()]
 
-    def set_route_tables(self, tables_LVM: torch.Tensor) -> None:
-        """Set the table of every sparse layer from integers [layers, V, 1] and record their digests in the config.
+    def set_route_tables(self, tables: list[dict[str, torch.Tensor]] | torch.Tensor) -> None:
+        """Set the tables of every sparse layer and record their digests in the config.
 
-        A single table for several layers is refused: pass tables.expand(layers, -1, -1) to share one.
+        tables: integers [layers, keys, hashes], or one dict of HashRouter's buffers per layer. A single table for
+        several layers is refused: repeat it to share it on purpose.
         """
-        if len(tables_LVM) != len(self.hash_routers):
+        if len(tables) != len(self.hash_routers):
             raise ValueError(
-                f"{len(tables_LVM)} route tables for {len(self.hash_routers)} sparse layers "
+                f"{len(tables)} route tables for {len(self.hash_routers)} sparse layers "
                 f"{self.config.sparse_layers}: build one table per layer, or share one table on purpose"
             )
-        for router, table in zip(self.hash_routers, tables_LVM, strict=True):
-            router.set_table(table)
+        for router, table in zip(self.hash_routers, tables, strict=True):
+            router.set_table(**table) if isinstance(table, dict) else router.set_table(table)
         self._record_digests()
 
     def resize_token_embeddings(self, new_num_tokens=None, pad_to_multiple_of=None, mean_resizing=True):
         """Resize the embeddings and, with them, every route table."""
         embeddings = super().resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
-        if len(embeddings.weight) != (len(self.hash_routers[0].route_table) if self.hash_routers else None):
-            for router in self.hash_routers:
-                router.resize(len(embeddings.weight))
-            self._record_digests()
+        for router in self.hash_routers:
+            router.resize(len(embeddings.weight))
+        self._record_digests()
         return embeddings
 
     def _record_digests(self) -> None:
-        self.config.route_table_digests = [router.digest for router in self.hash_routers]
+        self.config.route_table_digests = [router.digest for router in self.hash_routers] or None
 
 
 HashGPTModel.register_for_auto_class("AutoModel")

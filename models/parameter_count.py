@@ -10,7 +10,7 @@ class ParameterCount:
     """Parameters of one model; tied weights count once, route tables are buffers and count nothing."""
 
     shared: int  # everything that every token uses
-    per_expert: int  # one expert: a feed-forward of the dense model's shape
+    per_expert: int  # one expert: a feed-forward, or an inserted layer's stack of them with their norms
     total: int  # shared and all experts of all sparse layers
     active: int  # used by one token: shared and one expert per sparse layer
 
@@ -21,12 +21,14 @@ class ParameterCount:
 
 
 def count_parameters(config: HashGPTConfig) -> ParameterCount:
-    """Count from the configuration alone; a sparse block has experts in the place of its dense feed-forward."""
+    """Count from the configuration alone; experts take the place of a dense feed-forward, or stand beside all of them."""
     num_sparse = len(config.sparse_layers)
-    expert = feed_forward(config.n_embd, config.ffn_size)
+    is_inserted = config.placement == "insert"
+    dense = feed_forward(config.n_embd, config.ffn_size)
+    expert = config.num_sublayers * (dense + norm(config.n_embd)) if is_inserted else dense
     blocks = config.n_layer * (attention(config.n_embd) + 2 * norm(config.n_embd))
-    dense_feed_forwards = (config.n_layer - num_sparse) * expert
-    shared = embeddings(config) + blocks + dense_feed_forwards + norm(config.n_embd)
+    num_dense = config.n_layer if is_inserted else config.n_layer - num_sparse
+    shared = embeddings(config) + blocks + num_dense * dense + norm(config.n_embd)
     return ParameterCount(
         shared=shared,
         per_expert=expert,
@@ -41,7 +43,7 @@ def attention(width: int) -> int:
 
 
 def feed_forward(width: int, hidden: int) -> int:
-    """Two matrices with biases; also the size of one expert."""
+    """Two matrices with biases."""
     return 2 * width * hidden + hidden + width
 
 

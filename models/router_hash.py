@@ -1,61 +1,100 @@
-"""HashRouter: a fixed table sends each token id to one expert (Roller et al., 2021, section 3.1)."""
+"""HashRouter: fixed tables send the key of each token to experts (Roller et al., 2021, section 3.1)."""
 
 import hashlib
 
 import torch
 from torch import nn
 
+from .hash_keys import TokenContext, hash_keys
 from .routes import Routes
 
 UNSET = -1  # not 0: an unset table must fail in the first batch, not send every token to expert 0
 
 
 class HashRouter(nn.Module):
-    """Owns `route_table`, int32 [V, 1], a persistent buffer that travels with the weights."""
+    """Owns `route_table` [keys, hashes], and the tables of split heavy tokens, all of which travel with the weights.
 
-    def __init__(self, config):
+    A heavy token (row h = split_index[token] >= 0) goes to split_table[h, previous token]; a negative entry -(g + 1)
+    there says position_table[g, position modulo period] (data_prep/heavy_tokens.py makes them).
+    """
+
+    def __init__(self, config, index: int):
         super().__init__()
+        self.key = config.hash_keys[index]
+        self.none = config.hash_vocab_size  # id of "no previous token"
+        self.num_buckets = config.num_buckets
         self.num_experts = config.num_experts
-        self.register_buffer("route_table", torch.full((config.vocab_size, 1), UNSET, dtype=torch.int32))
+        self._register("route_table", num_keys(self.key, config), config.num_hashes)
+        heavy, groups, period = config.split_sizes[index] if config.split_sizes else (0, 0, 0)
+        self.splits = heavy > 0
+        if self.splits:
+            self._register("split_index", config.vocab_size)
+            self._register("split_table", heavy, config.hash_vocab_size + 1)
+            self._register("position_table", groups, period)
         self._checked = None
 
-    def forward(self, input_ids: torch.Tensor) -> Routes:
-        """input_ids [B, S] -> routes of T = B * S tokens. ValueError while the table is unset or out of range."""
+    def forward(self, context: TokenContext) -> list[Routes]:
+        """The routes of T = B * S tokens, once per hash. ValueError while the table is unset or out of range."""
         self._check_table_once()
-        return Routes(expert_N=self.route_table[input_ids.reshape(-1), 0].long())
+        keys = hash_keys(self.key, context, none=self.none, num_buckets=self.num_buckets).flatten()
+        expert_TM = self.route_table[keys].long()
+        if self.splits:
+            expert_TM = self._split_heavy(expert_TM, context)
+        return [Routes(expert_N) for expert_N in expert_TM.unbind(1)]
 
-    def set_table(self, table: torch.Tensor) -> None:
-        """Copy a table of integers [V, 1]; ValueError naming both shapes where it does not fit."""
-        if tuple(table.shape) != tuple(self.route_table.shape):
-            raise ValueError(
-                f"route table has shape {tuple(table.shape)} but the model needs {tuple(self.route_table.shape)} "
-                "(vocabulary, hashes); build the table with the model's vocabulary size"
-            )
-        self.route_table.copy_(table)
+    def set_table(self, route_table: torch.Tensor, **split_tables: torch.Tensor) -> None:
+        """Copy a table of integers [keys, hashes]; ValueError naming both shapes where it does not fit."""
+        for name, values in {"route_table": route_table, **split_tables}.items():
+            buffer = getattr(self, name)
+            if tuple(values.shape) != tuple(buffer.shape):
+                raise ValueError(
+                    f"{name} has shape {tuple(values.shape)} but the model needs {tuple(buffer.shape)}; "
+                    "build it for the model's vocabulary, key and number of hashes"
+                )
+            buffer.copy_(values)
         self._check_table_once()
 
     def resize(self, vocab_size: int) -> None:
-        """Cut the table, or extend it: new tokens go round the experts, least used by the vocabulary first."""
-        table = self.route_table[:vocab_size]
-        num_new = vocab_size - len(table)
-        if num_new > 0 and self.is_set:
-            tokens_E = torch.bincount(table.flatten().long(), minlength=self.num_experts)
-            by_use = tokens_E.argsort(stable=True)
-            new = by_use[torch.arange(num_new, device=table.device) % self.num_experts]
-        else:
-            new = table.new_full((max(num_new, 0),), UNSET)
-        self.route_table = torch.cat([table, new.to(table.dtype).unsqueeze(1)])
+        """Cut the tables, or extend them: new tokens go round the experts, least used by the vocabulary first.
 
-    @property
-    def is_set(self) -> bool:
-        return bool((self.route_table >= 0).all())
+        Previous-token, bigram and position tables stay: their keys count with the vocabulary they were built for.
+        """
+        if self.key in ("token", "next", "predicted"):
+            self.route_table = self._resized(self.route_table, vocab_size)
+        if self.splits:
+            new = self.split_index.new_full((max(vocab_size - len(self.split_index), 0),), UNSET)
+            self.split_index = torch.cat([self.split_index[:vocab_size], new])
 
     @property
     def digest(self) -> str:
-        """sha256 of the shape as text, a newline and the little-endian int32 values, as route-table files count it."""
-        table = self.route_table.detach().cpu().contiguous().numpy().astype("<i4")
-        shape = ",".join(str(size) for size in table.shape)
-        return "sha256:" + hashlib.sha256(f"{shape}\n".encode() + table.tobytes()).hexdigest()
+        """Of the route table, or of all tables together where heavy tokens are split; as train/layer_tables.py."""
+        digests = [_digest(buffer) for buffer in self.buffers()]
+        return digests[0] if len(digests) == 1 else "sha256:" + hashlib.sha256("".join(digests).encode()).hexdigest()
+
+    def _register(self, name: str, *shape: int) -> None:
+        self.register_buffer(name, torch.full(shape, UNSET, dtype=torch.int32))
+
+    def _split_heavy(self, expert_TM: torch.Tensor, context: TokenContext) -> torch.Tensor:
+        """Replace the experts of heavy tokens [T, 1]; all tokens are looked up, since choosing some would wait."""
+        row_T = self.split_index[context.current.flatten()]
+        found_T = self.split_table[row_T.clamp(min=0), context.previous.flatten()]
+        group_T = (-found_T - 1).clamp(min=0)
+        if self.position_table.numel():
+            turn_T = context.position.expand_as(context.current).flatten() % self.position_table.shape[1]
+            found_T = torch.where(found_T < 0, self.position_table[group_T, turn_T], found_T)
+        return torch.where(row_T >= 0, found_T.long(), expert_TM[:, 0]).unsqueeze(1)
+
+    def _resized(self, table: torch.Tensor, num_keys: int) -> torch.Tensor:
+        num_new = num_keys - len(table)
+        if num_new <= 0:
+            return table[:num_keys]
+        columns = []
+        for column in table.unbind(1):
+            used_E = torch.bincount(column[column >= 0].long(), minlength=self.num_experts)
+            turns = torch.arange(num_new, device=table.device) % self.num_experts
+            is_set = bool((column >= 0).all())
+            columns.append(used_E.argsort(stable=True)[turns] if is_set else torch.full_like(turns, UNSET))
+        return torch.cat([table, torch.stack(columns, dim=1).to(table.dtype)])
 
     def _check_table_once(self) -> None:
         # Reading the table back is a device synchronisation, so it happens once per change of its contents.
@@ -72,3 +111,20 @@ class HashRouter(nn.Module):
         if high >= self.num_experts:
             raise ValueError(f"the route table names expert {high} but the layer has {self.num_experts} experts")
         self._checked = state
+
+
+def _digest(table: torch.Tensor) -> str:
+    """sha256 of the shape as text, a newline and the values as little-endian int32."""
+    values = table.detach().cpu().contiguous().numpy().astype("<i4")
+    shape = ",".join(str(size) for size in values.shape)
+    return "sha256:" + hashlib.sha256(f"{shape}\n".encode() + values.tobytes()).hexdigest()
+
+
+def num_keys(key: str, config) -> int:
+    """Rows of the route table of a key."""
+    sizes = {
+        "previous": config.hash_vocab_size + 1,  # the last one: no previous token
+        "bigram": config.num_buckets,
+        "position": config.n_positions,
+    }
+    return sizes.get(key, config.vocab_size)

@@ -4,28 +4,46 @@ import torch
 from torch import nn
 
 from .dispatch import Plan, combine, dispatch
-from .experts import Experts
+from .experts import Experts, Segment, StackedExperts
+from .hash_keys import TokenContext
 from .router_hash import HashRouter
 
 
 class SparseFFN(nn.Module):
     """A feed-forward made of E experts, of which each token uses the one that its table entry names.
 
-    Routes depend on token ids alone, so the plan is made before hidden states exist, and forward() neither
+    Routes depend on token ids alone, so plans are made before hidden states exist, and forward() neither
     synchronises nor chooses anything. Expert parallelism replaces `experts`, and nothing else.
     """
 
-    def __init__(self, config):
+    def __init__(self, config, index: int):
         super().__init__()
-        self.router = HashRouter(config)
-        self.experts = Experts(config)
-        self.dropout = nn.Dropout(config.resid_pdrop)
+        self.router = HashRouter(config, index)
+        self.experts = Experts(config) if config.placement == "replace" else StackedExperts(config)
+        self.dropout = nn.Dropout(config.resid_pdrop if config.placement == "replace" else 0.0)
 
-    def plan(self, input_ids: torch.Tensor) -> Plan:
-        """Token ids [B, S] -> the plan of this layer."""
-        return self.experts.plan(self.router(input_ids))
+    def plan(self, context: TokenContext) -> list[Plan]:
+        """The plan of each hash."""
+        return [self.experts.plan(routes) for routes in self.router(context)]
 
-    def forward(self, hidden_BSD: torch.Tensor, plan: Plan) -> torch.Tensor:
-        rows = dispatch(hidden_BSD.flatten(0, 1), plan)
-        tokens = combine(self.experts(rows, plan), plan)
-        return self.dropout(tokens).view_as(hidden_BSD)
+    def forward(self, hidden_BSD: torch.Tensor, plans: list[Plan]) -> torch.Tensor:
+        tokens_TD = hidden_BSD.flatten(0, 1)
+        outputs_TD = (
+            self._through_experts(tokens_TD, plans[0]) if len(plans) == 1 else self._multi_hash(tokens_TD, plans)
+        )
+        return self.dropout(outputs_TD).view_as(hidden_BSD)
+
+    def _through_experts(self, tokens: torch.Tensor, plan: Plan, segment: Segment | None = None) -> torch.Tensor:
+        return combine(self.experts(dispatch(tokens, plan), plan, segment), plan)
+
+    def _multi_hash(self, tokens: torch.Tensor, plans: list[Plan]) -> torch.Tensor:
+        """v = act([A_k1(h) .. A_kN(h)]), then [B_k1(v) .. B_kN(v)] (section 3.2): hash m chooses segment m of both."""
+        for matrix in ("up", "down"):
+            segments = [Segment(matrix, index, len(plans)) for index in range(len(plans))]
+            parts = [
+                self._through_experts(tokens, plan, segment) for plan, segment in zip(plans, segments, strict=True)
+            ]
+            tokens = torch.cat(parts, dim=1)
+            if matrix == "up":
+                tokens = self.experts.act(tokens)
+        return tokens

@@ -15,28 +15,52 @@ class Batch:
     """One micro-batch: input_ids [B, S], and targets [B, S], the token that follows each input.
 
     weights: [B], 1 for a sequence that counts and 0 for one that only fills the batch up.
+    predicted: a baseline's guess of each target [B, S], where the data come with predictions.
     """
 
     input_ids: torch.Tensor
     targets: torch.Tensor
     weights: torch.Tensor
+    predicted: torch.Tensor | None = None
+
+    def to(self, device: torch.device) -> "Batch":
+        predicted = None if self.predicted is None else self.predicted.to(device)
+        return Batch(self.input_ids.to(device), self.targets.to(device), self.weights.to(device), predicted)
+
+    @property
+    def known(self) -> dict[str, torch.Tensor]:
+        """What hashes of the future may look at, as HashGPTModel.plan takes it."""
+        known = {"next_ids": self.targets}
+        return known if self.predicted is None else known | {"predicted_ids": self.predicted}
 
 
 class PackedSequences:
-    """Sequence i of a stream is its tokens [i * S, i * S + S], so that each token is a target once."""
+    """Sequence i of a stream is its tokens [i * S, i * S + S], so that each token is a target once.
 
-    def __init__(self, stream: TokenStream, *, context_length: int):
+    predictions: a stream of the same length, whose token n is a guess of token n + 1 of `stream`.
+    """
+
+    def __init__(self, stream: TokenStream, *, context_length: int, predictions: TokenStream | None = None):
+        if predictions is not None and predictions.num_tokens != stream.num_tokens:
+            raise ValueError(
+                f"{predictions.folder} predicts {predictions.num_tokens} tokens but {stream.folder} holds "
+                f"{stream.num_tokens}; make the predictions again"
+            )
         self.stream = stream
+        self.predictions = predictions
         self.context_length = context_length
         self.num_sequences = max(stream.num_tokens - 1, 0) // context_length
 
     def batch(self, indices: np.ndarray) -> Batch:
         """Sequences by index; -1 stands for one that fills the batch up."""
-        length = self.context_length
-        rows = [self.stream.read(max(int(index), 0) * length, length + 1) for index in indices]
-        tokens = torch.from_numpy(np.stack(rows))
+        tokens = self._read(self.stream, indices, self.context_length + 1)
         weights = torch.from_numpy((np.asarray(indices) >= 0).astype(np.float32))
-        return Batch(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous(), weights)
+        predicted = None if self.predictions is None else self._read(self.predictions, indices, self.context_length)
+        return Batch(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous(), weights, predicted)
+
+    def _read(self, stream: TokenStream, indices: np.ndarray, length: int) -> torch.Tensor:
+        starts = [max(int(index), 0) * self.context_length for index in indices]
+        return torch.from_numpy(np.stack([stream.read(start, length) for start in starts]))
 
 
 def training_indices(

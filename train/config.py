@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -21,7 +22,9 @@ class RunConfig:
     # Data: folders of token shards and a route table, all made by data_prep/.
     train_data: str = field(metadata={"help": "folder of token shards to train on"})
     valid_data: str | None = field(default=None, metadata={"help": "folder of token shards for perplexity"})
-    route_table: str | None = field(default=None, metadata={"help": "route-table file; needed by sparse layers"})
+    route_table: list[str] = field(
+        default_factory=list, metadata={"help": "route-table file of all sparse layers, or one for each of them"}
+    )
     share_route_table: bool = field(default=False, metadata={"help": "all sparse layers use the file's first table"})
 
     # The network.
@@ -36,6 +39,10 @@ class RunConfig:
     position_embedding: str = field(default="learned", metadata={"help": "learned or sinusoidal"})
     sparse_layers: list[int] = field(default_factory=list, metadata={"help": "blocks made of experts; []: dense"})
     num_experts: int = field(default=16, metadata={"help": "experts per sparse layer"})
+    placement: str = field(
+        default="replace", metadata={"help": "replace the block's feed-forward, or insert before it"}
+    )
+    num_sublayers: int = field(default=1, metadata={"help": "stacked feed-forwards per expert of an inserted layer"})
 
     # The optimisation. A batch is counted in sequences of context_length tokens.
     steps: int = field(default=1000, metadata={"help": "optimizer steps"})
@@ -69,6 +76,7 @@ class RunConfig:
     resume: bool = field(default=False, metadata={"help": "go on from the newest checkpoint in run_dir"})
     monitors: list[str] = field(default_factory=list, metadata={"help": "any of " + ", ".join(MONITORS)})
     dry_run: bool = field(default=False, metadata={"help": "print sizes, memory and predicted load, then stop"})
+    plan_ranks: int | None = field(default=None, metadata={"help": "ranks of a dry run; None: as started, or ep_size"})
 
     def __post_init__(self):
         for spec in dataclasses.fields(self):
@@ -119,7 +127,10 @@ def _argument_parser() -> argparse.ArgumentParser:
 def _read_recipe(path: str) -> dict:
     if not Path(path).is_file():
         raise ValueError(f"recipe {path} does not exist; the recipes are in launch/recipes/")
-    recipe = yaml.safe_load(Path(path).read_text())
+    try:
+        recipe = yaml.safe_load(Path(path).read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"recipe {path} is not YAML: {error}") from None
     if not isinstance(recipe, dict):
         raise ValueError(f"recipe {path} is not a mapping of field: value")
     names = {spec.name for spec in dataclasses.fields(RunConfig)}
@@ -148,13 +159,15 @@ def _convert(spec: dataclasses.Field, value):
         if typing.get_origin(kind) is list:
             return _convert_list(value, typing.get_args(kind)[0])
         return _convert_scalar(value, kind)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise ValueError(f"{spec.name}={value!r} is not of type {getattr(kind, '__name__', kind)}") from None
 
 
 def _convert_list(value, item_kind) -> list:
     if isinstance(value, str):
         value = [value]
+    if item_kind is str:  # a path may hold commas and spaces
+        return [str(item) for item in value]
     parts = [part for item in value for part in str(item).strip("[]").replace(",", " ").split()]
     return [_convert_scalar(part, item_kind) for part in parts]
 
@@ -162,12 +175,12 @@ def _convert_list(value, item_kind) -> list:
 def _convert_scalar(value, kind):
     if kind is bool:
         return {"true": True, "false": False}[str(value).lower()]
-    if kind is int:
-        number = float(value)
-        if isinstance(value, bool) or number != int(number):
-            raise ValueError(value)
-        return int(number)
-    return kind(value)
+    if isinstance(value, bool | list | dict):
+        raise TypeError(value)
+    if kind is int and float(value) != int(float(value)):
+        raise ValueError(value)
+    # An integer goes through float only where it is written as 1e6: floats have 53 bits.
+    return int(float(value)) if kind is int and not str(value).lstrip("-").isdigit() else kind(value)
 
 
 def _check_choices(config: RunConfig) -> None:
@@ -176,6 +189,7 @@ def _check_choices(config: RunConfig) -> None:
         "schedule": SCHEDULES,
         "precision": ("fp32", "bf16"),
         "position_embedding": ("learned", "sinusoidal"),
+        "placement": ("replace", "insert"),
         "zero_stage": (0, 1, 2, 3),
     }
     for name, allowed in choices.items():
@@ -193,6 +207,26 @@ def _check_ranges(config: RunConfig) -> None:
     for name in at_least_one:
         if getattr(config, name) < 1:
             raise ValueError(f"{name}={getattr(config, name)} must be at least 1")
+    for name in "ffn_size eval_sequences vocab_size plan_ranks".split():
+        if getattr(config, name) is not None and getattr(config, name) < 1:
+            raise ValueError(f"{name}={getattr(config, name)} must be at least 1, or None")
+    for name in "lr adam_epsilon weight_decay clip warmup_steps decay_steps eval_every save_every seed".split():
+        if not 0 <= getattr(config, name) < math.inf:
+            raise ValueError(f"{name}={getattr(config, name)} must be a number from 0")
+    for name in "dropout beta1 beta2".split():
+        if not 0 <= getattr(config, name) < 1:
+            raise ValueError(f"{name}={getattr(config, name)} must be from 0 to below 1")
+    _check_layers(config)
+    if config.warmup_steps + config.decay_steps > config.steps and config.schedule == "warmup_stable_decay":
+        raise ValueError(
+            f"warmup_steps={config.warmup_steps} and decay_steps={config.decay_steps} exceed steps={config.steps}"
+        )
+
+
+def _check_layers(config: RunConfig) -> None:
+    layers = config.sparse_layers
+    if len(set(layers)) < len(layers) or not all(0 <= layer < config.num_layers for layer in layers):
+        raise ValueError(f"sparse_layers={layers} must be different blocks from 0 to {config.num_layers - 1}")
     if config.width % config.num_heads:
         raise ValueError(f"width={config.width} cannot be split evenly over num_heads={config.num_heads}")
     if config.sparse_layers and config.num_experts % config.ep_size:
@@ -200,12 +234,13 @@ def _check_ranges(config: RunConfig) -> None:
             f"{config.num_experts} experts cannot be split evenly over ep_size={config.ep_size} ranks; "
             f"choose an ep_size that divides {config.num_experts}"
         )
-    if config.sparse_layers and config.route_table is None:
+    if config.sparse_layers and not config.route_table:
         raise ValueError(
             f"sparse_layers={config.sparse_layers} need a route table: build one with "
             "`python -m data_prep.build_table` and name it with --route_table"
         )
-    if config.warmup_steps + config.decay_steps > config.steps and config.schedule == "warmup_stable_decay":
+    if config.sparse_layers and len(config.route_table) not in (1, len(config.sparse_layers)):
         raise ValueError(
-            f"warmup_steps={config.warmup_steps} and decay_steps={config.decay_steps} exceed steps={config.steps}"
+            f"route_table names {len(config.route_table)} files for {len(config.sparse_layers)} sparse layers "
+            f"{config.sparse_layers}; name one for all, or one for each"
         )

@@ -22,6 +22,9 @@ _REFUSED_SECTIONS = {
     "mesh_param": "mesh sequence parallelism does not reduce shared gradients",
     "use_data_before_expert_parallelism": "the expert-parallel groups are made of consecutive ranks",
     "curriculum_learning": "DeepSpeed 0.19 refuses it",
+    "elasticity": "it changes the batch sizes that the run config owns",
+    "torch_autocast": "the run config owns the precision",
+    "checkpoint": "the run config owns what is saved and resumed",
 }
 
 
@@ -32,6 +35,7 @@ def deepspeed_config(config: RunConfig, *, world_size: int) -> dict:
     _refuse_silent_failures(config, settings, path)
     for dotted, value in run_owned_values(config, world_size=world_size).items():
         _fill(settings, dotted, value, path)
+    _refuse_left_over_auto(settings, path)
     return settings
 
 
@@ -93,17 +97,21 @@ def check_monitors(config: RunConfig) -> None:
 
 def _read(path: Path) -> dict:
     try:
-        return json.loads(path.read_text())
+        settings = json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} is not a mapping of setting: value")
+    return settings
 
 
 def _refuse_silent_failures(config: RunConfig, settings: dict, path: Path) -> None:
     for section, reason in _REFUSED_SECTIONS.items():
-        value = settings.get(section)
-        if value not in (None, False, 1) and not (isinstance(value, dict) and value.get("enabled") is False):
-            raise ValueError(f"{path} sets {section}={json.dumps(value)}: {reason}; remove it")
+        if _is_on(settings.get(section), off=1 if section == "sequence_parallel_size" else None):
+            raise ValueError(f"{path} sets {section}={json.dumps(settings[section])}: {reason}; remove it")
     zero = settings.get("zero_optimization", {})
+    if not isinstance(zero, dict):
+        raise ValueError(f"{path} sets zero_optimization={json.dumps(zero)}, where a section such as {{...}} belongs")
     for name in ("contiguous_gradients", "reduce_scatter"):
         if zero.get(name, True) is False:
             raise ValueError(
@@ -111,6 +119,12 @@ def _refuse_silent_failures(config: RunConfig, settings: dict, path: Path) -> No
                 "over the wrong ranks; set it to true"
             )
     _refuse_bf16_without_zero(config)
+
+
+def _is_on(value, *, off: int | None) -> bool:
+    if isinstance(value, dict):
+        return value.get("enabled", True) is not False
+    return value not in (None, False) and (isinstance(value, bool) or value != off)
 
 
 def _refuse_bf16_without_zero(config: RunConfig) -> None:
@@ -124,10 +138,20 @@ def _refuse_bf16_without_zero(config: RunConfig) -> None:
     raise ValueError("zero_stage=0 with bf16 adds up gradients in bf16 and keeps no fp32 weights; choose zero_stage 1")
 
 
+def _refuse_left_over_auto(settings: dict, path: Path, prefix: str = "") -> None:
+    for name, value in settings.items():
+        if value == "auto":
+            raise ValueError(f'{path} sets {prefix}{name}="auto", but no run argument owns it; write a value')
+        if isinstance(value, dict):
+            _refuse_left_over_auto(value, path, f"{prefix}{name}.")
+
+
 def _fill(settings: dict, dotted: str, value, path: Path) -> None:
     *sections, name = dotted.split(".")
     for section in sections:
         settings = settings.setdefault(section, {})
+        if not isinstance(settings, dict):
+            raise ValueError(f"{path} sets {section}={json.dumps(settings)}, where a section such as {{...}} belongs")
     given = settings.get(name, "auto")
     if given != "auto" and given != value:
         raise ValueError(

@@ -71,7 +71,7 @@ def _ceil(number: int, parts: int) -> int:
 
 def _describe_parameters(count: ParameterCount, network: HashGPTConfig) -> str:
     num_sparse = len(network.sparse_layers)
-    experts = f"{network.num_experts} experts in each of {num_sparse} sparse layers" if num_sparse else "dense"
+    experts = f"{num_sparse} * {network.num_experts} experts" if num_sparse else "dense"
     rows = [
         ("total", count.total, experts),
         ("active", count.active, "used by one token"),

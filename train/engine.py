@@ -26,8 +26,12 @@ def start_engine(model: nn.Module, config: RunConfig, settings: dict) -> DeepSpe
     engine.save_16bit_model = _refuse_16bit_export
     if config.zero_stage == 0:
         # DeepSpeed averages the ranks' norms here, which makes the update depend on ep_size.
-        engine.clip_fp32_gradients = lambda: clip_gradients(engine.module, max_norm=config.clip)
+        engine.clip_fp32_gradients = lambda: _clip_and_report(engine, max_norm=config.clip)
     return engine
+
+
+def _clip_and_report(engine: DeepSpeedEngine, *, max_norm: float) -> None:
+    engine._global_grad_norm = clip_gradients(engine.module, max_norm=max_norm)  # what get_global_grad_norm() returns
 
 
 def clip_gradients(model: nn.Module, *, max_norm: float) -> float:

@@ -44,13 +44,14 @@ def validate(engine: DeepSpeedEngine, sequences: PackedSequences, config: RunCon
     ):
         total += _summed_loss(engine, batch)
     engine.train()
-    dist.all_reduce(total)
+    dist.all_reduce(total, group=dist.get_world_group())
     num_tokens = num_sequences * config.context_length
     return Validation(loss=total.item() / num_tokens, num_tokens=num_tokens)
 
 
 def _summed_loss(engine: DeepSpeedEngine, batch: Batch) -> torch.Tensor:
-    input_ids, targets = batch.input_ids.to(engine.device), batch.targets.to(engine.device)
-    logits = engine(input_ids, use_cache=False).logits
-    losses = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
-    return (losses.view_as(targets).sum(1) * batch.weights.to(losses)).sum()
+    batch = batch.to(engine.device)
+    plans = engine.module.transformer.plan(batch.input_ids, **batch.known)
+    logits = engine(batch.input_ids, plans=plans, use_cache=False).logits
+    losses = F.cross_entropy(logits.flatten(0, 1).float(), batch.targets.flatten(), reduction="none")
+    return (losses.view_as(batch.targets).sum(1) * batch.weights).sum()

@@ -27,7 +27,7 @@ from deepspeed.utils import groups
 from torch import nn
 
 from models.dispatch import Plan, make_plan, permute_rows
-from models.experts import Experts, expert_feed_forward
+from models.experts import Experts, Segment
 from models.routes import Routes
 from models.sparse_ffn import SparseFFN
 
@@ -85,7 +85,12 @@ class ExpertParallelExperts(AutoEPMoELayer):
             self.num_experts, self.num_local_experts, ep_size
         )
         self.experts = _LocalExperts(whole, self.num_local_experts)
+        self.act = whole.act  # MultiHash applies it between its two rounds
         self.tag_parameters()
+
+    def initialize(self, weights: dict[str, torch.Tensor]) -> None:
+        """As models.experts.Experts.initialize."""
+        self.experts.initialize(weights)
 
     @property
     def expert_ids(self) -> range:
@@ -105,12 +110,12 @@ class ExpertParallelExperts(AutoEPMoELayer):
         plan = make_plan(routes, self.num_experts)
         return Plan(plan.order_N, plan.row_N, plan.rows_E, exchange=self._plan_exchange(plan))
 
-    def forward(self, rows_ND: torch.Tensor, plan: Plan) -> torch.Tensor:
-        """Rows [N, D] in expert order -> the experts' outputs [N, D], same order."""
+    def forward(self, rows_ND: torch.Tensor, plan: Plan, segment: Segment | None = None) -> torch.Tensor:
+        """Rows [N, D] in expert order -> the experts' outputs, same order; with a segment, that part's alone."""
         exchange = plan.exchange
         received = _AllToAll.apply(rows_ND, exchange.send_P, exchange.receive_P, self.ep_group)
         grouped = permute_rows(received, exchange.order_R, exchange.row_R)
-        outputs = permute_rows(self.experts(grouped, exchange.rows_e), exchange.row_R, exchange.order_R)
+        outputs = permute_rows(self.experts(grouped, exchange.rows_e, segment), exchange.row_R, exchange.order_R)
         return _AllToAll.apply(outputs, exchange.receive_P, exchange.send_P, self.ep_group)
 
     def _plan_exchange(self, plan: Plan) -> Exchange:
@@ -142,20 +147,35 @@ class ExpertParallelExperts(AutoEPMoELayer):
 
 
 class _LocalExperts(nn.Module):
-    """The experts of one rank under DeepSpeed's names: w1 up_proj, w2 down_proj, w3 both biases side by side."""
+    """The experts of one rank under DeepSpeed's names: w1 up_proj, w2 down_proj, w3 all vectors side by side."""
 
     def __init__(self, whole: Experts, num_local_experts: int):
         super().__init__()
-        _, width, hidden = whole.up_proj.shape
-        self.bias_sizes = [hidden, width]
-        self.w1 = nn.Parameter(whole.up_proj.new_empty(num_local_experts, width, hidden))
-        self.w2 = nn.Parameter(whole.down_proj.new_empty(num_local_experts, hidden, width))
-        self.w3 = nn.Parameter(whole.up_proj.new_empty(num_local_experts, 1, hidden + width))
-        self.act = whole.act
+        self._compute, self._initialize = whole.compute, whole.initialize  # methods: not registered as submodules
+        self._shapes = {name: parameter.shape[1:] for name, parameter in whole.named_parameters()}
+        self._vectors = [name for name in self._shapes if name not in ("up_proj", "down_proj")]
+        self._vector_sizes = [self._shapes[name].numel() for name in self._vectors]
+        new = whole.up_proj.new_empty
+        self.w1 = nn.Parameter(new(num_local_experts, *_as_matrix(self._shapes["up_proj"])))
+        self.w2 = nn.Parameter(new(num_local_experts, *_as_matrix(self._shapes["down_proj"])))
+        self.w3 = nn.Parameter(new(num_local_experts, 1, sum(self._vector_sizes)))
 
-    def forward(self, rows_RD: torch.Tensor, rows_e: list[int]) -> torch.Tensor:
-        up_bias, down_bias = self.w3.squeeze(1).split(self.bias_sizes, dim=1)
-        return expert_feed_forward(rows_RD, rows_e, self.w1, up_bias, self.w2, down_bias, act=self.act)
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The tensors [e, ...] under their names in models.experts, as views."""
+        vectors = dict(zip(self._vectors, self.w3.squeeze(1).split(self._vector_sizes, dim=1), strict=True))
+        packed = {"up_proj": self.w1, "down_proj": self.w2, **vectors}
+        return {name: packed[name].view(len(self.w1), *shape) for name, shape in self._shapes.items()}
+
+    def initialize(self, weights: dict[str, torch.Tensor]) -> None:
+        self._initialize(weights)
+
+    def forward(self, rows_RD: torch.Tensor, rows_e: list[int], segment: Segment | None) -> torch.Tensor:
+        return self._compute(rows_RD, rows_e, self.weights(), segment)
+
+
+def _as_matrix(shape: torch.Size) -> tuple[int, int]:
+    """DeepSpeed takes matrices per expert: stacked sublayers [S, rows, columns] become [S * rows, columns]."""
+    return shape[:-1].numel(), shape[-1]
 
 
 class _AllToAll(torch.autograd.Function):
@@ -176,14 +196,10 @@ class _AllToAll(torch.autograd.Function):
 
 
 def stacked_expert_tensors(experts: nn.Module) -> dict[str, torch.Tensor]:
-    """The local experts' tensors [e, ...] under the names of models.experts.Experts, as views."""
-    if isinstance(experts, Experts):
-        return dict(experts.named_parameters())
-    local = experts.experts
-    up_bias, down_bias = local.w3.squeeze(1).split(local.bias_sizes, dim=1)
-    return {
-        "up_proj": local.w1, "up_proj_bias": up_bias, "down_proj": local.w2, "down_proj_bias": down_bias
-    }  # fmt: skip
+    """The local experts' tensors [e, ...] under their names in models.experts, as views."""
+    if isinstance(experts, ExpertParallelExperts):
+        return experts.experts.weights()
+    return dict(experts.named_parameters())
 
 
 def tag_experts(model: nn.Module) -> None:

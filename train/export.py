@@ -61,18 +61,19 @@ def _write_shared(model: HashGPTForCausalLM, path: Path) -> dict[str, str]:
 
 
 def _shared_tensors(model: HashGPTForCausalLM) -> Iterator[tuple[str, torch.Tensor]]:
-    yield from ((name, parameter) for name, parameter in model.named_parameters() if ".mlp.experts." not in name)
+    yield from ((name, parameter) for name, parameter in model.named_parameters() if ".experts." not in name)
     persistent = model.state_dict(keep_vars=True).keys()
     yield from ((name, buffer) for name, buffer in model.named_buffers() if name in persistent)
 
 
 def _write_experts(model: HashGPTForCausalLM, layer: int, path: Path) -> dict[str, str]:
     """The experts of one layer, expert by expert in the order of their global ids."""
-    experts = model.transformer.h[layer].mlp.experts
+    experts = model.transformer.h[layer].sparse_ffn.experts
     parameters = list(experts.parameters())
     with _gathered(*parameters):
         stacked = stacked_expert_tensors(experts)
-        prefix = f"transformer.h.{layer}.mlp.experts."
+        attribute = "sparse" if model.config.placement == "insert" else "mlp"
+        prefix = f"transformer.h.{layer}.{attribute}.experts."
         specs = {
             prefix + name: TensorSpec(tensor.dtype, (experts.num_experts, *tensor.shape[1:]))
             for name, tensor in stacked.items()

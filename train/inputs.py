@@ -6,17 +6,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data_prep.route_table import RouteTable, check_belongs, read_route_table, table_digest
 from data_prep.token_shards import TokenStream
+from models.configuration_hash_gpt import HashGPTConfig
 from train.batches import PackedSequences
 from train.config import RunConfig
+from train.layer_tables import LayerTable, open_layer_tables
+from train.network import network_config
+from train.run_folder import run_identity
 
 
 @dataclass(frozen=True)
 class Inputs:
     """train, valid: sequences to learn from and to be measured on (valid may be None).
-    tables: integers [sparse layers, V, 1], or None for a dense model.
-    predicted_load: rows per expert on the counted corpus, [sparse layers, E], or None.
+    layer_tables: one per sparse layer.
     """
 
     train: PackedSequences
@@ -24,13 +26,37 @@ class Inputs:
     vocab_size: int
     end_token_id: int
     tokenizer_dir: Path
-    tables: torch.Tensor | None
-    predicted_load: np.ndarray | None
+    layer_tables: list[LayerTable]
+
+    @property
+    def route_tables(self) -> list[dict[str, torch.Tensor]]:
+        """The tensors of every sparse layer's router, as HashGPTForCausalLM.set_route_tables takes them."""
+        return [table.tensors for table in self.layer_tables]
+
+    def network(self, config: RunConfig) -> HashGPTConfig:
+        """The network that config, data and tables describe together."""
+        return network_config(
+            config, vocab_size=self.vocab_size, end_token_id=self.end_token_id, layer_tables=self.layer_tables
+        )
+
+    def identity(self, config: RunConfig, *, world_size: int) -> dict:
+        """What a checkpoint of this run records, and a resumed run compares."""
+        return run_identity(
+            config,
+            world_size=world_size,
+            corpus_digest=self.train.stream.manifest.corpus_digest,
+            route_table_digests=self.route_table_digests,
+        )
 
     @property
     def route_table_digests(self) -> list[str] | None:
         """The digest of each sparse layer's table, as the model's config records it."""
-        return None if self.tables is None else [table_digest(table.numpy()) for table in self.tables]
+        return [table.digest for table in self.layer_tables] or None
+
+    @property
+    def predicted_load(self) -> np.ndarray | None:
+        """Rows per expert on the counted corpus [sparse layers, E]; None for a dense model."""
+        return np.stack([table.predicted_load for table in self.layer_tables]) if self.layer_tables else None
 
 
 def open_inputs(config: RunConfig) -> Inputs:
@@ -47,31 +73,27 @@ def open_inputs(config: RunConfig) -> Inputs:
             f"{config.train_data} holds {train.num_sequences} sequences of {config.context_length} tokens, fewer than "
             f"one batch of global_batch_size={config.global_batch_size}; use more data or a smaller batch"
         )
-    table = _open_table(config, vocab_size, manifest.tokenizer_digest) if config.sparse_layers else None
+    valid = _open_validation(config, manifest.tokenizer_digest)
+    tables = open_layer_tables(config, vocab_size=vocab_size, tokenizer_digest=manifest.tokenizer_digest)
+    if any(table.key == "predicted" for table in tables):
+        _check_predictions(train, valid)
     return Inputs(
         train=train,
-        valid=_open_validation(config, manifest.tokenizer_digest),
+        valid=valid,
         vocab_size=vocab_size,
         end_token_id=manifest.end_token_id,
         tokenizer_dir=Path(config.train_data) / "tokenizer",
-        tables=None if table is None else torch.from_numpy(_per_layer(table.tables, config)),
-        predicted_load=None if table is None else _per_layer(table.load, config),
+        layer_tables=tables,
     )
 
 
-def check_run_folder(config: RunConfig) -> None:
-    """ValueError where run_dir holds something that this run would mix with or overwrite."""
-    folder = Path(config.run_dir)
-    if not folder.exists() or not any(folder.iterdir()):
-        return
-    if not (folder / "run.yaml").is_file():
-        raise ValueError(f"run_dir {folder} exists, is not empty and is not a run (no run.yaml); choose another folder")
-    if not config.resume:
-        raise ValueError(f"run_dir {folder} holds a run; pass --resume to go on with it, or choose another folder")
-
-
 def _open_sequences(folder: str, config: RunConfig) -> PackedSequences:
-    return PackedSequences(TokenStream(Path(folder)), context_length=config.context_length)
+    predictions = Path(folder) / "predictions"
+    return PackedSequences(
+        TokenStream(Path(folder)),
+        context_length=config.context_length,
+        predictions=TokenStream(predictions) if predictions.is_dir() else None,
+    )
 
 
 def _open_validation(config: RunConfig, tokenizer_digest: str) -> PackedSequences | None:
@@ -89,21 +111,10 @@ def _open_validation(config: RunConfig, tokenizer_digest: str) -> PackedSequence
     return valid
 
 
-def _open_table(config: RunConfig, vocab_size: int, tokenizer_digest: str) -> RouteTable:
-    table = read_route_table(Path(config.route_table))
-    check_belongs(
-        table, vocab_size=vocab_size, num_experts=config.num_experts, tokenizer_digest=tokenizer_digest
-    )  # fmt: skip
-    needed = 1 if config.share_route_table else len(config.sparse_layers)
-    if len(table.tables) < needed:
-        raise ValueError(
-            f"{config.route_table} holds {len(table.tables)} tables for {needed} sparse layers {config.sparse_layers}; "
-            f"build it with --num_tables {needed}, or set share_route_table"
-        )
-    return table
-
-
-def _per_layer(values: np.ndarray, config: RunConfig) -> np.ndarray:
-    """[tables, ...] -> [sparse layers, ...]: one table each, or the first for all."""
-    layers = len(config.sparse_layers)
-    return np.repeat(values[:1], layers, axis=0) if config.share_route_table else values[:layers]
+def _check_predictions(*sequences: PackedSequences | None) -> None:
+    for part in sequences:
+        if part is not None and part.predictions is None:
+            raise ValueError(
+                f"a sparse layer routes by predicted tokens, but {part.stream.folder} has no predictions/; "
+                "make them with `python launch/predict.py BASELINE FOLDER`"
+            )

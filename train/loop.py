@@ -21,11 +21,12 @@ def train(engine: DeepSpeedEngine, config: RunConfig, inputs: Inputs, log: RunLo
     for step in range(first_step, config.steps):
         # Dropout depends on step and rank alone, so that a resumed run draws what an untouched one draws.
         torch.manual_seed(derive_seed(config.seed, "dropout", step, dist.get_rank()))
+        learning_rate = engine.get_lr()[0]  # of this step: the engine moves on to the next one's
         train_step(engine, _micro_batches(config, inputs, order, step), log)
         done = step + 1
-        log.step_done(engine, done)
+        log.step_done(engine, done, learning_rate=learning_rate)
         if inputs.valid and _is_due(done, config.eval_every, config.steps):
-            log.validated(done, validate(engine, inputs.valid, config))
+            log.validated(engine, done, validate(engine, inputs.valid, config))
         if _is_due(done, config.save_every, config.steps):
             log.saved(save_checkpoint(engine, config, inputs, step=done))
 
@@ -33,11 +34,11 @@ def train(engine: DeepSpeedEngine, config: RunConfig, inputs: Inputs, log: RunLo
 def train_step(engine: DeepSpeedEngine, micro_batches: list[Batch], log: RunLog) -> None:
     """Forward and backward of each micro-batch, then one optimizer step, which DeepSpeed takes after the last."""
     for batch in micro_batches:
-        input_ids, targets = batch.input_ids.to(engine.device), batch.targets.to(engine.device)
-        plans = engine.module.transformer.plan(input_ids)
-        logits = engine(input_ids, plans=plans, use_cache=False).logits
+        batch = batch.to(engine.device)
+        plans = engine.module.transformer.plan(batch.input_ids, **batch.known)
+        logits = engine(batch.input_ids, plans=plans, use_cache=False).logits
         # Equally many targets on every rank, so the mean of the ranks' gradients is the global gradient.
-        loss = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+        loss = F.cross_entropy(logits.flatten(0, 1).float(), batch.targets.flatten())
         engine.backward(loss)
         engine.step()
         log.add_micro_batch(loss.detach(), plans)

@@ -1,10 +1,12 @@
 """RunLog: what a run says of itself, on the screen, in metrics.jsonl, in DeepSpeed's monitors and as plots."""
 
 import json
+import math
 import resource
 import sys
 import time
 from pathlib import Path
+from typing import TextIO
 
 import deepspeed.comm as dist
 import numpy as np
@@ -17,7 +19,7 @@ from train.config import RunConfig
 from train.evaluate import Validation, perplexity
 from train.plots import plot_expert_load, plot_loss
 
-_COLUMNS = "    step    loss       ppl   tokens/s        lr  |grad|  load (table)  rank load  memory"
+_COLUMNS = "    step     loss       ppl   tokens/s        lr  |grad|  load (table)  rank load    memory"
 
 
 class RunLog:
@@ -29,54 +31,60 @@ class RunLog:
         self._losses: list[torch.Tensor] = []
         shape = (len(config.sparse_layers), config.num_experts)
         self._window_load, self._total_load = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-        self._window_start, self._window_step = time.perf_counter(), first_step
+        self._start, self._seconds, self._window_step = time.perf_counter(), 0.0, first_step
         self._writes = dist.get_rank() == 0
         if self._writes:
             self._path = Path(config.run_dir) / "metrics.jsonl"
-            self._file = open(self._path, "a", buffering=1)  # a line at a time, so that a killed run keeps its log
+            self._file = _open_log(self._path)
             self._bar = tqdm(total=config.steps, initial=first_step, unit="step", disable=not sys.stderr.isatty())
             self._say(_COLUMNS)
 
-    def add_micro_batch(self, loss: torch.Tensor, plans: dict[int, Plan]) -> None:
+    def add_micro_batch(self, loss: torch.Tensor, plans: dict[int, list[Plan]]) -> None:
         """Remember a loss, still on its device, and the rows per expert, which the plans hold on the host."""
         self._losses.append(loss)
         for index, layer in enumerate(self.config.sparse_layers):
-            self._window_load[index] += plans[layer].rows_E
+            self._window_load[index] += sum(np.array(plan.rows_E) for plan in plans[layer])
 
-    def step_done(self, engine: DeepSpeedEngine, step: int) -> None:
-        """Collective over all ranks at the steps where metrics are due."""
+    def step_done(self, engine: DeepSpeedEngine, step: int, *, learning_rate: float) -> None:
+        """Collective over all ranks at the steps where metrics are due. learning_rate: of the step that was done."""
+        self._seconds += time.perf_counter() - self._start
+        self._start = time.perf_counter()
         if self._writes:
             self._bar.update(1)
         if step % self.config.log_every and step != self.config.steps:
             return
         loss, load = self._reduce(engine.device)
         if self._writes:
-            record = self._train_record(engine, step, loss, load)
+            record = self._train_record(engine, step, loss, load) | {"learning_rate": learning_rate}
             self._say(_row(record))
             self._write(record)
-            self._send_to_monitors(engine, record, step)
+            self._send_to_monitors(engine, "train", record, step)
         self._losses, self._window_load = [], np.zeros_like(self._window_load)
-        self._window_start, self._window_step = time.perf_counter(), step
+        self._seconds, self._window_step = 0.0, step
 
-    def validated(self, step: int, validation: Validation) -> None:
+    def validated(self, engine: DeepSpeedEngine, step: int, validation: Validation) -> None:
         if self._writes:
             self._say(f"{step:8d}  validation: loss {validation.loss:.4f}, perplexity {validation.perplexity:.2f}")
             self._write(
                 {"kind": "valid", "step": step, "loss": validation.loss, "perplexity": validation.perplexity,
                  "tokens": validation.num_tokens}
             )  # fmt: skip
-        self._window_start = time.perf_counter()  # tokens/s are those of training
+            values = {"loss": validation.loss, "perplexity": validation.perplexity}
+            self._send_to_monitors(engine, "valid", values, step)
+        self._start = time.perf_counter()  # tokens/s are those of training
 
     def saved(self, folder: Path) -> None:
         if self._writes:
             self._say(f"          saved {folder}")
-        self._window_start = time.perf_counter()
+        self._start = time.perf_counter()
 
     def close(self) -> None:
         """Write the load of every expert and draw the plots."""
         if not self._writes:
             return
         for index, layer in enumerate(self.config.sparse_layers):
+            if not self._total_load[index].any():
+                continue  # a finished run that was resumed did no step, and keeps the load it has
             self._write(
                 {"kind": "expert_load", "layer": layer, "observed": self._total_load[index].tolist(),
                  "predicted": self.predicted_load[index].tolist()}
@@ -94,16 +102,15 @@ class RunLog:
         """Mean loss and summed load of all ranks since the last report."""
         loss = torch.stack(self._losses).mean().double() / dist.get_world_size()
         load = torch.from_numpy(self._window_load).to(device)
-        dist.all_reduce(loss)
+        dist.all_reduce(loss, group=dist.get_world_group())
         if load.numel():
-            dist.all_reduce(load)
+            dist.all_reduce(load, group=dist.get_world_group())
         load = load.cpu().numpy()
         self._total_load += load
         return loss.item(), load
 
     def _train_record(self, engine: DeepSpeedEngine, step: int, loss: float, load: np.ndarray) -> dict:
         tokens_per_step = self.config.global_batch_size * self.config.context_length
-        seconds = time.perf_counter() - self._window_start
         norm = engine.get_global_grad_norm()
         return {
             "kind": "train",
@@ -111,8 +118,7 @@ class RunLog:
             "tokens": step * tokens_per_step,
             "loss": loss,
             "perplexity": perplexity(loss),
-            "learning_rate": engine.get_lr()[0],
-            "tokens_per_second": (step - self._window_step) * tokens_per_step / seconds,
+            "tokens_per_second": (step - self._window_step) * tokens_per_step / self._seconds,
             "gradient_norm": None if norm is None else float(norm),
             "load_max_over_mean": imbalance(load),
             "predicted_load_max_over_mean": imbalance(self.predicted_load),
@@ -120,13 +126,14 @@ class RunLog:
             "peak_memory_bytes": peak_memory_bytes(engine.device),
         }
 
-    def _send_to_monitors(self, engine: DeepSpeedEngine, record: dict, step: int) -> None:
+    def _send_to_monitors(self, engine: DeepSpeedEngine, kind: str, record: dict, step: int) -> None:
         if engine.monitor.enabled:
             names = [name for name, value in record.items() if isinstance(value, float | int) and name != "step"]
-            engine.monitor.write_events([(f"train/{name}", record[name], step) for name in names])
+            engine.monitor.write_events([(f"{kind}/{name}", record[name], step) for name in names])
 
     def _write(self, record: dict) -> None:
-        self._file.write(json.dumps(record) + "\n")
+        finite = {name: None if _is_not_finite(value) else value for name, value in record.items()}
+        self._file.write(json.dumps(finite) + "\n")
 
     def _say(self, text: str) -> None:
         tqdm.write(text, file=sys.stdout)
@@ -153,12 +160,26 @@ def peak_memory_bytes(device: torch.device) -> int:
 
 
 def _row(record: dict) -> str:
+    load = f"{_cell(record['load_max_over_mean'])} ({_cell(record['predicted_load_max_over_mean'])})"
     return (
-        f"{record['step']:8d}  {record['loss']:6.4f}  {record['perplexity']:8.2f}  "
+        f"{record['step']:8d}  {record['loss']:7.4f}  {record['perplexity']:8.2f}  "
         f"{record['tokens_per_second']:9,.0f}  {record['learning_rate']:8.2e}  {_cell(record['gradient_norm']):>6}  "
-        f"{_cell(record['load_max_over_mean']):>5} ({_cell(record['predicted_load_max_over_mean'])})  "
-        f"{_cell(record['rank_load_max_over_mean']):>9}  {record['peak_memory_bytes'] / 2**20:5,.0f} M"
+        f"{load:>12}  {_cell(record['rank_load_max_over_mean']):>9}  {record['peak_memory_bytes'] / 2**20:6,.0f} M"
     )
+
+
+def _open_log(path: Path) -> TextIO:
+    """Open for appending, a line at a time, so that a killed run keeps its log; a line that was cut off is ended."""
+    file = open(path, "a+", buffering=1)
+    file.seek(0)
+    text = file.read()
+    if text and not text.endswith("\n"):
+        file.write("\n")
+    return file
+
+
+def _is_not_finite(value) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _cell(value: float | None) -> str:

@@ -9,38 +9,16 @@ from models.configuration_hash_gpt import HashGPTConfig
 from models.experts import Experts
 from models.modeling_hash_gpt import HashGPTForCausalLM
 from models.sparse_ffn import SparseFFN
-from train.config import RunConfig
 from train.expert_parallel import parallelize_experts, stacked_expert_tensors, tag_experts
 
 
-def model_config(config: RunConfig, *, vocab_size: int, end_token_id: int) -> HashGPTConfig:
-    """The network's configuration, the part of a run that travels with the weights."""
-    return HashGPTConfig(
-        vocab_size=vocab_size,
-        n_positions=config.context_length,
-        n_embd=config.width,
-        n_layer=config.num_layers,
-        n_head=config.num_heads,
-        n_inner=config.ffn_size,
-        activation_function=config.activation,
-        resid_pdrop=config.dropout,
-        embd_pdrop=config.dropout,
-        attn_pdrop=config.dropout,
-        position_embedding=config.position_embedding,
-        sparse_layers=config.sparse_layers,
-        num_experts=config.num_experts,
-        bos_token_id=end_token_id,
-        eos_token_id=end_token_id,
-    )
-
-
 def build_model(
-    network: HashGPTConfig, *, route_tables: torch.Tensor | None, ep_size: int, seed: int
+    network: HashGPTConfig, *, route_tables: list[dict] | torch.Tensor, ep_size: int, seed: int
 ) -> HashGPTForCausalLM:
     """A float32 model on the CPU that holds E / ep_size experts per sparse layer.
 
-    route_tables: integers [sparse layers, V, 1]. Built on the meta device first, so that no rank ever
-    holds the experts of another. Collective over all ranks where ep_size > 1.
+    route_tables: as HashGPTForCausalLM.set_route_tables takes them. Built on the meta device first, so that no rank
+    ever holds the experts of another. Collective over all ranks where ep_size > 1.
     """
     with torch.device("meta"):
         model = HashGPTForCausalLM(network)
@@ -73,7 +51,7 @@ def _initialize_experts(model: HashGPTForCausalLM, layer: str, experts: nn.Modul
     stacked = stacked_expert_tensors(experts)
     for local, expert in enumerate(experts.expert_ids):
         torch.manual_seed(derive_seed(seed, layer, expert))
-        model.init_expert(*(tensor[local] for tensor in stacked.values()))
+        experts.initialize({tensor_name: tensor[local] for tensor_name, tensor in stacked.items()})
 
 
 def derive_seed(*parts) -> int:

@@ -40,8 +40,8 @@ def _expert_parameters(model: nn.Module) -> dict[int, str]:
 
 
 def _decays(name: str, parameter: nn.Parameter) -> bool:
-    # By name: stacked biases are matrices in shape. w3 holds both biases of expert-parallel experts.
-    return parameter.dim() > 1 and not name.endswith(("bias", ".w3"))
+    # By name: stacked biases and norms are matrices in shape. w3 holds those of expert-parallel experts.
+    return parameter.dim() > 1 and not name.endswith(("bias", "norm_weight", ".w3"))
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, config: RunConfig) -> torch.optim.lr_scheduler.LambdaLR:

@@ -1,6 +1,5 @@
 """Figures of a run from its metrics.jsonl: the loss by step, and the load of the experts (the paper's Figure 4)."""
 
-import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -79,7 +78,7 @@ def _shares(counts: list[int]) -> np.ndarray:
 
 
 def _steps_and_losses(points: Iterable[dict]) -> tuple[list[int], list[float]]:
-    points = [point for point in points if math.isfinite(point["loss"])]
+    points = [point for point in points if point["loss"] is not None]
     return [point["step"] for point in points], [point["loss"] for point in points]
 
 

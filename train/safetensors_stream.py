@@ -65,6 +65,8 @@ def _header(specs: dict[str, TensorSpec]) -> bytes:
     """The format's header: its length in 8 bytes, then JSON with each tensor's dtype, shape and byte range."""
     entries, end = {"__metadata__": {"format": "pt"}}, 0
     for name, spec in specs.items():
+        if spec.dtype not in _DTYPES:
+            raise ValueError(f"{name} is of {spec.dtype}, which cannot be written; use one of {list(_DTYPES)}")
         begin, end = end, end + spec.num_bytes
         entries[name] = {"dtype": _DTYPES[spec.dtype], "shape": list(spec.shape), "data_offsets": [begin, end]}
     text = json.dumps(entries).encode()

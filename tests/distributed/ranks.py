@@ -22,7 +22,7 @@ def run_ranks(function, world_size: int, *, timeout_seconds: float = 240, **argu
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "tests.distributed.ranks", function.__module__, function.__name__]
         command += [json.dumps(arguments), folder]
-        port = str(_free_port())
+        port = str(free_port())
         processes = [_start(command, rank, world_size, port, folder) for rank in range(world_size)]
         codes = [process.wait(timeout=timeout_seconds) for process in processes]
         for rank, code in enumerate(codes):
@@ -39,14 +39,15 @@ def _start(command: list[str], rank: int, world_size: int, port: str, folder: st
     return subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 def _main(module: str, name: str, arguments: str, folder: str) -> None:
-    from train.ranks import read_ranks, start_process_group
+    from train.process_group import start_process_group
+    from train.ranks import read_ranks
 
     ranks = read_ranks(os.environ)
     start_process_group(ranks)

@@ -4,6 +4,7 @@ import pytest
 
 from tests.distributed.ranks import run_ranks
 from tests.distributed.training import run_config, train_on_ranks, train_plainly
+from tests.models.hashes import HASHES
 
 pytestmark = pytest.mark.distributed
 
@@ -23,6 +24,15 @@ def test_ranks_equal_one_process(world_size, ep_sizes, stages):
     for index, config in enumerate(configs):
         difference = largest_difference([rank[index] for rank in results], expected)
         assert difference < 1e-6, f"{config} differs from one process by {difference}"
+
+
+def test_every_hash_trains_on_two_ranks_as_in_one_process():
+    configs = [{"hash": name, "ep_size": 2, "steps": 2} for name in HASHES]
+    results = run_ranks(train_on_ranks, 2, configs=configs)
+    for index, name in enumerate(HASHES):
+        expected = train_plainly(run_config(steps=2), hash_name=name)
+        difference = largest_difference([rank[index] for rank in results], expected)
+        assert difference < 1e-6, f"{name} differs from one process by {difference}"
 
 
 def test_clipping_counts_every_expert_once():

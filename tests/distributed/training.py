@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from models.configuration_hash_gpt import HashGPTConfig
+from tests.models.hashes import HASHES, NUM_EXPERTS, make_tables
 from train.batches import Batch
 from train.config import RunConfig
 from train.model import build_model
@@ -11,32 +12,45 @@ from train.model import build_model
 VOCAB, LENGTH, GLOBAL_BATCH, STEPS = 32, 8, 8, 3
 
 
-def network(sparse_layers=(1,), num_experts=4) -> HashGPTConfig:
+def network(hash_name: str = "token") -> HashGPTConfig:
     return HashGPTConfig(
-        vocab_size=VOCAB, n_positions=LENGTH, n_embd=16, n_layer=3, n_head=2, sparse_layers=list(sparse_layers),
-        num_experts=num_experts, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=0, eos_token_id=0,
-    )  # fmt: skip
+        vocab_size=VOCAB,
+        n_positions=LENGTH,
+        n_embd=16,
+        n_layer=3,
+        n_head=2,
+        sparse_layers=[0, 2],
+        num_experts=NUM_EXPERTS,
+        num_buckets=11,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=0,
+        eos_token_id=0,
+        **HASHES[hash_name],
+    )
+
+
+def make_model(hash_name: str = "token", *, ep_size: int = 1):
+    config = network(hash_name)
+    tables = [make_tables(config, index) for index in range(2)]
+    return build_model(config, route_tables=tables, ep_size=ep_size, seed=0)
 
 
 def run_config(**fields) -> RunConfig:
     defaults = {
-        "train_data": "unused", "route_table": "unused", "sparse_layers": [1], "num_experts": 4,
-        "context_length": LENGTH, "global_batch_size": GLOBAL_BATCH, "micro_batch_size": 2, "optimizer": "sgd", "lr": 0.5, "steps": STEPS,
-        "schedule": "constant", "warmup_steps": 0, "clip": 0.0,
+        "train_data": "unused", "route_table": "unused", "sparse_layers": [0, 2], "num_experts": NUM_EXPERTS,
+        "context_length": LENGTH, "global_batch_size": GLOBAL_BATCH, "micro_batch_size": 2, "optimizer": "sgd",
+        "lr": 0.5, "steps": STEPS, "schedule": "constant", "warmup_steps": 0, "clip": 0.0,
     }  # fmt: skip
     return RunConfig(**{**defaults, **fields})
 
 
-def route_tables(*, num_layers=1, num_experts=4, used_experts=3) -> torch.Tensor:
-    """Tables in which the last expert is idle, so that a rank without rows is part of every test."""
-    tokens = torch.arange(VOCAB)
-    return torch.stack([(tokens * (layer + 1)) % used_experts for layer in range(num_layers)]).unsqueeze(2)
-
-
 def batch(step: int) -> Batch:
-    """The global batch of a step."""
+    """The global batch of a step, with predictions of a fictitious baseline."""
     tokens = torch.randint(0, VOCAB, (GLOBAL_BATCH, LENGTH + 1), generator=torch.Generator().manual_seed(step))
-    return Batch(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous(), torch.ones(GLOBAL_BATCH))
+    input_ids, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
+    return Batch(input_ids, targets, torch.ones(GLOBAL_BATCH), predicted=(input_ids * 7 + 3) % VOCAB)
 
 
 class SilentLog:
@@ -50,11 +64,18 @@ class SilentLog:
 
 
 def train_on_ranks(configs: list[dict]) -> list[dict]:
-    """Train once per run config in this process group; each rank's parameters under their names on one device."""
-    return [_train_engine(run_config(**fields)) for fields in configs]
+    """Train once per run config in this process group; each rank's parameters under their names on one device.
+
+    A config may name a hash besides fields of RunConfig.
+    """
+    results = []
+    for fields in configs:
+        fields = dict(fields)
+        results.append(_train_engine(fields.pop("hash", "token"), run_config(**fields)))
+    return results
 
 
-def _train_engine(config: RunConfig) -> dict:
+def _train_engine(hash_name: str, config: RunConfig) -> dict:
     import deepspeed.comm as dist
 
     from train.deepspeed_config import deepspeed_config
@@ -62,7 +83,7 @@ def _train_engine(config: RunConfig) -> dict:
     from train.loop import train_step
 
     world_size = dist.get_world_size()
-    model = build_model(network(), route_tables=route_tables(), ep_size=config.ep_size, seed=config.seed)
+    model = make_model(hash_name, ep_size=config.ep_size)
     engine = start_engine(model, config, deepspeed_config(config, world_size=world_size))
     for step in range(config.steps):
         train_step(engine, micro_batches(batch(step), config, dist.get_rank(), world_size), SilentLog())
@@ -71,8 +92,8 @@ def _train_engine(config: RunConfig) -> dict:
 
 def micro_batches(whole: Batch, config: RunConfig, rank: int, world_size: int) -> list[Batch]:
     size = config.micro_batch_size
-    first_rows = range(rank * size, GLOBAL_BATCH, world_size * size)
-    return [Batch(whole.input_ids[i : i + size], whole.targets[i : i + size], whole.weights) for i in first_rows]
+    runs = [slice(row, row + size) for row in range(rank * size, GLOBAL_BATCH, world_size * size)]
+    return [Batch(whole.input_ids[r], whole.targets[r], whole.weights[r], whole.predicted[r]) for r in runs]
 
 
 def local_parameters(model) -> dict:
@@ -81,23 +102,23 @@ def local_parameters(model) -> dict:
 
     from train.expert_parallel import stacked_expert_tensors
 
-    experts = model.transformer.h[1].mlp.experts
     with deepspeed.zero.GatheredParameters([p for p in model.parameters() if hasattr(p, "ds_id")]):
-        shared = {name: p for name, p in model.named_parameters() if ".mlp.experts." not in name}
+        shared = {name: p for name, p in model.named_parameters() if ".experts." not in name}
         named = {name: p.detach().float().clone() for name, p in shared.items()}
-        for name, stacked in stacked_expert_tensors(experts).items():
-            for local, expert in enumerate(experts.expert_ids):
-                named[f"{name}.{expert}"] = stacked[local].detach().float().clone()
+        for layer, sparse_ffn in model.transformer.sparse_ffns.items():
+            for name, stacked in stacked_expert_tensors(sparse_ffn.experts).items():
+                for local, expert in enumerate(sparse_ffn.experts.expert_ids):
+                    named[f"{layer}.{name}.{expert}"] = stacked[local].detach().float().clone()
     return named
 
 
-def train_plainly(config: RunConfig, *, max_norm: float = 0.0) -> dict:
+def train_plainly(config: RunConfig, *, hash_name: str = "token", max_norm: float = 0.0) -> dict:
     """The same training in plain PyTorch: one process, one batch per step, torch's SGD and gradient clipping."""
-    model = build_model(network(), route_tables=route_tables(), ep_size=1, seed=config.seed)
+    model = make_model(hash_name)
     optimizer = torch.optim.SGD(model.parameters(), lr=config.lr)
     for step in range(config.steps):
         whole = batch(step)
-        logits = model(whole.input_ids).logits
+        logits = model(whole.input_ids, **whole.known).logits
         F.cross_entropy(logits.flatten(0, 1), whole.targets.flatten()).backward()
         if max_norm:
             torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)

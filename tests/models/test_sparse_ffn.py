@@ -3,6 +3,7 @@
 import torch
 from transformers.models.gpt2.modeling_gpt2 import GPT2MLP
 
+from models.hash_keys import TokenContext, previous_tokens
 from models.sparse_ffn import SparseFFN
 from tests.models.tiny import tiny_config, tiny_model, token_ids
 
@@ -10,11 +11,16 @@ from tests.models.tiny import tiny_config, tiny_model, token_ids
 def make_layer(table: list[int], num_experts: int) -> SparseFFN:
     torch.manual_seed(0)
     config = tiny_config(vocab_size=len(table), num_experts=num_experts)
-    layer = SparseFFN(config).double()
+    layer = SparseFFN(config, 0).double()
     layer.router.set_table(torch.tensor(table).unsqueeze(1))
     for parameter in layer.parameters():
         torch.nn.init.normal_(parameter)
     return layer
+
+
+def make_plans(layer: SparseFFN, input_ids: torch.Tensor) -> list:
+    position = torch.arange(input_ids.shape[1]).expand_as(input_ids)
+    return layer.plan(TokenContext(input_ids, previous_tokens(input_ids, None, none=99), position))
 
 
 def naive(layer: SparseFFN, hidden: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor:
@@ -37,7 +43,7 @@ def test_experts_equal_a_naive_loop_over_tokens_with_one_expert_idle():
     expected = [hidden.grad.clone()] + [p.grad.clone() for p in layer.parameters()]
     hidden.grad = None
     layer.zero_grad()
-    fast = layer(hidden, layer.plan(input_ids))
+    fast = layer(hidden, make_plans(layer, input_ids))
     (fast * weight).sum().backward()
 
     torch.testing.assert_close(fast, naive(layer, hidden, input_ids))
@@ -48,7 +54,7 @@ def test_experts_equal_a_naive_loop_over_tokens_with_one_expert_idle():
 def test_the_gradient_of_an_idle_expert_is_zero_not_missing():
     layer = make_layer([0, 2], num_experts=3)
     input_ids = torch.tensor([[0, 1]])
-    layer(torch.randn(1, 2, 8, dtype=torch.float64), layer.plan(input_ids)).sum().backward()
+    layer(torch.randn(1, 2, 8, dtype=torch.float64), make_plans(layer, input_ids)).sum().backward()
     assert layer.experts.up_proj.grad[1].abs().max() == 0
     assert layer.experts.up_proj.grad[0].abs().max() > 0
 
@@ -63,7 +69,7 @@ def test_one_expert_is_the_dense_feed_forward():
         dense.c_proj.weight.copy_(experts.down_proj[0])
         dense.c_proj.bias.copy_(experts.down_proj_bias[0])
     hidden = torch.randn(2, 5, 8, dtype=torch.float64)
-    sparse_out, dense_out = layer(hidden, layer.plan(torch.arange(10).view(2, 5) % 5)), dense(hidden)
+    sparse_out, dense_out = layer(hidden, make_plans(layer, torch.arange(10).view(2, 5) % 5)), dense(hidden)
     torch.testing.assert_close(sparse_out, dense_out)
     sparse_out.square().sum().backward()
     dense_out.square().sum().backward()
@@ -78,6 +84,6 @@ def test_plans_made_ahead_give_the_same_logits():
 
 def test_a_plan_counts_its_rows():
     layer = make_layer([0, 2, 2, 0, 2], num_experts=3)
-    plan = layer.plan(torch.tensor([[0, 1, 4], [3, 2, 0]]))
+    [plan] = make_plans(layer, torch.tensor([[0, 1, 4], [3, 2, 0]]))
     assert plan.rows_E == [3, 0, 3]
     assert plan.order_N.tolist() == [0, 3, 5, 1, 2, 4]

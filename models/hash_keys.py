@@ -1,0 +1,78 @@
+"""Hash keys: what is hashed of each token, the first half of every hash function of Roller et al. (2021, section 3.1).
+
+The second half is the table that sends a key to an expert. data_prep/hash_keys.py computes the same keys in numpy.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+KEYS = ("token", "previous", "bigram", "position", "next", "predicted")
+
+
+@dataclass(frozen=True)
+class TokenContext:
+    """What a hash may look at of each token, int64 [B, S]; `next` and `predicted` are None where nobody knows them.
+
+    previous: the token before, or the id `none` at the beginning of a text.
+    next: the token to be predicted (oracle future). predicted: a baseline model's guess of it.
+    """
+
+    current: torch.Tensor
+    previous: torch.Tensor
+    position: torch.Tensor
+    next: torch.Tensor | None = None
+    predicted: torch.Tensor | None = None
+
+
+def previous_tokens(input_ids: torch.Tensor, attention_mask: torch.Tensor | None, *, none: int) -> torch.Tensor:
+    """The token before each of input_ids [B, S]; `none` for the first, and after padding (mask 0)."""
+    previous = torch.full_like(input_ids, none)
+    # Tokens added to the vocabulary after the tables were built have ids from `none` on: no table knows them.
+    previous[:, 1:] = input_ids[:, :-1].clamp(max=none)
+    if attention_mask is not None and attention_mask.dim() == 2:
+        before = attention_mask[:, -input_ids.shape[1] :][:, :-1]
+        previous[:, 1:] = previous[:, 1:].masked_fill(before == 0, none)
+    return previous
+
+
+def hash_keys(key: str, context: TokenContext, *, none: int, num_buckets: int) -> torch.Tensor:
+    """The key of each token, int64 [B, S]. ValueError where the context lacks what the key looks at."""
+    if key == "bigram":
+        return bigram_buckets(context.previous, context.current, none=none, num_buckets=num_buckets)
+    keys = {
+        "token": context.current,
+        "previous": context.previous,
+        "position": context.position,
+        "next": context.next,
+        "predicted": context.predicted,
+    }[key]
+    if keys is None:
+        raise ValueError(_MISSING[key])
+    return keys
+
+
+_MISSING = {
+    "next": "oracle future hash layers route by the token that is to be predicted: pass next_ids (or labels). "
+    "Generation has no such token, so these models cannot generate; they are an upper bound, not a language model",
+    "predicted": "predicted future hash layers route by a baseline model's prediction: pass predicted_ids, or give "
+    "the model a baseline with set_predictor(model)",
+}
+
+
+def bigram_buckets(
+    previous: torch.Tensor, current: torch.Tensor, *, none: int, num_buckets: int
+) -> torch.Tensor:  # fmt: skip
+    """mix64(previous * (none + 1) + current) modulo num_buckets, as unsigned 64-bit arithmetic has it."""
+    mixed = _mix64(previous * (none + 1) + current)
+    # torch has no unsigned remainder: take the upper 63 bits first, then the last one.
+    return (((mixed >> 1) & (2**63 - 1)) % num_buckets * 2 + (mixed & 1)) % num_buckets
+
+
+def _mix64(values: torch.Tensor) -> torch.Tensor:
+    """The finaliser of splitmix64 on int64, whose products wrap as unsigned ones do; right shifts need a mask."""
+    values = values ^ ((values >> 30) & (2**34 - 1))
+    values = values * (0xBF58476D1CE4E5B9 - 2**64)
+    values = values ^ ((values >> 27) & (2**37 - 1))
+    values = values * (0x94D049BB133111EB - 2**64)
+    return values ^ ((values >> 31) & (2**33 - 1))

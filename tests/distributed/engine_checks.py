@@ -1,0 +1,62 @@
+"""What the tests of the engine run on every rank."""
+
+import copy
+from pathlib import Path
+
+import deepspeed.comm as dist
+
+from tests.distributed.training import SilentLog, batch, local_parameters, make_model, micro_batches, run_config
+from train.deepspeed_config import deepspeed_config
+from train.engine import start_engine
+from train.export import export_model
+from train.loop import train_step
+
+
+def start(**fields):
+    config = run_config(**fields)
+    model = make_model(ep_size=config.ep_size)
+    return start_engine(model, config, deepspeed_config(config, world_size=dist.get_world_size())), config
+
+
+def export_on_ranks(configs: list[dict], folder: str) -> list[dict]:
+    """Train a step and export, once per config; each rank's own parameters."""
+    results = []
+    for index, fields in enumerate(configs):
+        engine, config = start(**fields)
+        batches = micro_batches(batch(0), config, dist.get_rank(), dist.get_world_size())
+        train_step(engine, batches, SilentLog())
+        export_model(engine.module, Path(folder) / f"{index}", tokenizer_dir=Path(folder) / "tokenizer")
+        results.append(local_parameters(engine.module))
+    return results
+
+
+def errors_on_ranks() -> dict[str, str]:
+    """The messages of what must be refused, by what was tried."""
+    engine, _ = start(ep_size=2)
+    errors = {"save_16bit_model": _error(lambda: engine.save_16bit_model("unused"))}
+    errors["deepcopy"] = _error(_start_with_copied_experts)
+    errors["assign"] = _error(_start_with_assigned_experts)
+    return errors
+
+
+def _start_with_copied_experts() -> None:
+    config = run_config(ep_size=2)
+    model = make_model(ep_size=2)
+    layer = model.transformer.h[0].mlp.experts
+    layer.experts = copy.deepcopy(layer.experts)
+    start_engine(model, config, deepspeed_config(config, world_size=dist.get_world_size()))
+
+
+def _start_with_assigned_experts() -> None:
+    config = run_config(ep_size=2)
+    model = make_model(ep_size=2)
+    model.load_state_dict({name: tensor.clone() for name, tensor in model.state_dict().items()}, assign=True)
+    start_engine(model, config, deepspeed_config(config, world_size=dist.get_world_size()))
+
+
+def _error(action) -> str:
+    try:
+        action()
+    except RuntimeError as error:
+        return str(error)
+    return "nothing was raised"

@@ -1,0 +1,65 @@
+"""The scripts for clusters start one training process per rank, which knows its place among the others."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+LAUNCH = Path(__file__).resolve().parents[2] / "launch"
+
+# Stands for python: prints what a rank would read, and what it was asked to run.
+PYTHON = 'echo "rank $RANK of $WORLD_SIZE, local $LOCAL_RANK, master $MASTER_ADDR: $@"'
+# Stand for the launchers: they start their last words twice, as ranks 0 and 1.
+SRUN = 'for rank in 0 1; do SLURM_PROCID=$rank SLURM_LOCALID=$rank "$@"; done'
+OPEN_MPI = """echo "options $1 $2 $3"
+while [ "$1" != env ]; do shift; done
+for rank in 0 1; do
+    OMPI_COMM_WORLD_RANK=$rank OMPI_COMM_WORLD_SIZE=2 OMPI_COMM_WORLD_LOCAL_RANK=$rank "$@"
+done"""
+MPICH = OPEN_MPI.replace("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID").replace("OMPI_COMM_WORLD", "PMI")
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Run a script of launch/ with stand-ins for the programs it calls, and return what it prints."""
+
+    def run(script, *options, programs, **environment):
+        for name, body in {"python": PYTHON, **programs}.items():
+            (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{body}\n")
+            (tmp_path / name).chmod(0o755)
+        path = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHON": str(tmp_path / "python")}
+        command = ["bash", str(LAUNCH / script), *options]
+        return subprocess.run(command, env=path | environment, check=True, capture_output=True, text=True).stdout
+
+    return run
+
+
+def ranks(master):
+    asked = "launch/train.py --config a b.yaml"
+    return "".join(f"rank {rank} of 2, local {rank}, master {master}: {asked}\n" for rank in (0, 1))
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in LAUNCH.glob("*.sh")))
+def test_bash_can_read_the_script(script):
+    subprocess.run(["bash", "-n", str(LAUNCH / script)], check=True)
+
+
+def test_slurm_tasks_meet_at_the_first_host(start, tmp_path):
+    job = {"SLURM_SUBMIT_DIR": str(tmp_path), "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_NTASKS": "2"}
+    programs = {"srun": SRUN, "scontrol": "echo n1; echo n2"}
+    assert start("slurm.sh", "--config", "a b.yaml", programs=programs, **job) == ranks("n1")
+
+
+@pytest.mark.parametrize("mpirun", [OPEN_MPI, MPICH], ids=["Open MPI", "MPICH"])
+def test_mpi_ranks_meet_at_the_first_host_of_the_hostfile(start, mpirun):
+    hostfile = str(LAUNCH / "hostfile.example")
+    output = start(
+        "mpi.sh", "--config", "a b.yaml", programs={"mpirun": mpirun}, NUM_RANKS="2", HOSTFILE=hostfile
+    )  # fmt: skip
+    assert output == "options -n 2 -hostfile\n" + ranks("host-1")
+
+
+def test_without_a_hostfile_all_ranks_are_here(start):
+    output = start("mpi.sh", "--config", "a b.yaml", programs={"mpirun": OPEN_MPI}, NUM_RANKS="2")
+    assert output == "options -n 2 env\n" + ranks("127.0.0.1")

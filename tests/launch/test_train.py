@@ -1,0 +1,149 @@
+"""launch/train.py end to end, under each launcher: trains, saves, resumes bit for bit, refuses what does not fit."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+import yaml
+from safetensors.torch import load_file
+from transformers import AutoTokenizer
+
+from models.modeling_hash_gpt import HashGPTForCausalLM
+from tests.distributed.ranks import free_port
+from tests.tiny_run import make_tiny_data, tiny_run_fields
+from train.batches import PackedSequences, TokenStream
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+
+pytestmark = pytest.mark.distributed
+
+
+def launch(command: list[str], *arguments) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "MASTER_PORT": str(free_port())}
+    arguments = [str(argument) for argument in arguments]
+    return subprocess.run(
+        [*command, "launch/train.py", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+
+
+def deepspeed(*arguments):
+    return launch([str(BIN / "deepspeed"), "--num_gpus", "2", "--master_port", str(free_port())], *arguments)
+
+
+def torchrun(*arguments):
+    return launch([str(BIN / "torchrun"), "--nproc_per_node", "2", "--master_port", str(free_port())], *arguments)
+
+
+def python(*arguments):
+    return launch([sys.executable], *arguments)
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory) -> Path:
+    """Two ranks, two experts each, two micro-batches per step, dropout: all that a resumed run must get right."""
+    folder = tmp_path_factory.mktemp("train")
+    fields = tiny_run_fields(
+        make_tiny_data(folder / "data"), ep_size=2, steps=6, save_every=3, eval_every=3, log_every=1, dropout=0.1,
+        global_batch_size=8, micro_batch_size=2, monitors=["csv"],
+    )  # fmt: skip
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(fields))
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished_run(recipe) -> Path:
+    run_dir = recipe.parent / "run"
+    result = deepspeed("--config", recipe, "--run_dir", run_dir)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    return run_dir
+
+
+def read_metrics(run_dir: Path, kind: str) -> list[dict]:
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["kind"] == kind]
+
+
+def newest_model(run_dir: Path) -> Path:
+    return run_dir / "hf" / "step_00000006"
+
+
+def test_a_run_leaves_metrics_plots_checkpoints_and_models(finished_run):
+    assert [line["step"] for line in read_metrics(finished_run, "train")] == [1, 2, 3, 4, 5, 6]
+    assert read_metrics(finished_run, "train")[0]["tokens"] == 8 * 16
+    load = read_metrics(finished_run, "expert_load")[0]
+    assert sum(load["observed"]) == 6 * 8 * 16 and len(load["observed"]) == 4
+    for name in ("run.yaml", "plots/loss.png", "plots/expert_load.png", "checkpoints/step_00000003/run_state.json"):
+        assert (finished_run / name).is_file(), name
+    assert list((finished_run / "monitor").rglob("*.csv"))
+
+
+def test_the_exported_model_has_the_validation_loss_of_the_run(finished_run, recipe):
+    fields = yaml.safe_load(recipe.read_text())
+    model = HashGPTForCausalLM.from_pretrained(newest_model(finished_run)).eval()
+    sequences = PackedSequences(TokenStream(fields["valid_data"]), context_length=fields["context_length"])
+    batch = sequences.batch(range(fields["eval_sequences"]))  # 10: the last batch needs fillers
+    with torch.no_grad():
+        logits = model(batch.input_ids).logits
+    loss = F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten()).item()
+    assert loss == pytest.approx(read_metrics(finished_run, "valid")[-1]["loss"], abs=1e-5)
+    tokenizer = AutoTokenizer.from_pretrained(newest_model(finished_run), trust_remote_code=True)
+    assert tokenizer.eos_token == "<|endoftext|>"
+
+
+def test_a_resumed_run_equals_an_untouched_one_bit_for_bit(finished_run, recipe, tmp_path):
+    run_dir = tmp_path / "resumed"
+    shutil.copytree(finished_run, run_dir)
+    for folder in ("checkpoints", "hf"):
+        shutil.rmtree(run_dir / folder / "step_00000006")
+    (run_dir / "metrics.jsonl").unlink()
+    result = torchrun("--config", recipe, "--run_dir", run_dir, "--resume")
+    assert result.returncode == 0, result.stderr[-3000:]
+    resumed, untouched = (read_metrics(folder, "train") for folder in (run_dir, finished_run))
+    assert [line["loss"] for line in resumed] == [line["loss"] for line in untouched[3:]]
+    for file in newest_model(finished_run).glob("*.safetensors"):
+        expected, found = load_file(file), load_file(newest_model(run_dir) / file.name)
+        assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        (["--ep_size", "1"], "written with ep_size=2 but this run has ep_size=1"),
+        (["--resume", "false"], "holds a run; pass --resume"),
+        (["--num_expert", "4"], "sets 'num_expert', which is not a field of a run; the nearest is 'num_experts'"),
+        (["--ep_size", "3"], "4 experts cannot be split evenly over ep_size=3"),
+        (["--global_batch_size", "6"], "global_batch_size=6 is not a multiple of micro_batch_size=2 * 2 ranks = 4"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(finished_run, recipe, override, message, monkeypatch):
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "127.0.0.1")):
+        monkeypatch.setenv(name, value)  # refused before rank 1 would be missed
+    result = python("--config", recipe, "--run_dir", finished_run, "--resume", *override)
+    assert result.returncode == 2
+    assert message in result.stderr.splitlines()[-1]
+
+
+def test_one_process_trains_without_a_launcher(recipe, tmp_path):
+    result = python(
+        "--config", recipe, "--run_dir", tmp_path / "run", "--ep_size", 1, "--precision", "bf16", "--steps", 2,
+        "--activation_checkpointing",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-3000:]
+    weights = load_file(tmp_path / "run" / "hf" / "step_00000002" / "model-experts-00001.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16}
+
+
+def test_a_dry_run_prints_sizes_and_writes_nothing(recipe, tmp_path):
+    result = python("--config", recipe, "--run_dir", tmp_path / "run", "--dry_run", "--plan_ranks", 4)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "world of 4" in result.stdout
+    assert "per expert" in result.stdout and "Predicted load" in result.stdout
+    assert not (tmp_path / "run").exists()
