@@ -2,102 +2,93 @@
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from data_prep.assignments import balanced_table, load_summary, random_table, round_robin_table
 from data_prep.command_line import user_errors_in_one_line
 from data_prep.counts import Counts, read_counts
+from data_prep.hash_keys import COUNTED_AS
+from data_prep.manifest import MANIFEST_NAME, read_manifest
+from data_prep.methods import METHODS
 from data_prep.route_table import RouteTable, write_route_table
+from data_prep.safetensors_folder import read_embeddings
+from data_prep.table_builder import build_table, with_vocab_size
+from data_prep.token_shards import TokenStream
 from data_prep.tokenizer import load_tokenizer, tokenizer_digest
 
-# method -> the table of sparse layer number `variant`, int32 [num_keys]
-METHODS: dict[str, Callable[..., np.ndarray]] = {
-    "balanced": lambda counts, num_experts, *, seed, variant, ep_size: balanced_table(
-        counts, num_experts, seed=seed, variant=variant, ep_size=ep_size
-    ),
-    "random": lambda counts, num_experts, *, seed, variant, ep_size: random_table(
-        len(counts), num_experts, seed=seed, variant=variant
-    ),
-    "round_robin": lambda counts, num_experts, *, seed, variant, ep_size: round_robin_table(len(counts), num_experts),
-}
+MISMATCHES = ("corpus_digest", "tokenizer_digest")
 
 
 @user_errors_in_one_line
 def main(argv: list[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
-    counts = read_counts(arguments.counts)
+    counts = with_vocab_size(read_counts(arguments.counts), arguments.vocab_size)
+    folder = _counted_folder(arguments, counts)
+    heaviest_text = _heaviest_text(counts, arguments.tokenizer or _tokenizer_beside(arguments.counts))
     table = build_table(
         counts,
         arguments.num_experts,
+        key=arguments.key,
         method=arguments.method,
         num_tables=arguments.num_tables,
+        num_hashes=arguments.num_hashes,
+        top_k=arguments.top_k,
         seed=arguments.seed,
         ep_size=arguments.ep_size,
-        vocab_size=arguments.vocab_size,
+        embeddings=_embeddings(arguments, counts),
+        split_stream=TokenStream(folder) if arguments.split_heavy else None,
+        split_above=arguments.split_above,
+        context_length=arguments.context_length,
     )
-    heaviest_text = _heaviest_text(counts, arguments.tokenizer or _tokenizer_beside(arguments.counts))
     write_route_table(arguments.output, table)
     print(_report(table, counts, heaviest_text))
     print(f"-> {arguments.output}  {table.digest}")
 
 
-def build_table(
-    counts: Counts,
-    num_experts: int,
-    *,
-    method: str = "balanced",
-    num_tables: int = 1,
-    seed: int = 0,
-    ep_size: int = 1,
-    vocab_size: int | None = None,
-) -> RouteTable:
-    """Return `num_tables` tables over `vocab_size` keys (default: the counted ones) with their predicted load."""
-    if num_tables < 1:
-        raise ValueError(f"--num_tables {num_tables} must be at least 1: one table per sparse layer")
-    padded = _padded(counts.counts, counts.vocab_size if vocab_size is None else vocab_size)
-    make = METHODS[method]
-    tables = [make(padded, num_experts, seed=seed, variant=j, ep_size=ep_size) for j in range(num_tables)]
-    summaries = [load_summary(table, padded, num_experts, ep_size) for table in tables]
-    return RouteTable(
-        tables=np.stack(tables)[:, :, None],
-        num_experts=num_experts,
-        method=method,
-        seed=seed,
-        ep_size=ep_size,
-        tokenizer_digest=counts.tokenizer_digest,
-        corpus_digest=counts.corpus_digest,
-        lower_bound=summaries[0].lower_bound,
-        load=np.stack([summary.load_E for summary in summaries]),
-    )
+def _counted_folder(arguments: argparse.Namespace, counts: Counts) -> Path | None:
+    """Return --tokens or the folder of the counts, if it has tokens; ValueError where those are another corpus."""
+    folder = Path(arguments.tokens or Path(arguments.counts).parent)
+    if not (folder / MANIFEST_NAME).is_file():
+        if arguments.split_heavy or arguments.tokens:
+            raise ValueError(f"{folder} holds no {MANIFEST_NAME}; give the counted folder of tokens with --tokens")
+        return None
+    manifest = read_manifest(folder)
+    for name in MISMATCHES:
+        counted, found = getattr(counts, name), getattr(manifest, name)
+        if counted != found and name not in arguments.allow_mismatch:
+            raise ValueError(
+                f"{arguments.counts} has {name} {counted} but {folder / MANIFEST_NAME} says {found}; "
+                f"count the tokens again, or pass --allow_mismatch {name}"
+            )
+    return folder
 
 
-def _padded(counts: np.ndarray, vocab_size: int) -> np.ndarray:
-    """Append ids that never occur: models pad their vocabulary (51200 = 50 * 1024 for GPT-2's 50257)."""
-    if vocab_size < len(counts):
-        raise ValueError(
-            f"--vocab_size {vocab_size} is smaller than the {len(counts)} token ids that were counted; "
-            f"give at least {len(counts)}"
-        )
-    return np.pad(counts, (0, vocab_size - len(counts)))
+def _embeddings(arguments: argparse.Namespace, counts: Counts) -> np.ndarray | None:
+    if arguments.embeddings is None:
+        return None
+    return read_embeddings(arguments.embeddings, num_tokens=counts.vocab_size, name=arguments.embeddings_name)
 
 
 def _report(table: RouteTable, counts: Counts, heaviest_text: str) -> str:
     share = counts.counts.max() / counts.num_tokens
-    return "\n".join(
-        [
-            f"{table.method} table: {table.num_tables} x {table.vocab_size:,} keys -> {table.num_experts} experts",
-            f"expert load, max/mean: {table.max_over_mean:.4f} (no table can do better than {table.lower_bound:.4f})",
-            f"rank load, max/mean over ep_size={table.ep_size} ranks: {table.rank_max_over_mean:.4f}",
-            f"heaviest token: id {counts.counts.argmax()}{heaviest_text}, {share:.2%} of {counts.num_tokens:,} tokens",
-        ]
-    )
+    shape = f"{table.num_tables} x {table.tables.shape[1]:,} keys -> {table.num_experts} experts"
+    if table.num_choices > 1:
+        shape += f", {table.num_hashes} hashes" if table.top_k == 1 else f", top {table.top_k}"
+    lines = [
+        f"{table.method} table of key {table.key}: {shape}",
+        f"expert load, max/mean: {table.max_over_mean:.4f} (no table can do better than {table.lower_bound:.4f})",
+        f"rank load, max/mean over ep_size={table.ep_size} ranks: {table.rank_max_over_mean:.4f}",
+        f"heaviest {counts.key}: id {counts.counts.argmax()}{heaviest_text}, "
+        f"{share:.2%} of {counts.num_tokens:,} tokens",
+    ]
+    if table.split is not None:
+        lines.append(f"{len(table.split.split_table)} heavy tokens are split by the token before them")
+    return "\n".join(lines)
 
 
 def _heaviest_text(counts: Counts, folder: Path | str | None) -> str:
-    if folder is None:
+    if folder is None or counts.key != "token":
         return ""
     tokenizer = load_tokenizer(folder)
     digest = tokenizer_digest(tokenizer)
@@ -119,10 +110,26 @@ def _parser() -> argparse.ArgumentParser:
     add("--counts", required=True, help="counts file written by data_prep.count_tokens")
     add("--num_experts", type=int, required=True, help="number of experts of a sparse layer")
     add("--method", choices=sorted(METHODS), default="balanced", help="how keys get their experts (default: balanced)")
+    add("--key", choices=sorted(COUNTED_AS), help="what is hashed (default: as counted)")
     add("--num_tables", type=int, default=1, help="one table per sparse layer (default: 1)")
+    add("--num_hashes", type=int, default=1, help="MultiHash: different tables per layer (default: 1)")
+    add("--top_k", type=int, default=1, help="different experts per token, for models that add them up (default: 1)")
     add("--seed", type=int, default=0, help="same seed, same table (default: 0)")
     add("--ep_size", type=int, default=1, help="ranks that share the experts; balances them too (default: 1)")
     add("--vocab_size", type=int, help="the model's padded vocabulary, e.g. 51200 (default: as counted)")
+    add("--embeddings", metavar="MODEL_DIR", help="trained model (.safetensors) for --method clustered and dispersed")
+    add("--embeddings_name", default="transformer.wte.weight", help="its tensor (default: transformer.wte.weight)")
+    add("--split_heavy", action="store_true", help="split tokens heavier than an expert by the token before them")
+    add("--split_above", type=float, default=1.0, help="split tokens above this share of an expert's load (default: 1)")
+    add("--context_length", type=int, default=0, help="the model's, for --split_heavy (default: one long context)")
+    add("--tokens", metavar="DIR", help="the counted token shards (default: the folder of the counts)")
+    add(
+        "--allow_mismatch",
+        action="append",
+        choices=MISMATCHES,
+        default=[],
+        help="accept counts whose digest differs from that of the tokens beside them; once per field",
+    )
     add("--tokenizer", help="tokenizer folder, to show the heaviest token (default: tokenizer/ beside the counts)")
     add("--output", required=True, help="route table to write, .safetensors")
     return parser

@@ -5,16 +5,15 @@ import sys
 from collections.abc import Callable
 
 
-def user_errors_in_one_line(main: Callable[..., None]) -> Callable[..., int]:
-    """Wrap `main(argv=None)`: returns 0 when it ran, prints `error: ...` and returns 2 on ValueError and OSError."""
+def user_errors_in_one_line(main: Callable[..., int | None]) -> Callable[..., int]:
+    """Wrap `main(argv=None)`: returns its status, 0 for None; on ValueError and OSError prints `error: ...`, 2."""
 
     @functools.wraps(main)
     def guarded_main(argv: list[str] | None = None) -> int:
         try:
-            main(argv)
+            return main(argv) or 0
         except (ValueError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
-        return 0
 
     return guarded_main

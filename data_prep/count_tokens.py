@@ -1,4 +1,4 @@
-"""Count how often each token occurs in folders of token shards: `python -m data_prep.count_tokens DIR`."""
+"""Count how often each token, or another hash key, occurs in token shards: `python -m data_prep.count_tokens DIR`."""
 
 import argparse
 import hashlib
@@ -9,7 +9,9 @@ import numpy as np
 import xxhash
 
 from data_prep.command_line import user_errors_in_one_line
+from data_prep.contexts import read_contexts
 from data_prep.counts import Counts, write_counts
+from data_prep.hash_keys import COUNTED_AS, num_keys, route_keys
 from data_prep.token_shards import TokenStream
 
 CHUNK_TOKENS = 2**20  # 2 MiB of uint16: stays in the processor's cache
@@ -18,24 +20,61 @@ CHUNK_TOKENS = 2**20  # 2 MiB of uint16: stays in the processor's cache
 @user_errors_in_one_line
 def main(argv: list[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
-    output = arguments.output or _default_output(arguments.folders)
-    counts = count_folders(arguments.folders)
+    output = arguments.output or _default_output(arguments.folders, key=arguments.key)
+    counts = count_folders(
+        arguments.folders,
+        key=arguments.key,
+        vocab_size=arguments.vocab_size,
+        num_buckets=arguments.num_buckets,
+        context_length=arguments.context_length,
+    )
     write_counts(output, counts)
     num_seen = np.count_nonzero(counts.counts)
-    print(f"{counts.num_tokens:,} tokens, {num_seen:,} of {counts.vocab_size:,} token ids occur -> {output}")
+    what = "token ids" if counts.key == "token" else f"{counts.key} keys"
+    print(f"{counts.num_tokens:,} tokens, {num_seen:,} of {len(counts.counts):,} {what} occur -> {output}")
 
 
-def count_folders(folders: list[str | Path]) -> Counts:
-    """Count the tokens of all folders together; ValueError where their tokenizers differ."""
+def count_folders(
+    folders: list[str | Path],
+    *,
+    key: str = "token",
+    vocab_size: int | None = None,
+    num_buckets: int = 0,
+    context_length: int = 0,
+) -> Counts:
+    """Count the keys of all folders together; ValueError where their tokenizers differ.
+
+    With `context_length` sequence i of a folder is its tokens [i * S, i * S + S), as in training; without it the
+    whole folder is one context. A model's padded `vocab_size` changes the buckets of bigrams: give it here.
+    """
     streams = [TokenStream(folder) for folder in folders]
     for stream in streams[1:]:
         _check_same_tokenizer(streams[0], stream)
     manifest = streams[0].manifest
-    counts = np.zeros(manifest.vocab_size, dtype=np.int64)
+    options = {
+        "key": COUNTED_AS.get(key, key),
+        "vocab_size": _padded_vocab_size(vocab_size, manifest.vocab_size),
+        "num_buckets": num_buckets if key == "bigram" else 0,
+        "context_length": context_length if COUNTED_AS.get(key) != "token" else 0,
+    }
+    counts = np.zeros(num_keys(**options), dtype=np.int64)
     for stream in streams:
         for shard in range(len(stream.manifest.shards)):
-            counts += count_shard(stream, shard)
-    return Counts(counts, manifest.tokenizer_digest, _joint_digest(streams))
+            of_tokens = count_shard(stream, shard)
+            if options["key"] == "token":
+                counts[: len(of_tokens)] += of_tokens
+        if options["key"] != "token":
+            counts += count_stream(stream, **options)
+    return Counts(counts, manifest.tokenizer_digest, _joint_digest(streams), **options)
+
+
+def count_stream(stream: TokenStream, *, key: str, context_length: int, **options: int) -> np.ndarray:
+    """Return int64 [num_keys], the counts of a key that also depends on where a token stands."""
+    counts = np.zeros(num_keys(key, context_length=context_length, **options), dtype=np.int64)
+    for tokens, lead in read_contexts(stream, context_length=context_length):
+        keys = route_keys(tokens, key=key, context_length=context_length, **options)
+        counts += np.bincount(keys[lead:], minlength=len(counts))
+    return counts
 
 
 def count_shard(stream: TokenStream, shard: int) -> np.ndarray:
@@ -83,16 +122,29 @@ def _name(stream: TokenStream, shard: int) -> str:
     return f"{stream.folder / stream.manifest.shards[shard].name}.bin"
 
 
-def _default_output(folders: list[str]) -> Path:
+def _padded_vocab_size(vocab_size: int | None, counted: int) -> int:
+    if vocab_size is not None and vocab_size < counted:
+        raise ValueError(
+            f"--vocab_size {vocab_size} is smaller than the tokenizer's {counted}; give at least {counted}"
+        )
+    return vocab_size or counted
+
+
+def _default_output(folders: list[str], *, key: str) -> Path:
     if len(folders) > 1:
         raise ValueError(f"{len(folders)} folders are given; say with --output where their joint counts go")
-    return Path(folders[0]) / "counts.safetensors"
+    return Path(folders[0]) / ("counts.safetensors" if COUNTED_AS[key] == "token" else f"counts_{key}.safetensors")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m data_prep.count_tokens", description=__doc__)
-    parser.add_argument("folders", nargs="+", metavar="DIR", help="folder written by data_prep.tokenize_shards")
-    parser.add_argument("--output", help="counts file to write (default: DIR/counts.safetensors)")
+    add = parser.add_argument
+    add("folders", nargs="+", metavar="DIR", help="folder written by data_prep.tokenize_shards")
+    add("--key", choices=sorted(COUNTED_AS), default="token", help="what the model will hash (default: token)")
+    add("--num_buckets", type=int, default=0, help="for --key bigram: number of buckets that bigrams share")
+    add("--context_length", type=int, default=0, help="the model's; without it a folder is one context")
+    add("--vocab_size", type=int, help="the model's padded vocabulary, e.g. 51200 (default: the tokenizer's)")
+    add("--output", help="counts file to write (default: DIR/counts.safetensors, DIR/counts_KEY.safetensors)")
     return parser
 
 

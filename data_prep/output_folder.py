@@ -36,6 +36,6 @@ def copy_tokenizer(source: str | Path, folder: Path) -> Path:
 def _remove_token_shards(folder: Path) -> None:
     """Remove the manifest first: without it the folder counts as unfinished. Other files are left alone."""
     (folder / MANIFEST_NAME).unlink(missing_ok=True)
-    for pattern in ("*.bin", "*.idx", ".*.tmp", "counts.safetensors"):
+    for pattern in ("*.bin", "*.idx", ".*.tmp", "counts.safetensors", "counts_*.safetensors"):
         for path in folder.glob(pattern):
             path.unlink()

@@ -3,6 +3,7 @@
 safetensors' own `save` orders metadata at random, so the header is written here; any safetensors library reads it.
 """
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -34,14 +35,27 @@ def read_tensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str
         raise ValueError(f"{path} is not a whole .safetensors file ({error}); make it again") from error
 
 
-def check_schema(path: str | Path, metadata: dict[str, str], *, schema_version: int, kind: str) -> None:
+def check_schema(path: str | Path, metadata: dict[str, str], *, schema_versions: tuple[int, ...], kind: str) -> None:
     """Refuse a file of another kind or of a version that this code does not read."""
-    found = metadata.get("schema_version")
-    if metadata.get("kind") != kind or found != str(schema_version):
+    found, readable = metadata.get("schema_version"), [str(version) for version in schema_versions]
+    if metadata.get("kind") != kind or found not in readable:
         raise ValueError(
             f"{path} holds {metadata.get('kind', 'unknown content')} (schema_version {found}), but {kind} "
-            f"(schema_version {schema_version}) is needed; give another file or make it again"
+            f"(schema_version {' or '.join(readable)}) is needed; give another file or make it again"
         )
+
+
+def check_range(name: str, values: np.ndarray, least: int, most: int) -> None:
+    """Refuse numbers outside least..most."""
+    lowest, highest = int(values.min(initial=most)), int(values.max(initial=least))
+    if lowest < least or highest > most:
+        raise ValueError(f"{name} holds {lowest}..{highest}, but only {least}..{most} exist")
+
+
+def tensor_digest(tensor: np.ndarray) -> str:
+    """Return "sha256:<64 hex>" of the shape as text ("2,50257,1"), a newline, and the int32 little-endian bytes."""
+    shape = ",".join(str(size) for size in tensor.shape)
+    return "sha256:" + hashlib.sha256(f"{shape}\n".encode() + tensor.astype("<i4").tobytes()).hexdigest()
 
 
 def _little_endian(array: np.ndarray) -> np.ndarray:

@@ -17,7 +17,10 @@ MONITORS = ("tensorboard", "csv", "wandb")
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One run. A recipe sets fields by name; `--field value` on the command line overrides it."""
+    """One run. A recipe sets fields by name; `--field value` on the command line overrides it.
+
+    A recipe may begin with `base: OTHER.yaml`, a recipe in the same folder whose fields it takes over.
+    """
 
     # Data: folders of token shards and a route table, all made by data_prep/.
     train_data: str = field(metadata={"help": "folder of token shards to train on"})
@@ -133,11 +136,12 @@ def _read_recipe(path: str) -> dict:
         raise ValueError(f"recipe {path} is not YAML: {error}") from None
     if not isinstance(recipe, dict):
         raise ValueError(f"recipe {path} is not a mapping of field: value")
+    base = recipe.pop("base", None)
     names = {spec.name for spec in dataclasses.fields(RunConfig)}
     for name in recipe:
         if name not in names:
             raise ValueError(_unknown_field(str(name), path))
-    return recipe
+    return {**_read_recipe(str(Path(path).parent / base)), **recipe} if base else recipe
 
 
 def _unknown_field(name: str, where: str) -> str:

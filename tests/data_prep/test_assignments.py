@@ -5,7 +5,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from data_prep.assignments import balanced_table, load_summary, random_table, round_robin_table
+from data_prep.assignments import balanced_table, random_table, relabelled, round_robin_table
+from data_prep.load import load_summary
 
 NUM_KEYS = 50_257
 
@@ -94,6 +95,27 @@ def test_random_uses_every_expert_about_equally_often():
 def test_random_tables_differ_by_seed_and_variant():
     tables = [random_table(1000, 64, seed=seed, variant=variant) for seed, variant in [(0, 0), (0, 1), (1, 0)]]
     assert [(tables[i] == tables[j]).mean() < 0.1 for i, j in [(0, 1), (0, 2), (1, 2)]] == [True] * 3
+
+
+@pytest.mark.parametrize("ep_size", [1, 2])
+def test_what_experts_carry_already_is_made_up_for(ep_size):
+    counts, base_load_E = np.ones(40, dtype=np.int64), np.array([15, 0, 5, 0])
+    table = balanced_table(counts, 4, base_load_E=base_load_E, ep_size=ep_size)
+    assert np.bincount(table, minlength=4).tolist() == [0, 15, 10, 15]
+
+
+@pytest.mark.parametrize(("num_experts", "ep_size", "num_hashes"), [(8, 1, 2), (8, 4, 4), (8, 2, 8), (4, 4, 2)])
+def test_relabelling_keeps_the_ranks_together_and_parts_the_heaviest_keys(num_experts, ep_size, num_hashes):
+    experts = np.arange(num_experts)
+    tables = [
+        relabelled(experts, num_experts, hash_number=m, num_hashes=num_hashes, ep_size=ep_size)
+        for m in range(num_hashes)
+    ]
+    assert tables[0].tolist() == experts.tolist() and len({int(table[0]) for table in tables}) == num_hashes
+    for table in tables:
+        assert sorted(table.tolist()) == experts.tolist()
+        ranks = (table // (num_experts // ep_size)).reshape(ep_size, -1)
+        assert (ranks == ranks[:, :1]).all()
 
 
 def test_round_robin_takes_turns():

@@ -4,17 +4,26 @@ import numpy as np
 import pytest
 
 from data_prep.assignments import balanced_table
-from data_prep.build_table import METHODS, build_table, main
+from data_prep.build_table import main
+from data_prep.count_tokens import main as main_count
 from data_prep.counts import Counts, write_counts
+from data_prep.hash_keys import KEYS, num_keys
+from data_prep.manifest import read_manifest
+from data_prep.methods import METHODS, NEED_EMBEDDINGS, TOP_K_METHODS
 from data_prep.route_table import read_route_table
+from data_prep.table_builder import build_table, with_vocab_size
 from data_prep.tokenizer import load_tokenizer, tokenizer_digest
+from tests.data_prep.test_token_shards import write_folder
 
 COUNTS = Counts(1000 // np.arange(1, 261), "sha256:t", "sha256:c")
+EMBEDDINGS = np.random.Generator(np.random.PCG64(0)).normal(size=(384, 4)).astype(np.float32)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_builds_a_table_per_sparse_layer_with_its_load(method):
-    table = build_table(COUNTS, 8, method=method, num_tables=3, seed=5, ep_size=2, vocab_size=384)
+    counts = with_vocab_size(COUNTS, 384)
+    embeddings = EMBEDDINGS if method in NEED_EMBEDDINGS else None
+    table = build_table(counts, 8, method=method, num_tables=3, seed=5, ep_size=2, embeddings=embeddings)
     assert table.tables.shape == (3, 384, 1)
     assert (table.method, table.seed, table.ep_size, table.num_experts) == (method, 5, 2, 8)
     assert (table.tokenizer_digest, table.corpus_digest) == ("sha256:t", "sha256:c")
@@ -54,9 +63,120 @@ def test_another_tokenizer_than_the_counted_one_is_refused(tmp_path, tokenizer_f
 
 def test_a_vocabulary_smaller_than_the_counts_is_refused():
     with pytest.raises(ValueError, match="--vocab_size 259 is smaller than the 260 token ids that were counted"):
-        build_table(COUNTS, 8, vocab_size=259)
+        with_vocab_size(COUNTS, 259)
 
 
 def test_no_table_at_all_is_refused():
     with pytest.raises(ValueError, match="--num_tables 0 must be at least 1"):
         build_table(COUNTS, 8, num_tables=0)
+
+
+@pytest.mark.parametrize("method", TOP_K_METHODS)
+def test_every_top_k_method_gives_each_token_different_experts(method):
+    table = build_table(COUNTS, 8, method=method, num_tables=2, top_k=3, ep_size=2)
+    assert table.tables.shape == (2, 260, 3) and (table.top_k, table.num_hashes) == (3, 1)
+    assert all(len(set(row)) == 3 for row in table.tables.reshape(-1, 3).tolist())
+    assert table.num_tokens == COUNTS.num_tokens and table.load.sum() == 2 * 3 * COUNTS.num_tokens
+
+
+@pytest.mark.parametrize("method", ["balanced", "random", "round_robin"])
+def test_multihash_gives_different_tables_per_layer(method):
+    tables = build_table(COUNTS, 8, method=method, num_tables=2, num_hashes=3).tables
+    assert tables.shape == (2, 260, 3)
+    for j in range(3):
+        for m in range(j):
+            assert (tables[:, :, j] != tables[:, :, m]).mean() > 0.5
+
+
+def test_every_hash_of_a_balanced_table_is_balanced_and_heavy_keys_do_not_meet():
+    table = build_table(COUNTS, 8, num_hashes=4, ep_size=2)
+    assert (table.tables[0, :, 0] == balanced_table(COUNTS.counts, 8, ep_size=2)).all()
+    for number in range(4):
+        load_E = np.bincount(table.tables[0, :, number], weights=COUNTS.counts, minlength=8)
+        assert load_E.max() <= max(COUNTS.num_tokens / 8, 1000) * 1.001
+    assert len(set(table.tables[0, 0].tolist())) == 4
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_key_has_its_tables(key):
+    options = {"vocab_size": 260, "num_buckets": 100, "context_length": 50}
+    counted = key if key in ("previous", "bigram", "position") else "token"
+    counts = 1000 // np.arange(1, num_keys(counted, **options) + 1)
+    counts = Counts(counts, "sha256:t", "sha256:c", key=counted, **options)
+    table = build_table(counts, 4, key=key)
+    assert (table.key, table.vocab_size, table.num_buckets, table.context_length) == (key, 260, 100, 50)
+    assert table.tables.shape == (1, len(counts.counts), 1)
+
+
+def test_padding_keeps_the_key_of_no_previous_token_last():
+    counts = Counts(np.array([5, 4, 3, 2]), "sha256:t", "sha256:c", key="previous", vocab_size=3)
+    padded = with_vocab_size(counts, 5)
+    assert padded.counts.tolist() == [5, 4, 3, 0, 0, 2] and padded.vocab_size == 5
+
+
+def test_bigrams_counted_for_another_vocabulary_are_refused():
+    counts = Counts(np.array([5, 4]), "sha256:t", "sha256:c", key="bigram", vocab_size=3, num_buckets=2)
+    with pytest.raises(ValueError, match="counted for vocab_size=3, not 5; count again with --vocab_size 5"):
+        with_vocab_size(counts, 5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"key": "previous"}, "--key previous needs counts of key previous, but these are of key token"),
+        ({"num_hashes": 2, "top_k": 2}, "--num_hashes 2 and --top_k 2 must be at least 1, and one of them 1"),
+        ({"num_hashes": 0}, "--num_hashes 0 and --top_k 1"),
+        ({"top_k": 9}, "top_k=9 different experts cannot be chosen among 8; lower top_k"),
+        ({"method": "clustered", "top_k": 2, "embeddings": EMBEDDINGS}, "--method clustered has no --top_k 2"),
+        ({"method": "dispersed"}, "--method dispersed needs --embeddings MODEL_DIR"),
+        ({"method": "random", "embeddings": EMBEDDINGS}, "--method random takes no --embeddings"),
+        ({"method": "random", "split_stream": object()}, "--split_heavy needs --method balanced, .* not random, token"),
+    ],
+)
+def test_options_at_odds_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        build_table(COUNTS, 8, **options)
+
+
+def run(*arguments):
+    return main([str(argument) for argument in arguments])
+
+
+def test_counts_of_another_corpus_than_the_tokens_beside_them_are_refused(tmp_path, capsys):
+    digest = read_manifest(write_folder(tmp_path)).corpus_digest
+    write_counts(tmp_path / "counts", Counts(np.ones(10, dtype=np.int64), "sha256:t", "sha256:c"))
+    arguments = ["--counts", tmp_path / "counts", "--num_experts", 2, "--output", tmp_path / "table"]
+    assert run(*arguments) == 2
+    message = capsys.readouterr().err
+    assert f"has corpus_digest sha256:c but {tmp_path}/manifest.json says {digest}" in message
+    assert "or pass --allow_mismatch corpus_digest" in message
+    assert run(*arguments, "--allow_mismatch", "corpus_digest") == 0
+
+
+def test_the_command_splits_heavy_tokens(tmp_path, capsys):
+    main_count([str(write_folder(tmp_path))])
+    arguments = ["--counts", tmp_path / "counts.safetensors", "--num_experts", 4, "--split_heavy"]
+    assert run(*arguments, "--output", tmp_path / "table") == 0
+    assert "1 heavy tokens are split" in capsys.readouterr().out  # 9 is 5 of 12 tokens
+    table = read_route_table(tmp_path / "table")
+    assert table.split.split_index.tolist() == [-1] * 9 + [0]
+    assert table.load.sum() == 12 and table.lower_bound == 1.0
+
+
+def test_a_plain_table_needs_no_tokens_but_their_manifest(tmp_path):
+    main_count([str(write_folder(tmp_path))])
+    (tmp_path / "shard0.bin").unlink()
+    assert run("--counts", tmp_path / "counts.safetensors", "--num_experts", 2, "--output", tmp_path / "table") == 0
+
+
+def test_splitting_needs_the_counted_tokens(tmp_path, capsys):
+    write_counts(tmp_path / "counts", COUNTS)
+    assert run("--counts", tmp_path / "counts", "--num_experts", 4, "--split_heavy", "--output", tmp_path / "t") == 2
+    assert "holds no manifest.json; give the counted folder of tokens with --tokens" in capsys.readouterr().err
+
+
+def test_without_heavy_tokens_nothing_is_split(tmp_path):
+    main_count([str(write_folder(tmp_path))])
+    arguments = ["--counts", tmp_path / "counts.safetensors", "--num_experts", 2, "--split_heavy"]
+    assert run(*arguments, "--output", tmp_path / "table") == 0
+    assert read_route_table(tmp_path / "table").split is None

@@ -8,7 +8,17 @@ import pytest
 
 from data_prep.command_line import user_errors_in_one_line
 
-COMMANDS = ["build_table", "count_tokens", "embedded_corpus", "tokenize_shards", "train_tokenizer"]
+COMMANDS = [
+    "balance_report",
+    "build_table",
+    "check_table",
+    "count_tokens",
+    "embedded_corpus",
+    "export_table",
+    "import_table",
+    "tokenize_shards",
+    "train_tokenizer",
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -27,6 +37,10 @@ def test_a_mistake_of_the_user_is_one_line_and_status_2(error, capsys):
 
     assert main() == 2
     assert capsys.readouterr().err == f"error: {error}\n"
+
+
+def test_a_command_may_end_with_a_status_of_its_own():
+    assert user_errors_in_one_line(lambda argv=None: 1)() == 1
 
 
 def test_an_error_of_the_program_keeps_its_traceback():

@@ -5,8 +5,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from data_prep import count_tokens
+from data_prep import contexts, count_tokens
 from data_prep.counts import Counts, read_counts, write_counts
+from data_prep.hash_keys import num_keys, route_keys
+from data_prep.manifest import corpus_digest
+from data_prep.tensor_file import write_tensors
 from data_prep.token_shards import TokenStream
 from tests.data_prep.test_token_shards import SHARDS, STREAM, edit_manifest, write_folder
 
@@ -61,9 +64,57 @@ def test_folders_of_different_tokenizers_are_refused(tmp_path):
 
 
 def empty_corpus(tokenizer_digest):
-    from data_prep.manifest import corpus_digest
-
     return corpus_digest([], tokenizer_digest)
+
+
+@pytest.mark.parametrize("chunk_tokens", [2, 5, 100])
+@pytest.mark.parametrize(("key", "context_length"), [("previous", 0), ("previous", 5), ("bigram", 4), ("position", 5)])
+def test_keys_are_counted_across_borders_of_shards(tmp_path, monkeypatch, key, context_length, chunk_tokens):
+    monkeypatch.setattr(contexts, "CHUNK_TOKENS", chunk_tokens)
+    options = {"key": key, "num_buckets": 6 * (key == "bigram"), "context_length": context_length}
+    counts = count_tokens.count_folders([write_folder(tmp_path)], **options)
+    keys = route_keys(np.array(STREAM), vocab_size=10, **options)
+    assert counts.counts.tolist() == np.bincount(keys, minlength=num_keys(vocab_size=10, **options)).tolist()
+    assert (counts.key, counts.vocab_size, counts.context_length) == (key, 10, context_length)
+
+
+def test_the_previous_token_is_unknown_at_the_start_of_every_context(tmp_path):
+    folder = write_folder(tmp_path)
+    none = [count_tokens.count_folders([folder], key="previous", context_length=n).counts[10] for n in (0, 4, 5)]
+    assert none == [1, 3, 3]  # 12 tokens
+
+
+@pytest.mark.parametrize("key", ["next", "predicted"])
+def test_keys_of_the_future_are_counted_as_tokens(tmp_path, key):
+    counts = count_tokens.count_folders([write_folder(tmp_path)], key=key)
+    assert counts.key == "token" and counts.counts[9] == 5
+
+
+def test_a_padded_vocabulary_changes_the_keys(tmp_path):
+    folder = write_folder(tmp_path)
+    counts = count_tokens.count_folders([folder], key="previous", vocab_size=12)
+    assert (len(counts.counts), counts.counts[12], counts.vocab_size) == (13, 1, 12)
+    with pytest.raises(ValueError, match="--vocab_size 9 is smaller than the tokenizer's 10; give at least 10"):
+        count_tokens.count_folders([folder], vocab_size=9)
+
+
+def test_the_command_writes_counts_of_a_key_under_their_own_name(tmp_path, capsys):
+    assert count_tokens.main([str(write_folder(tmp_path)), "--key", "bigram", "--num_buckets", "6"]) == 0
+    assert "of 6 bigram keys occur" in capsys.readouterr().out
+    assert read_counts(tmp_path / "counts_bigram.safetensors").num_buckets == 6
+
+
+def test_counts_of_version_1_are_still_read(tmp_path):
+    metadata = {"kind": "token_counts", "schema_version": "1", "vocab_size": "2", "num_tokens": "5"}
+    metadata |= {"tokenizer_digest": "sha256:t", "corpus_digest": "sha256:c"}
+    write_tensors(tmp_path / "counts", {"counts": np.array([3, 2])}, metadata=metadata)
+    counts = read_counts(tmp_path / "counts")
+    assert (counts.counts.tolist(), counts.key, counts.vocab_size) == ([3, 2], "token", 2)
+
+
+def test_counts_that_do_not_fit_their_key_are_refused():
+    with pytest.raises(ValueError, match="key previous has 4 keys, but 3 counts are given"):
+        Counts(np.ones(3, dtype=np.int64), "sha256:t", "sha256:c", key="previous", vocab_size=3)
 
 
 def test_counts_survive_the_file(tmp_path):

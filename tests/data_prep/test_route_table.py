@@ -7,7 +7,14 @@ import pytest
 from safetensors import safe_open
 
 from data_prep.counts import Counts, write_counts
-from data_prep.route_table import RouteTable, check_belongs, read_route_table, table_digest, write_route_table
+from data_prep.route_table import (
+    HeavySplit,
+    RouteTable,
+    check_belongs,
+    read_route_table,
+    table_digest,
+    write_route_table,
+)
 from data_prep.tensor_file import read_tensors, write_tensors
 
 TABLE = RouteTable(
@@ -20,6 +27,11 @@ TABLE = RouteTable(
     corpus_digest="sha256:c",
     lower_bound=1.25,
     load=np.array([[5, 2, 2, 1], [2, 3, 3, 2]]),
+)
+SPLIT = HeavySplit(
+    split_index=np.array([-1, 0, -1, -1, -1], dtype=np.int32),
+    split_table=np.array([[0, 1, -1, 3, 0, 2]], dtype=np.int32),
+    position_table=np.array([[2, 3, 2, 3]], dtype=np.int32),
 )
 BELONGS = {"vocab_size": 5, "num_experts": 4, "tokenizer_digest": "sha256:t"}
 
@@ -50,7 +62,7 @@ def test_metadata_says_how_the_table_was_made(path):
         metadata = file.metadata()
         assert file.get_tensor("route_table").shape == (2, 5, 1)
     assert metadata["digest"] == TABLE.digest
-    expected = {"schema_version": "1", "method": "balanced", "seed": "7", "num_experts": "4", "ep_size": "2"}
+    expected = {"schema_version": "2", "method": "balanced", "seed": "7", "num_experts": "4", "ep_size": "2"}
     expected |= {"vocab_size": "5", "num_tables": "2", "num_tokens": "10", "max_over_mean": "2.0", "key": "token"}
     assert metadata.items() >= expected.items()
 
@@ -83,7 +95,7 @@ def test_an_expert_out_of_range_is_refused(path):
     content = bytearray(path.read_bytes())
     content[-4] = 4
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"table.safetensors: route_table holds experts 0..4, but only 0..3 exist"):
+    with pytest.raises(ValueError, match=r"table.safetensors: route_table holds 0..4, but only 0..3 exist"):
         read_route_table(path)
 
 
@@ -102,6 +114,55 @@ def test_a_missing_tensor_is_named(path):
         read_route_table(path)
 
 
+def test_a_file_of_version_1_is_still_read(path):
+    tensors, metadata = read_tensors(path)
+    later = ("num_buckets", "context_length", "top_k", "split_digest")
+    metadata = {name: text for name, text in metadata.items() if name not in later} | {"schema_version": "1"}
+    write_tensors(path, tensors, metadata=metadata)
+    read = read_route_table(path)
+    assert np.array_equal(read.tables, TABLE.tables) and np.array_equal(read.load, TABLE.load)
+    assert (read.key, read.vocab_size, read.top_k, read.split) == ("token", 5, 1, None)
+
+
+def test_a_file_of_a_later_version_is_refused(path):
+    tensors, metadata = read_tensors(path)
+    write_tensors(path, tensors, metadata=metadata | {"schema_version": "3"})
+    with pytest.raises(ValueError, match=r"holds route_table \(schema_version 3\), but .* \(schema_version 1 or 2\)"):
+        read_route_table(path)
+
+
+def test_split_tokens_survive_the_file(path):
+    write_route_table(path, replace(TABLE, split=SPLIT))
+    read = read_route_table(path)
+    for name in ("split_index", "split_table", "position_table"):
+        assert np.array_equal(getattr(read.split, name), getattr(SPLIT, name))
+    assert read.split_digest == SPLIT.digest != replace(SPLIT, split_table=SPLIT.split_table[:, ::-1]).digest
+
+
+def test_a_flipped_bit_in_the_split_is_noticed(path):
+    write_route_table(path, replace(TABLE, split=SPLIT))
+    tensors, metadata = read_tensors(path)
+    tensors["split_table"] = np.array([[1, 1, -1, 3, 0, 2]], dtype=np.int32)
+    write_tensors(path, tensors, metadata=metadata)
+    with pytest.raises(ValueError, match="has split_digest sha256:.* but says sha256:.*: damaged"):
+        read_route_table(path)
+
+
+def test_a_key_other_than_the_token_survives_the_file(path):
+    table = replace(TABLE, key="bigram", vocab_size=9, num_buckets=5, context_length=3)
+    write_route_table(path, table)
+    read = read_route_table(path)
+    assert (read.key, read.vocab_size, read.num_buckets, read.context_length) == ("bigram", 9, 5, 3)
+    check_belongs(read, **BELONGS | {"vocab_size": 9})
+
+
+def test_choices_count_as_pairs():
+    hashes = RouteTable(TABLE.tables.reshape(1, 5, 2), num_experts=4, method="random", seed=0, load=np.full((1, 4), 5))
+    assert (hashes.num_choices, hashes.num_hashes, hashes.top_k, hashes.num_tokens) == (2, 2, 1, 10)
+    top_2 = replace(TABLE, tables=np.array([[[0, 1], [2, 1]]], dtype=np.int32), vocab_size=2, top_k=2, load=None)
+    assert (top_2.num_choices, top_2.num_hashes, top_2.top_k) == (2, 1, 2)
+
+
 def test_a_counts_file_is_no_route_table(tmp_path):
     write_counts(tmp_path / "counts", Counts(np.ones(3, dtype=np.int64), "sha256:t", "sha256:c"))
     with pytest.raises(ValueError, match="holds token_counts .*, but route_table"):
@@ -113,9 +174,30 @@ def test_a_counts_file_is_no_route_table(tmp_path):
     [
         ({"tables": TABLE.tables[:, :, 0]}, r"not int32 \[2, 5\]"),
         ({"tables": TABLE.tables.astype(np.int64)}, r"not int64 \[2, 5, 1\]"),
-        ({"tables": TABLE.tables - 1}, r"experts -1..2, but only 0..3 exist"),
+        ({"tables": TABLE.tables - 1}, r"holds -1..2, but only 0..3 exist"),
         ({"load": TABLE.load[:1]}, r"load has shape \(1, 4\), but 2 tables of 4 experts"),
         ({"load": TABLE.load * [[1], [2]]}, r"load counts \[10, 20\]"),
+        ({"top_k": 2}, "gives 1 experts to a key, but top_k=2"),
+        (
+            {"tables": np.array([[[0, 1], [2, 2]]] * 2, dtype=np.int32), "top_k": 2, "vocab_size": 2},
+            r"table 0 gives key 1 the experts \[2, 2\], but 2 different ones are needed",
+        ),
+        ({"key": "previous", "vocab_size": 5}, "has 5 keys, but key previous with vocab_size=5, .* has 6"),
+        ({"key": "trigram"}, "key 'trigram' is unknown"),
+        ({"split": SPLIT, "key": "next"}, "split tokens need key token and one expert, not next and 1"),
+        (
+            {"split": replace(SPLIT, split_index=SPLIT.split_index + 1)},
+            "split_index holds 0..1",
+        ),
+        (
+            {"split": replace(SPLIT, split_table=SPLIT.split_table - 1)},
+            "split_table holds -2..2",
+        ),
+        ({"split": replace(SPLIT, position_table=SPLIT.position_table + 1)}, "position_table holds 3..4"),
+        (
+            {"split": replace(SPLIT, split_table=SPLIT.split_table[:, 1:])},
+            r"of shapes \[\[5\], \[1, 6\], \[1, 4\]\]",
+        ),
         ({"ep_size": 3}, "4 experts cannot be split evenly over ep_size=3 ranks"),
     ],
 )
@@ -131,7 +213,7 @@ def test_a_table_belongs_to_what_it_was_made_for():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"vocab_size": 6}, "has 5 keys but the model has vocab_size=6; build the table with --vocab_size 6"),
+        ({"vocab_size": 6}, "has vocab_size=5 but the model has vocab_size=6; build the table with --vocab_size 6"),
         ({"num_experts": 8}, "num_experts=4 but the model has num_experts=8; build the table with --num_experts 8"),
         ({"tokenizer_digest": "sha256:o"}, "made for tokenizer sha256:t but the tokens are of sha256:o; count these"),
     ],

@@ -42,4 +42,4 @@ def test_a_missing_file_is_named(tmp_path):
 @pytest.mark.parametrize(("kind", "version"), [("test", 2), ("other", 1)])
 def test_another_kind_or_version_is_refused(kind, version):
     with pytest.raises(ValueError, match=rf"holds test \(schema_version 1\), but {kind} \(schema_version {version}\)"):
-        check_schema("file", METADATA, schema_version=version, kind=kind)
+        check_schema("file", METADATA, schema_versions=(version,), kind=kind)

@@ -5,7 +5,7 @@ import torch
 
 from models.configuration_hash_gpt import HashGPTConfig
 from models.modeling_hash_gpt import HashGPTForCausalLM
-from models.parameter_count import count_parameters, feed_forward
+from models.parameter_count import count_parameters
 
 SMALL = {"vocab_size": 11, "n_positions": 5, "n_embd": 4, "n_layer": 3, "n_head": 2, "num_experts": 3}
 SHAPES = {
@@ -15,6 +15,8 @@ SHAPES = {
     "sinusoidal positions": {"sparse_layers": [1], "position_embedding": "sinusoidal"},
     "feed-forwards of their own width": {"sparse_layers": [1], "n_inner": 7},
     "an output matrix of its own": {"sparse_layers": [1], "tie_word_embeddings": False},
+    "an inserted layer": {"sparse_layers": [1], "placement": "insert"},
+    "inserted stacks": {"sparse_layers": [0, 2], "placement": "insert", "num_sublayers": 3, "n_inner": 7},
 }
 PAPER_B2 = {
     "vocab_size": 51200,
@@ -48,6 +50,17 @@ def test_a_token_uses_one_expert_of_each_sparse_layer():
     assert count.total == count.shared + 2 * 3 * count.per_expert
 
 
+def test_an_inserted_expert_is_a_stack_of_feed_forwards_with_norms():
+    inserted = HashGPTConfig(**SMALL, n_inner=7, sparse_layers=[1], placement="insert", num_sublayers=3)
+    assert count_parameters(inserted).per_expert == 3 * (28 + 7 + 28 + 4 + 2 * 4)
+
+
+def test_inserted_layers_leave_the_dense_model_as_it_is():
+    dense = HashGPTConfig(**SMALL)
+    inserted = HashGPTConfig(**SMALL, sparse_layers=[0, 2], placement="insert")
+    assert count_parameters(inserted).shared == count_parameters(dense).total
+
+
 def test_a_sparse_model_has_as_many_active_parameters_as_the_dense_one():
     dense, sparse = HashGPTConfig(**SMALL), HashGPTConfig(**SMALL, sparse_layers=[1])
     assert count_parameters(sparse).active == count_parameters(dense).total
@@ -57,9 +70,18 @@ def test_the_shared_parameters_of_the_base_comparison_are_the_papers():
     assert count_parameters(HashGPTConfig(**PAPER_B2)).shared == 1_313_460_224  # appendix B.2
 
 
-def test_the_experts_of_the_base_comparison_are_the_papers():
-    # Appendix B.2: an expert of three stacked sublayers, each a feed-forward and a norm of 2 * 2048.
-    assert 3 * (feed_forward(2048, 8192) + 2 * 2048) == 100_706_304
+@pytest.mark.parametrize(
+    "shape, per_expert",
+    [
+        ({"sparse_layers": [12], "num_sublayers": 3}, 100_706_304),
+        ({"sparse_layers": [6, 12, 18], "num_sublayers": 1}, 100_706_304 // 3),
+    ],
+    ids=["1 layer of 3 sublayers", "3 layers of 1 sublayer"],
+)
+def test_the_base_comparison_has_the_papers_parameters_in_both_forms(shape, per_expert):
+    # Appendix B.2: an expert of three sublayers is 3 * (a feed-forward and a norm of 2 * 2048).
+    count = count_parameters(HashGPTConfig(**PAPER_B2, num_experts=32, placement="insert", **shape))
+    assert (count.shared, count.per_expert, count.total) == (1_313_460_224, per_expert, 4_536_061_952)
 
 
 def test_a_hash_layer_of_64_experts_adds_63_feed_forwards():

@@ -26,8 +26,9 @@ def test_each_zero_stage_shards_one_thing_more(zero_stage):
     assert memory == BY_ZERO_STAGE[zero_stage]
 
 
-def test_bf16_halves_the_weights_alone():
-    memory = bytes_per_rank(COUNT, world_size=1, ep_size=1, zero_stage=1, precision="bf16")
+@pytest.mark.parametrize("zero_stage", [0, 1])
+def test_bf16_halves_the_weights_alone(zero_stage):
+    memory = bytes_per_rank(COUNT, world_size=1, ep_size=1, zero_stage=zero_stage, precision="bf16")
     assert memory == MemoryPerRank(weights=2 * 180, gradients=4 * 180, optimizer=12 * 180)
 
 

@@ -1,0 +1,79 @@
+"""Measure the balance of every kind of table: `python -m data_prep.balance_report --counts FILE --data DIR`.
+
+It prints a Markdown table of max/mean loads on the counted corpus and on held-out tokens.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from data_prep.command_line import user_errors_in_one_line
+from data_prep.counts import read_counts
+from data_prep.held_out import Contexts, whole_load
+from data_prep.load import max_over_mean, rank_load
+from data_prep.route_table import RouteTable
+from data_prep.table_builder import build_table
+from data_prep.token_shards import TokenStream
+
+EXPERTS = (16, 64, 128, 256)
+HEADS = (
+    "experts",
+    "table",
+    "counted: experts",
+    "counted: ranks",
+    "lower bound",
+    "held out: experts",
+    "held out: ranks",
+)
+
+
+@user_errors_in_one_line
+def main(argv: list[str] | None = None) -> None:
+    arguments = _parser().parse_args(argv)
+    counts = read_counts(arguments.counts)
+    counted = TokenStream(arguments.tokens or Path(arguments.counts).parent)
+    length = arguments.context_length
+    contexts = Contexts(TokenStream(arguments.data), context_length=length, max_tokens=sys.maxsize)
+    kinds = {
+        "random": {"method": "random"},
+        "balanced": {},
+        "balanced per rank": {"ep_size": arguments.ep_size},
+        "balanced per rank, split": {
+            "ep_size": arguments.ep_size,
+            "split_stream": counted,
+            "context_length": length,
+        },
+    }
+    print(_row(HEADS), _row(["---"] * len(HEADS)), sep="\n")
+    for num_experts in arguments.num_experts:
+        for name, options in kinds.items():
+            table = build_table(counts, num_experts, seed=arguments.seed, **options)
+            print(_row([str(num_experts), name, *_cells(table, contexts, arguments.ep_size)]), flush=True)
+
+
+def _cells(table: RouteTable, contexts: Contexts, ep_size: int) -> list[str]:
+    counted_E, held_out_E = table.load[0], whole_load(table, 0, contexts)
+    counted = [max_over_mean(counted_E), max_over_mean(rank_load(counted_E, ep_size)), table.lower_bound]
+    held_out = [max_over_mean(held_out_E), max_over_mean(rank_load(held_out_E, ep_size))]
+    return [f"{value:.4f}" for value in counted + held_out]
+
+
+def _row(cells: list[str] | tuple[str, ...]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m data_prep.balance_report", description=__doc__)
+    add = parser.add_argument
+    add("--counts", required=True, help="counts of tokens to build the tables from")
+    add("--tokens", metavar="DIR", help="the counted token shards (default: the folder of the counts)")
+    add("--data", required=True, metavar="DIR", help="held-out token shards")
+    add("--num_experts", type=int, nargs="+", default=EXPERTS, help="numbers of experts (default: 16 64 128 256)")
+    add("--ep_size", type=int, default=8, help="ranks (default: 8)")
+    add("--context_length", type=int, default=128, help="the model's (default: 128)")
+    add("--seed", type=int, default=0, help="of the random tables (default: 0)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""Check a route table on held-out tokens: `python -m data_prep.check_table TABLE --data DIR --report report.html`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from data_prep.check_text import check_text
+from data_prep.command_line import user_errors_in_one_line
+from data_prep.count_tokens import count_folders
+from data_prep.counts import Counts
+from data_prep.drift import measure_drift
+from data_prep.held_out import Contexts
+from data_prep.route_table import RouteTable, check_belongs, read_route_table
+from data_prep.table_check import TableCheck, check_table
+from data_prep.token_shards import TokenStream
+
+BATCH_TOKENS = (1024, 8192, 65536)
+
+
+@user_errors_in_one_line
+def main(argv: list[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    table = read_route_table(arguments.table)
+    contexts = _contexts(arguments, table)
+    _check_belongs(table, contexts.stream, arguments)
+    counts = _key_counts(arguments.data, table, contexts.context_length)
+    check = _check(arguments, table, contexts, counts, name=_name(arguments.table, table))
+    beside = _beside(arguments, contexts, counts, check)
+    drift = None
+    if arguments.against:
+        drift = measure_drift(counts, _key_counts(arguments.against, table, contexts.context_length))
+    print(f"{arguments.table}\n{check_text(check, drift)}")
+    _write_pictures(arguments, check, beside, drift)
+    return _verdict(check, arguments)
+
+
+def _check(
+    arguments, table: RouteTable, contexts: Contexts, counts: Counts, *, name: str, ep_size: int = 0
+) -> TableCheck:
+    return check_table(
+        table,
+        contexts,
+        counts,
+        name=name,
+        ep_size=arguments.ep_size or ep_size or table.ep_size,
+        layer=arguments.layer,
+        batch_sizes=arguments.batch_tokens,
+        seed=arguments.seed,
+    )
+
+
+def _beside(arguments, contexts: Contexts, counts: Counts, check: TableCheck) -> TableCheck | None:
+    """Measure the table of --beside on the same batches and ranks."""
+    if not arguments.beside:
+        return None
+    table = read_route_table(arguments.beside)
+    _check_belongs(table, contexts.stream, arguments)
+    if (table.key, table.num_buckets, table.vocab_size) != (counts.key, counts.num_buckets, counts.vocab_size):
+        counts = _key_counts(arguments.data, table, contexts.context_length)
+    name = _name(arguments.beside, table)
+    name = name if name != check.name else Path(arguments.beside).stem
+    return _check(arguments, table, contexts, counts, name=name, ep_size=check.ep_size)
+
+
+def _check_belongs(table: RouteTable, stream: TokenStream, arguments) -> None:
+    """The tokens must be of the table's tokenizer; padding the table's vocabulary is no mistake, cutting it is."""
+    num_experts = arguments.num_experts or table.num_experts
+    vocab_size = max(table.vocab_size, stream.manifest.vocab_size)
+    digest = stream.manifest.tokenizer_digest
+    check_belongs(table, vocab_size=vocab_size, num_experts=num_experts, tokenizer_digest=digest)
+
+
+def _contexts(arguments, table: RouteTable) -> Contexts:
+    length = arguments.context_length or table.context_length or 1024
+    if table.key == "predicted" and not arguments.predicted:
+        raise ValueError("the table hashes predicted tokens; give the folder of predictions with --predicted DIR")
+    predicted = TokenStream(arguments.predicted) if table.key == "predicted" else None
+    stream = TokenStream(arguments.data)
+    return Contexts(stream, context_length=length, max_tokens=arguments.max_tokens, predicted=predicted)
+
+
+def _key_counts(folder: str, table: RouteTable, context_length: int) -> Counts:
+    return count_folders(
+        [folder],
+        key=table.key,
+        vocab_size=table.vocab_size,
+        num_buckets=table.num_buckets,
+        context_length=context_length,
+    )
+
+
+def _name(path: str, table: RouteTable) -> str:
+    if table.method == "imported":
+        return Path(path).stem
+    key = "" if table.key == "token" else f" {table.key}"
+    return table.method + key + (", split" if table.split else "")
+
+
+def _write_pictures(arguments, check: TableCheck, beside: TableCheck | None, drift) -> None:
+    if not (arguments.plots or arguments.report):
+        return
+    from data_prep.check_report import figures, report_html, write_text  # matplotlib takes a second to import
+    from data_prep.plots import write_figure
+
+    drawn = figures(check, beside)
+    for name, figure in drawn.items() if arguments.plots else ():
+        write_figure(Path(arguments.plots) / f"{name}.png", figure)
+        print(f"-> {Path(arguments.plots) / name}.png")
+    if arguments.report:
+        write_text(arguments.report, report_html(check, beside, drift, drawn))
+        print(f"-> {arguments.report}")
+
+
+def _verdict(check: TableCheck, arguments) -> int:
+    """Exit status 1 where a limit is passed."""
+    status = 0
+    for what, found, limit in (
+        ("expert", check.max_over_mean, arguments.max_imbalance),
+        ("rank", check.rank_max_over_mean, arguments.max_rank_imbalance),
+    ):
+        if limit is not None and found > limit:
+            print(f"FAILED: {what} load max/mean {found:.4f} is above {limit}", file=sys.stderr)
+            status = 1
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m data_prep.check_table", description=__doc__)
+    add = parser.add_argument
+    add("table", metavar="TABLE", help="route table, .safetensors")
+    add("--data", required=True, metavar="DIR", help="folder of token shards that the table was not made from")
+    add("--batch_tokens", type=int, nargs="+", default=BATCH_TOKENS, help="batch sizes (default: 1024 8192 65536)")
+    add("--context_length", type=int, default=0, help="the model's (default: the table's, else 1024)")
+    add("--ep_size", type=int, default=0, help="ranks that share the experts (default: the table's)")
+    add("--num_experts", type=int, help="refuse a table for another number of experts")
+    add("--layer", type=int, default=0, help="which table the batches and pictures are of (default: 0)")
+    add("--max_imbalance", type=float, help="exit status 1 where a table's expert load, max/mean, is above")
+    add("--max_rank_imbalance", type=float, help="the same for the load of ranks")
+    add("--against", metavar="DIR", help="the corpus that was counted: measure drift and unseen tokens")
+    add("--beside", metavar="TABLE", help="another table to show in the pictures, e.g. a random one")
+    add("--predicted", metavar="DIR", help="for key predicted: token shards with a prediction of each next token")
+    add("--max_tokens", type=int, default=50_000_000, help="measure so many, evenly spaced (default: 50000000)")
+    add("--seed", type=int, default=0, help="of the sampled batches (default: 0)")
+    add("--plots", metavar="DIR", help="folder for load_per_expert.png and imbalance_by_batch.png")
+    add("--report", metavar="FILE", help="one-page .html report, pictures included")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""How evenly a table spreads tokens over experts and over ranks."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class LoadSummary:
+    """How evenly a table spreads the counted tokens."""
+
+    max_over_mean: float  # load of the fullest expert / mean load
+    lower_bound: float  # the least max_over_mean that any table can have
+    rank_max_over_mean: float  # the same as max_over_mean for ranks of num_experts / ep_size experts
+    load_E: np.ndarray  # int64 [num_experts], counted tokens of each expert
+
+
+def load_summary(table: np.ndarray, counts: np.ndarray, num_experts: int, ep_size: int = 1) -> LoadSummary:
+    """Return the load that `table`, [num_keys] or [num_keys, choices], would have on the corpus of `counts`."""
+    counts = checked_counts(counts)
+    check_experts(num_experts, ep_size)
+    load_E = expert_load(table, counts, num_experts)
+    return LoadSummary(
+        max_over_mean=max_over_mean(load_E),
+        lower_bound=lower_bound(counts, num_experts, choices=table.size // len(counts)),
+        rank_max_over_mean=max_over_mean(rank_load(load_E, ep_size)),
+        load_E=load_E,
+    )
+
+
+def lower_bound(counts: np.ndarray, num_experts: int, *, total: int | None = None, choices: int = 1) -> float:
+    """Return the least max / mean of any table: the heaviest key cannot be divided, except among its choices.
+
+    `total` is the number of tokens where `counts` leaves some out.
+    """
+    total = int(counts.sum()) if total is None else total
+    return max(1.0, int(counts.max()) * num_experts / (total * choices))
+
+
+def rank_load(load_E: np.ndarray, ep_size: int) -> np.ndarray:
+    """Return the load of each rank; rank r holds the experts r * E / ep_size up to those of rank r + 1."""
+    return load_E.reshape(*load_E.shape[:-1], ep_size, -1).sum(axis=-1)
+
+
+def expert_load(table: np.ndarray, counts: np.ndarray, num_experts: int) -> np.ndarray:
+    """Return the tokens of each expert, int64 [num_experts], under a table [num_keys] or [num_keys, choices]."""
+    load_E = np.zeros(num_experts, dtype=np.int64)
+    for choice in table.reshape(len(counts), -1).T:
+        np.add.at(load_E, choice, counts)  # not np.bincount: its weighted sums are floats
+    return load_E
+
+
+def max_over_mean(load: np.ndarray) -> float:
+    """Return the load imbalance max / mean; 1 is perfect."""
+    return int(load.max()) * load.size / int(load.sum())
+
+
+def check_experts(num_experts: int, ep_size: int) -> None:
+    """Refuse numbers of experts that ranks cannot share evenly."""
+    if num_experts < 1 or ep_size < 1:
+        raise ValueError(f"num_experts={num_experts} and ep_size={ep_size} must both be at least 1")
+    if num_experts % ep_size != 0:
+        raise ValueError(
+            f"{num_experts} experts cannot be split evenly over ep_size={ep_size} ranks; "
+            f"choose an ep_size that divides {num_experts}"
+        )
+
+
+def checked_counts(counts: np.ndarray) -> np.ndarray:
+    """Return `counts` as int64; ValueError unless they are one row of integers >= 0 with something counted."""
+    counts = np.asarray(counts)
+    if counts.ndim != 1 or counts.dtype.kind not in "iu":
+        raise ValueError(f"counts must be one row of integers, not {counts.dtype} of shape {counts.shape}")
+    if counts.size == 0 or counts.min() < 0 or counts.max() == 0:
+        raise ValueError("counts must be >= 0 with at least one token counted; count a corpus that has tokens")
+    return counts.astype(np.int64)

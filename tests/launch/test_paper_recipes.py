@@ -1,0 +1,58 @@
+"""The recipes of the paper's tables: each can be read, and has the size that the paper's arithmetic gives it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.parameter_count import count_parameters
+from train.config import load_run_config
+from train.layer_tables import LayerTable
+from train.network import network_config
+
+RECIPES = Path(__file__).resolve().parents[2] / "launch" / "recipes" / "paper"
+
+# Decoder-only counterparts of appendix B.1: 11 layers, d = 1024, D = 4096, V = 8008, 256 learned positions.
+FFN, WIDE, DEEP = 2 * 1024 * 4096 + 5120, 2 * 2048 * 6144 + 8192, 2 * 1536 * 4096 + 5632
+BASELINE = 11 * (4 * 1024**2 + 4 * 1024 + FFN + 4 * 1024) + (8008 + 256) * 1024 + 2 * 1024
+SIZES = {
+    "table1_dense": BASELINE,
+    "table1_wider": 11 * (4 * 2048**2 + 4 * 2048 + WIDE + 4 * 2048) + (8008 + 256) * 2048 + 2 * 2048,
+    "table1_deeper": 22 * (4 * 1536**2 + 4 * 1536 + DEEP + 4 * 1536) + (8008 + 256) * 1536 + 2 * 1536,
+    "table1_hash_1x64": BASELINE + 63 * FFN,
+    "table1_hash_1x128": BASELINE + 127 * FFN,
+    "table1_hash_5x16": BASELINE + 5 * 15 * FFN,
+    "figure3_hash_1x16": BASELINE + 15 * FFN,
+    "table5_multihash_1x32_8": BASELINE + 31 * FFN,
+    "table3_oracle": BASELINE + 63 * FFN,
+    "b2_hash_1_layer": 4_536_061_952,  # the paper's own number
+    "b2_hash_3_layers": 4_536_061_952,
+}
+
+
+def count(name: str):
+    config = load_run_config(["--config", str(RECIPES / f"{name}.yaml")])
+    num_hashes = int(name.rsplit("_", 1)[1]) if "multihash" in name else 1
+    table = LayerTable("token", 0, num_hashes, {}, np.zeros(config.num_experts))
+    network = network_config(
+        config,
+        vocab_size=config.vocab_size or 8008,
+        end_token_id=0,
+        layer_tables=[table] * len(config.sparse_layers),
+    )
+    return count_parameters(network)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*.yaml") if not path.stem.endswith("base")))
+def test_every_recipe_describes_a_network(name):
+    assert count(name).total > 0
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_a_recipe_has_the_parameters_of_its_row(name):
+    assert count(name).total == SIZES[name]
+
+
+def test_both_forms_of_the_base_comparison_share_and_spend_the_same():
+    for name, per_expert in (("b2_hash_1_layer", 100_706_304), ("b2_hash_3_layers", 33_568_768)):
+        assert (count(name).shared, count(name).per_expert) == (1_313_460_224, per_expert)

@@ -1,0 +1,84 @@
+"""A corpus, tokenizer and route table small enough to make anew, and the run config fields that train on them."""
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_prep.build_table import build_table
+from data_prep.count_tokens import count_folders
+from data_prep.counts import write_counts
+from data_prep.route_table import write_route_table
+from data_prep.token_shards import read_manifest
+from data_prep.tokenize_shards import tokenize_shards
+from data_prep.train_tokenizer import save_tokenizer, train_tokenizer
+
+VOCAB_SIZE, NUM_EXPERTS, NUM_TABLES, EP_SIZE = 300, 4, 2, 2
+
+
+@dataclass(frozen=True)
+class TinyData:
+    """Everything that data_prep makes for a run, in one folder."""
+
+    folder: Path
+    vocab_size: int = VOCAB_SIZE
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.folder / "tokenizer"
+
+    @property
+    def train(self) -> Path:
+        """Token shards, with counts.safetensors beside them."""
+        return self.folder / "train"
+
+    @property
+    def valid(self) -> Path:
+        return self.folder / "valid"
+
+    @property
+    def counts(self) -> Path:
+        return self.train / "counts.safetensors"
+
+    @property
+    def route_table(self) -> Path:
+        """Two balanced tables for 4 experts on 2 ranks."""
+        return self.folder / "balanced_4.safetensors"
+
+
+def make_tiny_data(folder: Path) -> TinyData:
+    """Write text, tokenizer, token shards, counts and route table below `folder`; equal bytes every time."""
+    data = TinyData(folder)
+    save_tokenizer(train_tokenizer(_documents(400, seed=0), vocab_size=VOCAB_SIZE), data.tokenizer)
+    for output, num_documents, seed in ((data.train, 300, 1), (data.valid, 40, 2)):
+        text = folder / f"{output.name}.txt"
+        text.write_text("\n\n".join(_documents(num_documents, seed=seed)) + "\n")
+        tokenize_shards([text], tokenizer=data.tokenizer, output=output)
+    assert read_manifest(data.train).num_tokens >= 3000
+    counts = count_folders([data.train])
+    write_counts(data.counts, counts)
+    write_route_table(data.route_table, build_table(counts, NUM_EXPERTS, num_tables=NUM_TABLES, ep_size=EP_SIZE))
+    return data
+
+
+def tiny_run_fields(data: TinyData, **overrides) -> dict:
+    """RunConfig fields of a run of four steps: width 16, 2 blocks of which the last has 4 experts, 16 tokens."""
+    fields = {
+        "train_data": str(data.train), "valid_data": str(data.valid), "route_table": str(data.route_table),
+        "context_length": 16, "width": 16, "num_layers": 2, "num_heads": 2, "sparse_layers": [1],
+        "num_experts": NUM_EXPERTS, "steps": 4, "global_batch_size": 8, "micro_batch_size": 2, "lr": 1e-2,
+        "warmup_steps": 2, "run_dir": str(data.folder / "run"), "log_every": 1, "eval_every": 2,
+        "eval_sequences": 10, "save_every": 2,
+    }  # fmt: skip
+    return {**fields, **overrides}
+
+
+def _documents(count: int, *, seed: int) -> list[str]:
+    """Lines such as "The old baker sees a red house.", the same for the same seed."""
+    choose = random.Random(seed).choice
+    nouns = "baker house river garden child teacher letter window morning winter horse ship".split()
+    adjectives = "old red quiet small bright heavy new cold".split()
+    verbs = "sees finds leaves likes watches carries".split()
+    return [
+        f"The {choose(adjectives)} {choose(nouns)} {choose(verbs)} a {choose(adjectives)} {choose(nouns)}."
+        for _ in range(count)
+    ]

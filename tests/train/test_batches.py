@@ -1,0 +1,130 @@
+"""Each token is a target once, and any number of ranks sees the same sequences in the same step."""
+
+import numpy as np
+import pytest
+import torch
+
+from train.batches import Batch, PackedSequences, training_indices, validation_batches
+from train.sample_order import SampleOrder
+
+
+class CountingStream:
+    """A stream whose token at position i is first + i, so that a batch shows where it was read."""
+
+    def __init__(self, num_tokens: int, *, first: int = 0, folder: str = "shards"):
+        self.num_tokens, self.first, self.folder = num_tokens, first, folder
+
+    def read(self, start: int, length: int) -> np.ndarray:
+        assert start + length <= self.num_tokens
+        return np.arange(start, start + length) + self.first
+
+
+def sequences(num_tokens: int, *, length: int = 3) -> PackedSequences:
+    return PackedSequences(CountingStream(num_tokens), context_length=length)
+
+
+def test_a_target_is_the_token_that_follows():
+    batch = sequences(10).batch(np.array([0, 2]))
+    assert batch.input_ids.tolist() == [[0, 1, 2], [6, 7, 8]]
+    assert batch.targets.tolist() == [[1, 2, 3], [7, 8, 9]]
+    assert batch.input_ids.dtype == batch.targets.dtype == torch.int64
+    assert batch.input_ids.is_contiguous() and batch.targets.is_contiguous()
+
+
+def test_predictions_are_read_at_the_places_of_the_tokens():
+    predictions = CountingStream(10, first=100)
+    packed = PackedSequences(CountingStream(10), context_length=3, predictions=predictions)
+    assert packed.batch(np.array([0, 2])).predicted.tolist() == [[100, 101, 102], [106, 107, 108]]
+    assert sequences(10).batch(np.array([0])).predicted is None
+
+
+def test_predictions_of_other_data_are_refused_with_both_lengths():
+    predictions = CountingStream(9, folder="shards/predictions")
+    with pytest.raises(ValueError, match="shards/predictions predicts 9 tokens but shards holds 10"):
+        PackedSequences(CountingStream(10), context_length=3, predictions=predictions)
+
+
+def test_hashes_may_look_at_targets_and_at_predictions_where_there_are_some():
+    batch = Batch(torch.tensor([[1, 2]]), torch.tensor([[2, 3]]), torch.ones(1), torch.tensor([[2, 9]]))
+    assert {name: ids.tolist() for name, ids in batch.known.items()} == {
+        "next_ids": [[2, 3]], "predicted_ids": [[2, 9]],
+    }  # fmt: skip
+    assert sequences(10).batch(np.array([0])).known.keys() == {"next_ids"}
+
+
+@pytest.mark.parametrize("predicted", [None, torch.tensor([[2, 9]])])
+def test_a_batch_moves_to_a_device_as_a_whole(predicted):
+    batch = Batch(torch.tensor([[1, 2]]), torch.tensor([[2, 3]]), torch.ones(1), predicted)
+    moved = batch.to(torch.device("meta"))
+    tensors = [tensor for tensor in vars(moved).values() if tensor is not None]
+    assert len(tensors) == (3 if predicted is None else 4)
+    assert all(tensor.is_meta for tensor in tensors)
+
+
+@pytest.mark.parametrize("num_tokens, num_sequences", [(0, 0), (1, 0), (3, 0), (4, 1), (6, 1), (7, 2)])
+def test_a_sequence_needs_one_token_more_than_its_length(num_tokens, num_sequences):
+    assert sequences(num_tokens).num_sequences == num_sequences
+
+
+def test_every_token_but_the_first_is_a_target_once():
+    packed = sequences(13)
+    targets = packed.batch(np.arange(packed.num_sequences)).targets
+    assert sorted(targets.flatten().tolist()) == list(range(1, 13))
+
+
+def test_a_real_token_stream_is_read_across_the_whole_corpus(tiny_data):
+    from data_prep.token_shards import TokenStream
+
+    stream = TokenStream(tiny_data.train)
+    packed = PackedSequences(stream, context_length=16)
+    last = packed.num_sequences - 1
+    batch = packed.batch(np.array([last]))
+    assert batch.targets[0].tolist() == stream.read(last * 16 + 1, 16).tolist()
+    assert stream.num_tokens - (last * 16 + 17) < 16  # less than one sequence is left over
+
+
+SPLITS = [(1, 8), (1, 2), (2, 4), (2, 1), (4, 2), (4, 1), (8, 1)]  # world size, micro-batch size
+
+
+def indices_of_ranks(step: int, world_size: int, micro_batch_size: int) -> list[np.ndarray]:
+    order = SampleOrder(13, seed=4)
+    options = {"step": step, "global_batch_size": 8, "micro_batch_size": micro_batch_size, "world_size": world_size}
+    return [training_indices(order, rank=rank, **options) for rank in range(world_size)]
+
+
+@pytest.mark.parametrize("world_size, micro_batch_size", SPLITS)
+@pytest.mark.parametrize("step", [0, 1, 5])  # step 1 reaches into the second epoch
+def test_ranks_share_out_the_global_batch_whatever_their_number(step, world_size, micro_batch_size):
+    ranks = indices_of_ranks(step, world_size, micro_batch_size)
+    assert all(rank.shape == (8 // world_size // micro_batch_size, micro_batch_size) for rank in ranks)
+    expected = SampleOrder(13, seed=4).samples(step * 8, 8)
+    assert sorted(np.concatenate(ranks, axis=None)) == sorted(expected)
+
+
+def test_steps_follow_each_other_without_gap_or_repetition():
+    steps = [indices_of_ranks(step, 2, 2) for step in range(13)]  # 13 steps * 8 = 8 epochs of 13
+    seen = np.concatenate([rank.flatten() for ranks in steps for rank in ranks])
+    assert np.bincount(seen).tolist() == [8] * 13
+
+
+def batches_of_ranks(num_sequences: int, world_size: int, micro_batch_size: int = 2) -> list[list]:
+    packed = sequences(31)  # 10 sequences of 3
+    options = {"num_sequences": num_sequences, "micro_batch_size": micro_batch_size, "world_size": world_size}
+    return [list(validation_batches(packed, rank=rank, **options)) for rank in range(world_size)]
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+@pytest.mark.parametrize("num_sequences", [1, 4, 7, 10])
+def test_validation_counts_each_sequence_once_and_ranks_have_equally_many_batches(num_sequences, world_size):
+    ranks = batches_of_ranks(num_sequences, world_size)
+    assert len({len(batches) for batches in ranks}) == 1
+    batches = [batch for rank in ranks for batch in rank]
+    assert {tuple(batch.input_ids.shape) for batch in batches} == {(2, 3)}
+    first_tokens = torch.cat([batch.input_ids[:, 0][batch.weights == 1] for batch in batches])
+    assert sorted(first_tokens.tolist()) == [3 * i for i in range(num_sequences)]
+
+
+def test_a_sequence_that_fills_a_batch_up_has_weight_0():
+    ranks = batches_of_ranks(3, world_size=4)  # 8 places for 3 sequences
+    weights = [batch.weights.tolist() for rank in ranks for batch in rank]
+    assert weights == [[1, 1], [1, 0], [0, 0], [0, 0]]

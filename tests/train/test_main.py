@@ -1,0 +1,77 @@
+"""The command of a run refuses in one line per host, and plans for ranks that do not exist yet."""
+
+import os
+
+import pytest
+
+from tests.tiny_run import tiny_run_fields
+from train.config import RunConfig
+from train.main import main, planned_ranks
+from train.ranks import Ranks
+
+
+@pytest.fixture(autouse=True)
+def no_launcher(monkeypatch):
+    for name in list(os.environ):
+        if name.startswith(("SLURM_", "OMPI_", "PMI_", "MPI_")) or name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """As if a launcher had started this process."""
+
+    def start(*, world_size: int, local_rank: int = 0):
+        for name, value in (("RANK", local_rank), ("WORLD_SIZE", world_size), ("LOCAL_RANK", local_rank)):
+            monkeypatch.setenv(name, str(value))
+        monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+
+    return start
+
+
+def config(**fields) -> RunConfig:
+    return RunConfig("shards", dry_run=True, **fields)
+
+
+def arguments(tiny_data, **fields) -> list[str]:
+    words = []
+    for name, value in tiny_run_fields(tiny_data, **fields).items():
+        words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+    return words
+
+
+def test_a_dry_run_is_of_as_many_ranks_as_hold_the_experts_once():
+    assert planned_ranks(config()) == Ranks(rank=0, world_size=1, local_rank=0)
+    assert planned_ranks(config(ep_size=4)).world_size == 4
+
+
+def test_a_dry_run_under_a_launcher_is_of_its_ranks(started):
+    started(world_size=6)
+    assert planned_ranks(config(ep_size=2)).world_size == 6
+
+
+def test_a_dry_run_is_of_the_ranks_it_is_asked_for(started):
+    started(world_size=2)
+    assert planned_ranks(config(plan_ranks=16, ep_size=4)).world_size == 16
+
+
+def test_a_dry_run_describes_the_planned_ranks_and_writes_nothing(tiny_data, tmp_path, capsys):
+    words = arguments(tiny_data, run_dir=tmp_path / "run", ep_size=2, global_batch_size=16)
+    assert main([*words, "--dry_run", "--plan_ranks", "4"]) == 0
+    printed = capsys.readouterr().out
+    assert "ep_size=2, world of 4" in printed and "Predicted load" in printed
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_of_ranks_that_do_not_fit_is_refused(tiny_data, capsys):
+    assert main([*arguments(tiny_data, ep_size=2), "--dry_run", "--plan_ranks", "3"]) == 2
+    assert "3 ranks" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("local_rank, num_lines", [(0, 1), (1, 0)])
+def test_one_process_of_a_host_says_why_a_run_is_refused(started, capsys, local_rank, num_lines):
+    started(world_size=2, local_rank=local_rank)
+    assert main(["--config", "nowhere.yaml"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == num_lines
+    assert all(line.startswith("error: recipe nowhere.yaml does not exist") for line in lines)

@@ -1,0 +1,40 @@
+"""Predictions stand beside their tokens, one for each, and look at no later token."""
+
+import numpy as np
+import pytest
+import torch
+
+from data_prep.token_shards import TokenStream
+from models.configuration_hash_gpt import HashGPTConfig
+from models.modeling_hash_gpt import HashGPTForCausalLM
+from tests.tiny_run import make_tiny_data
+from train.predictions import write_predictions
+
+
+@pytest.fixture(scope="module")
+def valid(tmp_path_factory):
+    return make_tiny_data(tmp_path_factory.mktemp("predictions")).valid
+
+
+def baseline(vocab_size=300):
+    torch.manual_seed(0)
+    return HashGPTForCausalLM(
+        HashGPTConfig(
+            vocab_size=vocab_size, n_positions=16, n_embd=8, n_layer=1, n_head=1, bos_token_id=0, eos_token_id=0
+        )
+    ).eval()
+
+
+def test_each_token_has_the_guess_of_its_window(valid):
+    stream, model = TokenStream(valid), baseline()
+    predicted = TokenStream(write_predictions(model, valid, batch_size=3))
+    assert predicted.num_tokens == stream.num_tokens
+    for start in (0, 16, stream.num_tokens // 16 * 16):  # the last window is shorter
+        tokens = stream.read(start, min(16, stream.num_tokens - start))
+        guesses = model(torch.from_numpy(tokens)[None]).logits[0].argmax(-1).numpy()
+        assert np.array_equal(predicted.read(start, len(tokens)), guesses)
+
+
+def test_a_baseline_of_a_smaller_vocabulary_is_refused(valid):
+    with pytest.raises(ValueError, match="the model knows 200 tokens but .* was made with 300"):
+        write_predictions(baseline(vocab_size=200), valid)
