@@ -25,10 +25,17 @@ def apply_table(
     num_keys = table.tables.shape[1]
     if keys.size and not 0 <= keys.min() <= keys.max() < num_keys:
         raise ValueError(f"{table.key} keys {keys.min()}..{keys.max()} are not within the table's 0..{num_keys - 1}")
-    experts = table.tables[layer][keys]
+    experts = _look_up(table.tables[layer], keys, num_turns=table.num_turns, context_length=context_length)
     if table.split is not None:
         _overwrite_heavy(experts, table.split, tokens, context_length=context_length)
     return experts
+
+
+def _look_up(table: np.ndarray, keys: np.ndarray, *, num_turns: int, context_length: int) -> np.ndarray:
+    if num_turns == 1:
+        return table[keys]
+    turn = positions(keys.shape[-1], context_length=context_length) % num_turns
+    return table[keys, turn][..., None]
 
 
 def _overwrite_heavy(experts: np.ndarray, split: HeavySplit, tokens: np.ndarray, *, context_length: int) -> None:

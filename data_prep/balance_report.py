@@ -34,21 +34,23 @@ def main(argv: list[str] | None = None) -> None:
     counted = TokenStream(arguments.tokens or Path(arguments.counts).parent)
     length = arguments.context_length
     contexts = Contexts(TokenStream(arguments.data), context_length=length, max_tokens=sys.maxsize)
-    kinds = {
-        "random": {"method": "random"},
-        "balanced": {},
-        "balanced per rank": {"ep_size": arguments.ep_size},
-        "balanced per rank, split": {
-            "ep_size": arguments.ep_size,
-            "split_stream": counted,
-            "context_length": length,
-        },
-    }
     print(_row(HEADS), _row(["---"] * len(HEADS)), sep="\n")
     for num_experts in arguments.num_experts:
-        for name, options in kinds.items():
+        turns = min(arguments.turns, num_experts)
+        for name, options in _kinds(arguments.ep_size, turns, split_stream=counted, context_length=length).items():
             table = build_table(counts, num_experts, seed=arguments.seed, **options)
             print(_row([str(num_experts), name, *_cells(table, contexts, arguments.ep_size)]), flush=True)
+
+
+def _kinds(ep_size: int, turns: int, **split) -> dict[str, dict]:
+    """Return the options of each kind of table by its name."""
+    return {
+        "random": {"method": "random"},
+        "balanced": {},
+        "balanced per rank": {"ep_size": ep_size},
+        "balanced per rank, split": {"ep_size": ep_size, **split},
+        f"balanced per rank, split, {turns} turns": {"ep_size": ep_size, "num_turns": turns, **split},
+    }
 
 
 def _cells(table: RouteTable, contexts: Contexts, ep_size: int) -> list[str]:
@@ -70,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--data", required=True, metavar="DIR", help="held-out token shards")
     add("--num_experts", type=int, nargs="+", default=EXPERTS, help="numbers of experts (default: 16 64 128 256)")
     add("--ep_size", type=int, default=8, help="ranks (default: 8)")
+    add("--turns", type=int, default=16, help="turns of the last kind, at most one per expert (default: 16)")
     add("--context_length", type=int, default=128, help="the model's (default: 128)")
     add("--seed", type=int, default=0, help="of the random tables (default: 0)")
     return parser

@@ -34,6 +34,7 @@ def main(argv: list[str] | None = None) -> None:
         num_tables=arguments.num_tables,
         num_hashes=arguments.num_hashes,
         top_k=arguments.top_k,
+        num_turns=arguments.turns,
         seed=arguments.seed,
         ep_size=arguments.ep_size,
         embeddings=_embeddings(arguments, counts),
@@ -75,6 +76,8 @@ def _report(table: RouteTable, counts: Counts, heaviest_text: str) -> str:
     shape = f"{table.num_tables} x {table.tables.shape[1]:,} keys -> {table.num_experts} experts"
     if table.num_choices > 1:
         shape += f", {table.num_hashes} hashes" if table.top_k == 1 else f", top {table.top_k}"
+    if table.num_turns > 1:
+        shape += f", {table.num_turns} turns"
     lines = [
         f"{table.method} table of key {table.key}: {shape}",
         f"expert load, max/mean: {table.max_over_mean:.4f} (no table can do better than {table.lower_bound:.4f})",
@@ -114,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--num_tables", type=int, default=1, help="one table per sparse layer (default: 1)")
     add("--num_hashes", type=int, default=1, help="MultiHash: different tables per layer (default: 1)")
     add("--top_k", type=int, default=1, help="different experts per token, for models that add them up (default: 1)")
+    add("--turns", type=int, default=1, help="experts take so many turns by position (default: 1, as in the paper)")
     add("--seed", type=int, default=0, help="same seed, same table (default: 0)")
     add("--ep_size", type=int, default=1, help="ranks that share the experts; balances them too (default: 1)")
     add("--vocab_size", type=int, help="the model's padded vocabulary, e.g. 51200 (default: as counted)")

@@ -17,9 +17,32 @@ class HeavySplit:
     position_table: np.ndarray  # int32 [num_groups, period], the expert at position % period
 
     @property
+    def start_experts(self) -> np.ndarray:
+        """The expert of each heavy token at the start of a context, where no token is before it: int32 [num_heavy]."""
+        found = self.split_table[:, -1].copy()
+        by_position = found < 0
+        found[by_position] = self.position_table[-found[by_position] - 1, 0]
+        return found
+
+    @property
     def digest(self) -> str:
         tensors = (self.split_index, self.split_table, self.position_table)
         return "sha256:" + hashlib.sha256("".join(tensor_digest(tensor) for tensor in tensors).encode()).hexdigest()
+
+
+def split_in_turns(split: HeavySplit, experts_PE: np.ndarray) -> HeavySplit:
+    """Let experts_PE[p % P, e] stand in for expert e at position p: all that was one expert becomes group e."""
+    num_turns, num_experts = experts_PE.shape
+    steps = _shortest_period(split.position_table)
+    own = np.repeat(np.arange(num_experts)[:, None], steps, axis=1)
+    without_turns = np.concatenate([own, split.position_table[:, :steps]])  # [groups, steps]
+    position = np.arange(num_turns * steps)
+    expert = without_turns[:, position // num_turns % steps]  # a step per round, so that every part meets every turn
+    entries = split.split_table
+    group = np.where(entries >= 0, entries, num_experts - 1 - entries)
+    return HeavySplit(
+        split.split_index, (-1 - group).astype(np.int32), experts_PE[position % num_turns, expert].astype(np.int32)
+    )
 
 
 def check_split(split: HeavySplit, *, vocab_size: int, num_experts: int) -> None:
@@ -33,3 +56,9 @@ def check_split(split: HeavySplit, *, vocab_size: int, num_experts: int) -> None
     check_range("split_index", split.split_index, -1, num_heavy - 1)
     check_range("split_table", split.split_table, -num_groups, num_experts - 1)
     check_range("position_table", split.position_table, 0, num_experts - 1)
+
+
+def _shortest_period(position_table: np.ndarray) -> int:
+    period = position_table.shape[1]
+    divisors = (steps for steps in range(1, period + 1) if period % steps == 0)
+    return next(steps for steps in divisors if (position_table[:, steps:] == position_table[:, :-steps]).all())

@@ -10,22 +10,24 @@ from data_prep.heavy_split import HeavySplit, check_split
 from data_prep.load import check_experts, max_over_mean, rank_load
 from data_prep.tensor_file import check_range, check_schema, read_tensors, tensor_digest, write_tensors
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 KIND = "route_table"
-CREATED_BY = "data_prep.route_table 2"
+CREATED_BY = "data_prep.route_table 3"
 MAKE_AGAIN = "make it again with data_prep.build_table"
 TEXT_FIELDS = ("method", "key", "tokenizer_digest", "corpus_digest")
-INTEGER_FIELDS = ("num_experts", "seed", "ep_size", "vocab_size", "num_buckets", "context_length", "top_k")
+INTEGER_FIELDS = ("num_experts", "seed", "ep_size", "vocab_size", "num_buckets", "context_length", "top_k", "num_turns")
 DERIVED_FIELDS = ("num_tables", "num_hashes", "num_tokens", "max_over_mean", "rank_max_over_mean")
-# Version 1 had no keys but tokens, one expert per key, and no split tokens.
-SINCE_VERSION_2 = {"num_buckets": "0", "context_length": "0", "top_k": "1", "split_digest": ""}
+# Version 1 had no keys but tokens, one expert per key, and no split tokens; version 2 had no turns.
+SINCE_VERSION_3 = {"num_turns": "1"}
+SINCE_VERSION_2 = {"num_buckets": "0", "context_length": "0", "top_k": "1", "split_digest": ""} | SINCE_VERSION_3
+MISSING = {"1": SINCE_VERSION_2, "2": SINCE_VERSION_3}
 
 
 @dataclass(frozen=True, eq=False)
 class RouteTable:
     """One table per sparse layer with its provenance; a RouteTable that exists is valid."""
 
-    tables: np.ndarray  # int32 [num_tables, num_keys, num_hashes or top_k], each key's experts, 0..num_experts-1
+    tables: np.ndarray  # int32 [num_tables, num_keys, num_hashes, top_k or num_turns], 0..num_experts-1
     num_experts: int
     method: str  # a method of data_prep.methods, or "imported"
     seed: int
@@ -35,6 +37,7 @@ class RouteTable:
     num_buckets: int = 0  # of key bigram
     context_length: int = 0  # of key position; for other keys the one that was counted with, 0: none
     top_k: int = 1  # above 1: the last axis holds the different experts that a token's outputs are added up from
+    num_turns: int = 1  # above 1: the last axis holds the expert at position p of a context in column p % num_turns
     tokenizer_digest: str = ""  # of the tokenizer whose ids are the keys
     corpus_digest: str = ""  # of the token shards that were counted
     lower_bound: float = 1.0  # the least max_over_mean any table can have on that corpus
@@ -48,6 +51,7 @@ class RouteTable:
         if self.vocab_size == 0:
             object.__setattr__(self, "vocab_size", self.tables.shape[1])
         _check_num_keys(self)
+        _check_turns(self)
         _check_load(self.load, self.num_tables, self.num_experts, self.ep_size)
         if self.split is not None:
             if self.key != "token" or self.num_choices != 1:
@@ -61,7 +65,7 @@ class RouteTable:
     @property
     def num_choices(self) -> int:
         """Number of (token, expert) pairs per token: num_hashes or top_k, one of which is 1."""
-        return self.tables.shape[2]
+        return self.tables.shape[2] // self.num_turns
 
     @property
     def num_hashes(self) -> int:
@@ -95,9 +99,8 @@ class RouteTable:
 def read_route_table(path: str | Path) -> RouteTable:
     """Read and check a route table; ValueError where its digest, shape or range is wrong."""
     tensors, metadata = read_tensors(path)
-    check_schema(path, metadata, schema_versions=(1, SCHEMA_VERSION), kind=KIND)
-    if metadata["schema_version"] == "1":
-        metadata = SINCE_VERSION_2 | metadata
+    check_schema(path, metadata, schema_versions=(1, 2, SCHEMA_VERSION), kind=KIND)
+    metadata = MISSING.get(metadata["schema_version"], {}) | metadata
     try:
         table = _from_file(tensors, metadata)
     except (KeyError, ValueError) as error:
@@ -185,6 +188,17 @@ def _check_num_keys(table: RouteTable) -> None:
         raise ValueError(
             f"route_table has {table.tables.shape[1]} keys, but key {table.key} with vocab_size={table.vocab_size}, "
             f"num_buckets={table.num_buckets}, context_length={table.context_length} has {expected}"
+        )
+
+
+def _check_turns(table: RouteTable) -> None:
+    num_turns, num_columns = table.num_turns, table.tables.shape[2]
+    if num_turns < 1:
+        raise ValueError(f"num_turns={num_turns} must be at least 1")
+    if num_turns > 1 and (table.key != "token" or table.top_k != 1 or num_columns != num_turns):
+        raise ValueError(
+            f"num_turns={num_turns} needs key token, top_k=1 and {num_turns} columns, not {table.key}, "
+            f"{table.top_k} and {num_columns}"
         )
 
 

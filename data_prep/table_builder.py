@@ -6,9 +6,10 @@ import numpy as np
 
 from data_prep.counts import Counts
 from data_prep.hash_keys import COUNTED_AS
+from data_prep.heavy_split import split_in_turns
 from data_prep.heavy_tokens import count_bigrams, heavy_tokens, largest_part, split_heavy_tokens
 from data_prep.load import expert_load, lower_bound
-from data_prep.methods import Recipe, check_method, make_table
+from data_prep.methods import Recipe, check_method, make_table, make_turns, turn_experts
 from data_prep.route_table import HeavySplit, RouteTable
 from data_prep.token_shards import TokenStream
 
@@ -22,6 +23,7 @@ def build_table(
     num_tables: int = 1,
     num_hashes: int = 1,
     top_k: int = 1,
+    num_turns: int = 1,
     seed: int = 0,
     ep_size: int = 1,
     embeddings: np.ndarray | None = None,
@@ -33,7 +35,7 @@ def build_table(
 
     `key` "next" or "predicted" reads counts of tokens as counts of that key. `embeddings` float [num_keys, width] are
     for the methods that cluster. `split_stream`, the counted tokens, splits those heavier than `split_above` experts;
-    they are read in contexts of `context_length`, as in training.
+    they are read in contexts of `context_length`, as in training. With `num_turns` the experts take turns by position.
     """
     if num_tables < 1:
         raise ValueError(f"--num_tables {num_tables} must be at least 1: one table per sparse layer")
@@ -43,6 +45,7 @@ def build_table(
         key=key,
         num_hashes=num_hashes,
         top_k=top_k,
+        num_turns=num_turns,
         has_embeddings=embeddings is not None,
         split=split_stream is not None,
     )
@@ -50,8 +53,16 @@ def build_table(
     split = None
     if split_stream is not None:
         split, recipe = _without_heavy(recipe, counts, split_stream, split_above, context_length)
-    tables = [make_table(recipe, method, layer=j, num_hashes=num_hashes, top_k=top_k) for j in range(num_tables)]
-    base_load_E = 0 if recipe.base_load_E is None else recipe.base_load_E
+    if num_turns > 1:
+        experts_PE = turn_experts(num_experts, num_turns, ep_size=ep_size)
+        split = None if split is None else split_in_turns(split, experts_PE)
+        made = [make_turns(recipe, method, experts_PE, layer=layer) for layer in range(num_tables)]
+    else:
+        made = [
+            make_table(recipe, method, layer=layer, num_hashes=num_hashes, top_k=top_k) for layer in range(num_tables)
+        ]
+    tables, loads = zip(*made, strict=True)
+    choices = num_hashes * top_k * num_turns  # a key's tokens are divided among them
     return RouteTable(
         tables=np.stack(tables),
         num_experts=num_experts,
@@ -63,10 +74,11 @@ def build_table(
         num_buckets=counts.num_buckets,
         context_length=counts.context_length or context_length,
         top_k=top_k,
+        num_turns=num_turns,
         tokenizer_digest=counts.tokenizer_digest,
         corpus_digest=counts.corpus_digest,
-        lower_bound=lower_bound(recipe.counts, num_experts, total=counts.num_tokens, choices=num_hashes * top_k),
-        load=np.stack([base_load_E + expert_load(table, recipe.counts, num_experts) for table in tables]),
+        lower_bound=lower_bound(recipe.counts, num_experts, total=counts.num_tokens, choices=choices),
+        load=np.stack(loads),
         split=split,
     )
 
@@ -117,4 +129,6 @@ def _without_heavy(
     split_index[tokens_H] = np.arange(len(tokens_H))
     light = counts.counts.copy()
     light[tokens_H] = 0
-    return HeavySplit(split_index, split_table, position_table), replace(recipe, counts=light, base_load_E=load_E)
+    split = HeavySplit(split_index, split_table, position_table)
+    start_load_E = expert_load(split.start_experts, bigrams_HP[:, -1], recipe.num_experts)
+    return split, replace(recipe, counts=light, base_load_E=load_E, start_load_E=start_load_E)

@@ -4,7 +4,7 @@ All of them are [vocab, top_k] per layer and called tid2eid, DeepSeek-V4's name.
 - deepseek_v4_hf: transformers, models/deepseek_v4/modeling_deepseek_v4.py, DeepseekV4HashRouter: a buffer of int64.
 - deepseek: DeepSeek-V4, inference/model.py, Gate: an int32 parameter; the released weights hold int64 under
   layers.{i}.ffn.gate.tid2eid, the name that transformers' conversion_mapping.py and torchtitan read.
-- megatron: Megatron-LM, megatron/core/transformer/moe/router.py: a buffer of int32 of the router; converters name it
+- megatron: Megatron-LM, as converters and tests of its hash routing name it: an int32 buffer of the router,
   decoder.layers.{i}.mlp.router.tid2eid. Megatron-LM saves torch files: load ours with load_state_dict(strict=False).
 - torchtitan: torchtitan/models/deepseek_v4/state_dict_adapter.py: layers.{i}.moe.router.tid2eid, int64; the adapter
   writes it as float32 under DeepSeek's name, which is why whole floats are read, too.

@@ -23,12 +23,14 @@ class HashGPTConfig(GPT2Config):
         num_sublayers: pre-norm residual feed-forwards stacked in each expert of an inserted layer.
         hash_keys: what each sparse layer hashes, one of models/hash_keys.py's KEYS; None: the token, everywhere.
         num_hashes: N of MultiHash; 1 is the plain hash layer.
+        num_turns: above 1, position p of a context goes by column p modulo num_turns of its table: experts take turns.
         num_buckets: buckets of bigram keys.
         hash_vocab_size: vocabulary when the tables were built, which previous-token and bigram keys count with;
             None: vocab_size.
         split_sizes: sizes [H, G, P] of each layer's tables for split heavy tokens, [0, 0, 0] without; None: nowhere.
         position_embedding: "learned" (GPT-2's) or "sinusoidal" (no parameters; appendix B.2 of the paper).
         route_table_digests: digest of each sparse layer's table, in the order of `sparse_layers`; None until set.
+        route_table_ep_sizes: number of ranks that each of these tables was balanced for; nothing depends on it.
 
     Raises ValueError, naming both values, for a network that cannot be built.
     """
@@ -41,11 +43,13 @@ class HashGPTConfig(GPT2Config):
     num_sublayers: int = 1
     hash_keys: list[str] | None = None
     num_hashes: int = 1
+    num_turns: int = 1
     num_buckets: int = 65536
     hash_vocab_size: int | None = None
     split_sizes: list[list[int]] | None = None
     position_embedding: str = "learned"
     route_table_digests: list[str] | None = None
+    route_table_ep_sizes: list[int] | None = None
     loss_type: str | None = "ForCausalLM"
 
     def __post_init__(self, **kwargs):
@@ -85,6 +89,10 @@ class HashGPTConfig(GPT2Config):
             _check_choice("hash_keys", key, KEYS)
         if self.num_hashes > 1 and self.placement == "insert":
             raise ValueError(f"num_hashes={self.num_hashes} with placement='insert': MultiHash replaces a feed-forward")
+        if self.num_turns < 1 or (self.num_turns > 1 and self.num_hashes > 1):
+            raise ValueError(
+                f"num_turns={self.num_turns} with num_hashes={self.num_hashes}: at least 1, and one of them 1"
+            )
         for name, size in (("n_embd", self.n_embd), ("ffn_size", self.ffn_size)):
             if size % self.num_hashes:
                 raise ValueError(f"{name}={size} cannot be split evenly into num_hashes={self.num_hashes} segments")

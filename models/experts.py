@@ -9,6 +9,7 @@ from transformers import initialization as init
 from transformers.activations import ACT2FN
 
 from .dispatch import Plan, make_plan
+from .grouped import grouped_feed_forward, per_expert
 from .routes import Routes
 
 
@@ -53,14 +54,11 @@ class Experts(nn.Module):
         return self.compute(rows_ND, plan.rows_E, dict(self.named_parameters()), segment)
 
     def compute(self, rows: torch.Tensor, rows_E: list[int], weights: dict, segment: Segment | None) -> torch.Tensor:
-        """Apply expert e of the stacked weights to the e-th run of rows; rows_E are host integers.
-
-        An idle expert multiplies an empty matrix: its gradient is zero, not missing, which ZeRO relies on.
-        """
+        """Apply expert e of the stacked weights to the e-th run of rows; rows_E are host integers."""
         up, down = (weights[f"{name}_proj"] for name in ("up", "down"))
         up_bias, down_bias = (weights[f"{name}_proj_bias"] for name in ("up", "down"))
         if segment is None:
-            return per_expert(self._feed_forward, rows, rows_E, up, up_bias, down, down_bias)
+            return grouped_feed_forward(rows, rows_E, up, up_bias, down, down_bias, act=self.act)
         matrix, bias = (up, up_bias) if segment.matrix == "up" else (down, down_bias)
         part = matrix.chunk(segment.count, dim=2)[segment.index]
         return per_expert(_linear, rows, rows_E, part, bias.chunk(segment.count, dim=1)[segment.index])
@@ -71,9 +69,6 @@ class Experts(nn.Module):
         init.normal_(weights["down_proj"], std=self.down_std)
         init.zeros_(weights["up_proj_bias"])
         init.zeros_(weights["down_proj_bias"])
-
-    def _feed_forward(self, rows, up, up_bias, down, down_bias):
-        return _linear(self.act(_linear(rows, up, up_bias)), down, down_bias)
 
 
 class StackedExperts(Experts):
@@ -105,15 +100,8 @@ class StackedExperts(Experts):
     def _stack(self, rows, *weights):
         for up, up_bias, down, down_bias, norm_weight, norm_bias in zip(*weights, strict=True):
             normed = nn.functional.layer_norm(rows, rows.shape[-1:], norm_weight, norm_bias, self.norm_epsilon)
-            rows = rows + self._feed_forward(normed, up, up_bias, down, down_bias)
+            rows = rows + _linear(self.act(_linear(normed, up, up_bias)), down, down_bias)
         return rows
-
-
-def per_expert(function, rows: torch.Tensor, rows_E: list[int], *stacked: torch.Tensor) -> torch.Tensor:
-    """Apply function(rows of expert e, weights of expert e) to each run of rows, and join the results."""
-    # unbind, not weight[e] in the loop: its backward stacks once where indexing makes E full-size zeros.
-    experts = zip(*(weight.unbind() for weight in stacked), strict=True)
-    return torch.cat([function(run, *weights) for run, weights in zip(rows.split(rows_E), experts, strict=True)])
 
 
 def _linear(rows, weight, bias):

@@ -21,7 +21,7 @@ class ParameterCount:
 
 
 def count_parameters(config: HashGPTConfig) -> ParameterCount:
-    """Count from the configuration alone; experts take the place of a dense feed-forward, or stand beside all of them."""
+    """Count from the configuration alone; experts replace dense feed-forwards, or stand beside all of them."""
     num_sparse = len(config.sparse_layers)
     is_inserted = config.placement == "insert"
     dense = feed_forward(config.n_embd, config.ffn_size)

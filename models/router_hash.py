@@ -12,8 +12,9 @@ UNSET = -1  # not 0: an unset table must fail in the first batch, not send every
 
 
 class HashRouter(nn.Module):
-    """Owns `route_table` [keys, hashes], and the tables of split heavy tokens, all of which travel with the weights.
+    """Owns `route_table` [keys, hashes * turns], and the tables of split heavy tokens; all travel with the weights.
 
+    With several turns there is one hash, and a token at position p of its context goes by column p modulo turns.
     A heavy token (row h = split_index[token] >= 0) goes to split_table[h, previous token]; a negative entry -(g + 1)
     there says position_table[g, position modulo period] (data_prep/heavy_tokens.py makes them).
     """
@@ -24,7 +25,8 @@ class HashRouter(nn.Module):
         self.none = config.hash_vocab_size  # id of "no previous token"
         self.num_buckets = config.num_buckets
         self.num_experts = config.num_experts
-        self._register("route_table", num_keys(self.key, config), config.num_hashes)
+        self.num_turns = config.num_turns
+        self._register("route_table", num_keys(self.key, config), config.num_hashes * config.num_turns)
         heavy, groups, period = config.split_sizes[index] if config.split_sizes else (0, 0, 0)
         self.splits = heavy > 0
         if self.splits:
@@ -36,20 +38,19 @@ class HashRouter(nn.Module):
     def forward(self, context: TokenContext) -> list[Routes]:
         """The routes of T = B * S tokens, once per hash. ValueError while the table is unset or out of range."""
         self._check_table_once()
-        keys = hash_keys(self.key, context, none=self.none, num_buckets=self.num_buckets).flatten()
-        expert_TM = self.route_table[keys].long()
+        expert_TM = self._look_up(context).long()
         if self.splits:
             expert_TM = self._split_heavy(expert_TM, context)
         return [Routes(expert_N) for expert_N in expert_TM.unbind(1)]
 
     def set_table(self, route_table: torch.Tensor, **split_tables: torch.Tensor) -> None:
-        """Copy a table of integers [keys, hashes]; ValueError naming both shapes where it does not fit."""
+        """Copy a table of integers [keys, hashes * turns]; ValueError naming both shapes where it does not fit."""
         for name, values in {"route_table": route_table, **split_tables}.items():
             buffer = getattr(self, name)
             if tuple(values.shape) != tuple(buffer.shape):
                 raise ValueError(
                     f"{name} has shape {tuple(values.shape)} but the model needs {tuple(buffer.shape)}; "
-                    "build it for the model's vocabulary, key and number of hashes"
+                    "build it for the model's vocabulary, key, number of hashes and turns"
                 )
             buffer.copy_(values)
         self._check_table_once()
@@ -73,6 +74,14 @@ class HashRouter(nn.Module):
 
     def _register(self, name: str, *shape: int) -> None:
         self.register_buffer(name, torch.full(shape, UNSET, dtype=torch.int32))
+
+    def _look_up(self, context: TokenContext) -> torch.Tensor:
+        """The experts of all tokens, int32 [T, hashes]."""
+        keys_T = hash_keys(self.key, context, none=self.none, num_buckets=self.num_buckets).flatten()
+        if self.num_turns == 1:
+            return self.route_table[keys_T]
+        turn_T = context.position.expand_as(context.current).flatten() % self.num_turns
+        return self.route_table[keys_T, turn_T].unsqueeze(1)
 
     def _split_heavy(self, expert_TM: torch.Tensor, context: TokenContext) -> torch.Tensor:
         """Replace the experts of heavy tokens [T, 1]; all tokens are looked up, since choosing some would wait."""

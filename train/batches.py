@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from data_prep.token_shards import TokenStream
+from models.dispatch import Plan
 from train.sample_order import SampleOrder
 
 
@@ -16,16 +17,22 @@ class Batch:
 
     weights: [B], 1 for a sequence that counts and 0 for one that only fills the batch up.
     predicted: a baseline's guess of each target [B, S], where the data come with predictions.
+    plans: the plans of all sparse layers, where they were made ahead (train/route_ahead.py).
     """
 
     input_ids: torch.Tensor
     targets: torch.Tensor
     weights: torch.Tensor
     predicted: torch.Tensor | None = None
+    plans: dict[int, list[Plan]] | None = None
 
     def to(self, device: torch.device) -> "Batch":
-        predicted = None if self.predicted is None else self.predicted.to(device)
-        return Batch(self.input_ids.to(device), self.targets.to(device), self.weights.to(device), predicted)
+        moved = [None if t is None else t.to(device, non_blocking=True) for t in self.tensors]
+        return Batch(*moved, plans=self.plans)
+
+    @property
+    def tensors(self) -> tuple[torch.Tensor | None, ...]:
+        return self.input_ids, self.targets, self.weights, self.predicted
 
     @property
     def known(self) -> dict[str, torch.Tensor]:

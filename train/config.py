@@ -1,15 +1,10 @@
-"""RunConfig: every argument of a run, from a recipe (YAML) and the command line, checked before any process starts."""
+"""RunConfig: every argument of a run, with its meaning, its type and what it may be."""
 
-import argparse
 import dataclasses
-import difflib
 import math
 import types
 import typing
 from dataclasses import dataclass, field
-from pathlib import Path
-
-import yaml
 
 SCHEDULES = ("constant", "inverse_sqrt", "polynomial", "cosine", "warmup_stable_decay")
 MONITORS = ("tensorboard", "csv", "wandb")
@@ -61,6 +56,7 @@ class RunConfig:
     warmup_steps: int = field(default=100, metadata={"help": "steps of linear warm-up"})
     decay_steps: int = field(default=0, metadata={"help": "steps of the final decay of warmup_stable_decay"})
     clip: float = field(default=1.0, metadata={"help": "maximum norm of all gradients together; 0 does not clip"})
+    clip_norm: str = field(default="all", metadata={"help": "norm to clip by: of all parameters, or the shared ones"})
     precision: str = field(default="fp32", metadata={"help": "fp32 or bf16"})
     activation_checkpointing: bool = field(default=False, metadata={"help": "recompute blocks in the backward"})
 
@@ -86,68 +82,6 @@ class RunConfig:
             object.__setattr__(self, spec.name, _convert(spec, getattr(self, spec.name)))
         _check_choices(self)
         _check_ranges(self)
-
-
-def load_run_config(argv: list[str]) -> RunConfig:
-    """`--config recipe.yaml --any_field value ...` -> RunConfig; the command line wins over the recipe.
-
-    Raises ValueError for a recipe that is missing or not a mapping, an unknown field (with the nearest name) or
-    a value of the wrong type.
-    """
-    parser = _argument_parser()
-    known, unknown = parser.parse_known_args(argv)
-    for argument in unknown:
-        if argument.startswith("--"):
-            raise ValueError(_unknown_field(argument[2:].split("=")[0], "the command line"))
-        raise ValueError(f"the command line holds {argument!r}, which belongs to no --field")
-    given = {name: value for name, value in vars(known).items() if name not in ("config", "local_rank")}
-    recipe = _read_recipe(known.config) if known.config else {}
-    values = {**recipe, **given}
-    if "train_data" not in values:
-        raise ValueError("train_data is not set: name a recipe with --config, or a folder with --train_data")
-    return RunConfig(**values)
-
-
-def _argument_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="launch/train.py",
-        description="Train a hash-layer language model.",
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,  # `--step` is a misspelling to name, not `--steps`
-    )
-    parser.add_argument("--config", default=None, help="recipe: a YAML file of the fields below")
-    parser.add_argument("--local_rank", type=int, default=None, help="set by the deepspeed launcher; not read")
-    for spec in dataclasses.fields(RunConfig):
-        default = "" if spec.default is dataclasses.MISSING else f" (default: {spec.default})"
-        options = {"nargs": "?", "const": "true"} if spec.type is bool else {}
-        if typing.get_origin(spec.type) is list:
-            options = {"nargs": "*"}
-        help_text = (spec.metadata["help"] + default).replace("%", "%%")
-        parser.add_argument(f"--{spec.name}", metavar="VALUE", help=help_text, **options)
-    return parser
-
-
-def _read_recipe(path: str) -> dict:
-    if not Path(path).is_file():
-        raise ValueError(f"recipe {path} does not exist; the recipes are in launch/recipes/")
-    try:
-        recipe = yaml.safe_load(Path(path).read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"recipe {path} is not YAML: {error}") from None
-    if not isinstance(recipe, dict):
-        raise ValueError(f"recipe {path} is not a mapping of field: value")
-    base = recipe.pop("base", None)
-    names = {spec.name for spec in dataclasses.fields(RunConfig)}
-    for name in recipe:
-        if name not in names:
-            raise ValueError(_unknown_field(str(name), path))
-    return {**_read_recipe(str(Path(path).parent / base)), **recipe} if base else recipe
-
-
-def _unknown_field(name: str, where: str) -> str:
-    names = [spec.name for spec in dataclasses.fields(RunConfig)]
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
-    return f"{where} sets {name!r}, which is not a field of a run; the nearest is {near!r}"
 
 
 def _convert(spec: dataclasses.Field, value):
@@ -192,6 +126,7 @@ def _check_choices(config: RunConfig) -> None:
         "optimizer": ("adam", "sgd"),
         "schedule": SCHEDULES,
         "precision": ("fp32", "bf16"),
+        "clip_norm": ("all", "shared"),
         "position_embedding": ("learned", "sinusoidal"),
         "placement": ("replace", "insert"),
         "zero_stage": (0, 1, 2, 3),
@@ -221,6 +156,8 @@ def _check_ranges(config: RunConfig) -> None:
         if not 0 <= getattr(config, name) < 1:
             raise ValueError(f"{name}={getattr(config, name)} must be from 0 to below 1")
     _check_layers(config)
+    if config.clip_norm == "shared" and config.zero_stage == 3:
+        raise ValueError("clip_norm=shared cannot be combined with zero_stage=3; choose zero_stage 1 or 2")
     if config.warmup_steps + config.decay_steps > config.steps and config.schedule == "warmup_stable_decay":
         raise ValueError(
             f"warmup_steps={config.warmup_steps} and decay_steps={config.decay_steps} exceed steps={config.steps}"

@@ -5,7 +5,7 @@ parameters by isinstance alone; AutoEPMoELayer is the base that ZeRO 0 to 3 and 
 exactly three 3-D parameters `experts.w1/w2/w3` and nothing of its constructor, which would build a learned router.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import deepspeed.comm as dist
 import torch
@@ -63,6 +63,21 @@ class Exchange:
     rows_e: list[int]
 
 
+def make_exchange(send_Pe: torch.Tensor, receive_Pe: torch.Tensor) -> Exchange:
+    """From the rows that this rank sends to, and receives for, each expert of each rank, integers [P, e]."""
+    num_ranks, num_local_experts = receive_Pe.shape
+    # Received rows lie by (source rank, expert); the experts want (expert, source rank).
+    expert_R = torch.arange(num_local_experts, device=receive_Pe.device).repeat(num_ranks)
+    grouped = make_plan(Routes(expert_R.repeat_interleave(receive_Pe.flatten())), num_local_experts)
+    return Exchange(
+        send_P=send_Pe.sum(1).tolist(),
+        receive_P=receive_Pe.sum(1).tolist(),
+        order_R=grouped.order_N,
+        row_R=grouped.row_N,
+        rows_e=grouped.rows_E,
+    )
+
+
 class ExpertParallelExperts(AutoEPMoELayer):
     """Drop-in for models.experts.Experts that holds E / ep_size experts and exchanges rows with its group.
 
@@ -107,8 +122,12 @@ class ExpertParallelExperts(AutoEPMoELayer):
             setattr(parameter, DS_AUTOEP_UC_META, self._placement(parameter))
 
     def plan(self, routes: Routes) -> Plan:
+        """Collective over the expert-parallel group, and it waits; train/route_ahead.py plans without waiting."""
         plan = make_plan(routes, self.num_experts)
-        return Plan(plan.order_N, plan.row_N, plan.rows_E, exchange=self._plan_exchange(plan))
+        send_Pe = torch.tensor(plan.rows_E, device=plan.order_N.device).view(self.ep_size, self.num_local_experts)
+        receive_Pe = torch.empty_like(send_Pe)
+        dist.all_to_all_single(receive_Pe, send_Pe, group=self.ep_group)
+        return replace(plan, exchange=make_exchange(send_Pe, receive_Pe))
 
     def forward(self, rows_ND: torch.Tensor, plan: Plan, segment: Segment | None = None) -> torch.Tensor:
         """Rows [N, D] in expert order -> the experts' outputs, same order; with a segment, that part's alone."""
@@ -117,22 +136,6 @@ class ExpertParallelExperts(AutoEPMoELayer):
         grouped = permute_rows(received, exchange.order_R, exchange.row_R)
         outputs = permute_rows(self.experts(grouped, exchange.rows_e, segment), exchange.row_R, exchange.order_R)
         return _AllToAll.apply(outputs, exchange.receive_P, exchange.send_P, self.ep_group)
-
-    def _plan_exchange(self, plan: Plan) -> Exchange:
-        send_Pe = torch.tensor(plan.rows_E, device=plan.order_N.device).view(self.ep_size, self.num_local_experts)
-        receive_Pe = torch.empty_like(send_Pe)
-        dist.all_to_all_single(receive_Pe, send_Pe, group=self.ep_group)
-        # Received rows lie by (source rank, expert); the experts want (expert, source rank).
-        expert_R = torch.arange(self.num_local_experts, device=send_Pe.device).repeat(self.ep_size)
-        expert_R = expert_R.repeat_interleave(receive_Pe.flatten())
-        grouped = make_plan(Routes(expert_R), self.num_local_experts)
-        return Exchange(
-            send_P=send_Pe.sum(1).tolist(),
-            receive_P=receive_Pe.sum(1).tolist(),
-            order_R=grouped.order_N,
-            row_R=grouped.row_N,
-            rows_e=grouped.rows_E,
-        )
 
     def _placement(self, parameter: nn.Parameter) -> dict:
         """Which experts this shard holds, in the words of DeepSpeed's checkpoints, which refuse a shard without it."""

@@ -17,6 +17,8 @@ class LayerTable:
     num_hashes: N of MultiHash.
     tensors: integers under the names of models.router_hash.HashRouter's buffers.
     predicted_load: rows per expert on the counted corpus, int64 [E]; zeros where it is unknown.
+    num_turns: above 1, experts take turns by position.
+    ep_size: number of ranks that the table was balanced for.
     """
 
     key: str
@@ -24,6 +26,8 @@ class LayerTable:
     num_hashes: int
     tensors: dict[str, torch.Tensor]
     predicted_load: np.ndarray
+    num_turns: int = 1
+    ep_size: int = 1
 
     @property
     def digest(self) -> str:
@@ -77,6 +81,8 @@ def _layer_table(table: RouteTable, *, index: int) -> LayerTable:
         num_hashes=table.num_hashes,
         tensors={name: torch.from_numpy(values) for name, values in tensors.items()},
         predicted_load=table.load[index],
+        num_turns=table.num_turns,
+        ep_size=table.ep_size,
     )
 
 

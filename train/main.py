@@ -5,7 +5,8 @@ import sys
 from dataclasses import replace
 
 from models.configuration_hash_gpt import HashGPTConfig
-from train.config import RunConfig, load_run_config
+from train.arguments import load_run_config
+from train.config import RunConfig
 from train.deepspeed_config import check_monitors, check_topology, deepspeed_config
 from train.dry_run import describe_run
 from train.inputs import Inputs, open_inputs

@@ -31,7 +31,8 @@ class RunLog:
         self._losses: list[torch.Tensor] = []
         shape = (len(config.sparse_layers), config.num_experts)
         self._window_load, self._total_load = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-        self._start, self._seconds, self._window_step = time.perf_counter(), 0.0, first_step
+        self._start, self._seconds, self._seconds_waited = time.perf_counter(), 0.0, 0.0
+        self._window_step = first_step
         self._writes = dist.get_rank() == 0
         if self._writes:
             self._path = Path(config.run_dir) / "metrics.jsonl"
@@ -45,9 +46,15 @@ class RunLog:
         for index, layer in enumerate(self.config.sparse_layers):
             self._window_load[index] += sum(np.array(plan.rows_E) for plan in plans[layer])
 
-    def step_done(self, engine: DeepSpeedEngine, step: int, *, learning_rate: float) -> None:
-        """Collective over all ranks at the steps where metrics are due. learning_rate: of the step that was done."""
+    def step_done(
+        self, engine: DeepSpeedEngine, step: int, *, learning_rate: float, seconds_waited: float = 0.0
+    ) -> None:
+        """Collective over all ranks at the steps where metrics are due.
+
+        learning_rate: of the step that was done. seconds_waited: of its time, those spent waiting for batches.
+        """
         self._seconds += time.perf_counter() - self._start
+        self._seconds_waited += seconds_waited
         self._start = time.perf_counter()
         if self._writes:
             self._bar.update(1)
@@ -60,7 +67,7 @@ class RunLog:
             self._write(record)
             self._send_to_monitors(engine, "train", record, step)
         self._losses, self._window_load = [], np.zeros_like(self._window_load)
-        self._seconds, self._window_step = 0.0, step
+        self._seconds, self._seconds_waited, self._window_step = 0.0, 0.0, step
 
     def validated(self, engine: DeepSpeedEngine, step: int, validation: Validation) -> None:
         if self._writes:
@@ -119,6 +126,7 @@ class RunLog:
             "loss": loss,
             "perplexity": perplexity(loss),
             "tokens_per_second": (step - self._window_step) * tokens_per_step / self._seconds,
+            "share_waited_for_batches": self._seconds_waited / self._seconds,
             "gradient_norm": None if norm is None else float(norm),
             "load_max_over_mean": imbalance(load),
             "predicted_load_max_over_mean": imbalance(self.predicted_load),

@@ -31,8 +31,10 @@ def network_config(
         num_sublayers=config.num_sublayers,
         hash_keys=[table.key for table in layer_tables],
         num_hashes=_the_same("num_hashes", [table.num_hashes for table in layer_tables], default=1),
+        num_turns=_the_same("num_turns", [table.num_turns for table in layer_tables], default=1),
         num_buckets=_the_same("num_buckets", [t.num_buckets for t in layer_tables if t.key == "bigram"], default=65536),
         split_sizes=_split_sizes(layer_tables),
+        route_table_ep_sizes=[table.ep_size for table in layer_tables] or None,
         bos_token_id=end_token_id,
         eos_token_id=end_token_id,
     )

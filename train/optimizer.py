@@ -4,8 +4,8 @@ import torch
 from torch import nn
 from transformers import get_scheduler, optimization
 
+from models.sparse_ffn import SparseFFN
 from train.config import RunConfig
-from train.expert_parallel import ExpertParallelExperts
 
 
 def make_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.Optimizer:
@@ -21,7 +21,7 @@ def parameter_groups(model: nn.Module, *, weight_decay: float) -> list[dict]:
     ZeRO looks up the ranks of an expert group by its `name`, so both expert groups carry the name of the
     expert-parallel group; DeepSpeed's own helper would merge them and lose one of the two weight decays.
     """
-    experts = _expert_parameters(model)
+    experts = _expert_group_names(model)
     groups = {}
     for name, parameter in model.named_parameters():
         decays = _decays(name, parameter)
@@ -29,14 +29,16 @@ def parameter_groups(model: nn.Module, *, weight_decay: float) -> list[dict]:
         group = groups.setdefault((group_name, decays), {"params": [], "name": group_name})
         group["weight_decay"] = weight_decay if decays else 0.0
         group["params"].append(parameter)
-        if id(parameter) in experts:
+        if group_name.startswith("ep_size"):
             group["moe"] = True
     return list(groups.values())
 
 
-def _expert_parameters(model: nn.Module) -> dict[int, str]:
-    layers = [module for module in model.modules() if isinstance(module, ExpertParallelExperts)]
-    return {id(parameter): layer.ep_group_name for layer in layers for parameter in layer.experts.parameters()}
+def _expert_group_names(model: nn.Module) -> dict[int, str]:
+    """Of expert parameters by id: that of their expert-parallel group, or "experts" where each rank holds them all."""
+    layers = [module.experts for module in model.modules() if isinstance(module, SparseFFN)]
+    names = [(experts, getattr(experts, "ep_group_name", "experts")) for experts in layers]
+    return {id(parameter): name for experts, name in names for parameter in experts.parameters()}
 
 
 def _decays(name: str, parameter: nn.Parameter) -> bool:

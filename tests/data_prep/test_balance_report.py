@@ -21,7 +21,10 @@ def test_split_tables_are_balanced_where_no_other_is(tmp_path, capsys):
     arguments += ["--num_experts", 8, "--ep_size", 2, "--context_length", 16]
     assert main([str(argument) for argument in arguments]) == 0
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in capsys.readouterr().out.splitlines()]
-    assert [row[1] for row in rows[2:]] == ["random", "balanced", "balanced per rank", "balanced per rank, split"]
+    split = "balanced per rank, split"
+    kinds = ["random", "balanced", "balanced per rank", split, f"{split}, 8 turns"]
+    assert [row[1] for row in rows[2:]] == kinds
     loads = {row[1]: [float(cell) for cell in row[2:]] for row in rows[2:]}
     assert loads["balanced"][0] == loads["balanced"][2] > 1.2
-    assert loads["balanced per rank, split"][0] < 1.05 and loads["balanced per rank, split"][3] < 1.1
+    assert loads[split][0] < 1.05 and loads[split][3] < 1.1
+    assert loads[f"{split}, 8 turns"][0] < 1.05 and loads[f"{split}, 8 turns"][3] < loads[split][3]

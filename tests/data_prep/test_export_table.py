@@ -93,7 +93,7 @@ def test_deepseek_v4_of_transformers_routes_as_predicted(tmp_path):
     [({"num_hashes": 2}, "key token, 2 hashes"), ({"key": "next"}, "key next, 1 hashes")],
 )
 def test_what_other_programs_cannot_look_up_is_refused(options, kind):
-    with pytest.raises(ValueError, match=f"megatron knows tables of key token with 1 hash, not of {kind}"):
+    with pytest.raises(ValueError, match=f"megatron knows tables of key token with 1 hash and 1 turn, not of {kind}"):
         export_table(build_table(COUNTS, 8, **options), "megatron")
 
 

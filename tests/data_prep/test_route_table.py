@@ -62,7 +62,14 @@ def test_metadata_says_how_the_table_was_made(path):
         metadata = file.metadata()
         assert file.get_tensor("route_table").shape == (2, 5, 1)
     assert metadata["digest"] == TABLE.digest
-    expected = {"schema_version": "2", "method": "balanced", "seed": "7", "num_experts": "4", "ep_size": "2"}
+    expected = {
+        "schema_version": "3",
+        "num_turns": "1",
+        "method": "balanced",
+        "seed": "7",
+        "num_experts": "4",
+        "ep_size": "2",
+    }
     expected |= {"vocab_size": "5", "num_tables": "2", "num_tokens": "10", "max_over_mean": "2.0", "key": "token"}
     assert metadata.items() >= expected.items()
 
@@ -116,18 +123,38 @@ def test_a_missing_tensor_is_named(path):
 
 def test_a_file_of_version_1_is_still_read(path):
     tensors, metadata = read_tensors(path)
-    later = ("num_buckets", "context_length", "top_k", "split_digest")
+    later = ("num_buckets", "context_length", "top_k", "split_digest", "num_turns")
     metadata = {name: text for name, text in metadata.items() if name not in later} | {"schema_version": "1"}
     write_tensors(path, tensors, metadata=metadata)
     read = read_route_table(path)
     assert np.array_equal(read.tables, TABLE.tables) and np.array_equal(read.load, TABLE.load)
-    assert (read.key, read.vocab_size, read.top_k, read.split) == ("token", 5, 1, None)
+    assert (read.key, read.vocab_size, read.top_k, read.num_turns, read.split) == ("token", 5, 1, 1, None)
+
+
+def test_a_file_of_version_2_is_still_read(path):
+    hashes = RouteTable(TABLE.tables.reshape(1, 5, 2), num_experts=4, method="random", seed=0, load=np.full((1, 4), 5))
+    write_route_table(path, hashes)
+    tensors, metadata = read_tensors(path)
+    del metadata["num_turns"]
+    write_tensors(path, tensors, metadata=metadata | {"schema_version": "2"})
+    read = read_route_table(path)
+    assert (read.num_turns, read.num_hashes, read.num_tokens, read.digest) == (1, 2, 10, hashes.digest)
+
+
+def test_a_table_that_does_not_tell_its_turns_is_refused(path):
+    tensors, metadata = read_tensors(path)
+    del metadata["num_turns"]
+    write_tensors(path, tensors, metadata=metadata)
+    with pytest.raises(ValueError, match="'num_turns'; make it again"):
+        read_route_table(path)
 
 
 def test_a_file_of_a_later_version_is_refused(path):
     tensors, metadata = read_tensors(path)
-    write_tensors(path, tensors, metadata=metadata | {"schema_version": "3"})
-    with pytest.raises(ValueError, match=r"holds route_table \(schema_version 3\), but .* \(schema_version 1 or 2\)"):
+    write_tensors(path, tensors, metadata=metadata | {"schema_version": "4"})
+    with pytest.raises(
+        ValueError, match=r"holds route_table \(schema_version 4\), but .* \(schema_version 1 or 2 or 3\)"
+    ):
         read_route_table(path)
 
 

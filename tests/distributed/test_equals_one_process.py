@@ -19,6 +19,7 @@ def largest_difference(ranks: list[dict], expected: dict) -> float:
 @pytest.mark.parametrize("world_size, ep_sizes, stages", [(2, (1, 2), (0, 1, 2, 3)), (4, (2, 4), (0, 1, 2))])
 def test_ranks_equal_one_process(world_size, ep_sizes, stages):
     configs = [{"ep_size": ep, "zero_stage": stage} for ep in ep_sizes for stage in stages]
+    configs += [{"ep_size": 2, "activation_checkpointing": True}]
     results = run_ranks(train_on_ranks, world_size, configs=configs)
     expected = train_plainly(run_config())
     for index, config in enumerate(configs):
@@ -35,10 +36,15 @@ def test_every_hash_trains_on_two_ranks_as_in_one_process():
         assert difference < 1e-6, f"{name} differs from one process by {difference}"
 
 
-def test_clipping_counts_every_expert_once():
-    configs = [{"ep_size": ep, "zero_stage": stage, "clip": 0.1} for ep in (1, 2) for stage in (0, 1, 2)]
+def test_clipping_by_all_parameters_or_the_shared_ones_is_that_of_one_process():
+    configs = [
+        {"ep_size": ep, "zero_stage": stage, "clip": 0.1, "clip_norm": clip_norm}
+        for clip_norm in ("all", "shared")
+        for ep in (1, 2)
+        for stage in (0, 1, 2)
+    ]
     results = run_ranks(train_on_ranks, 2, configs=configs)
-    expected = train_plainly(run_config(), max_norm=0.1)
     for index, config in enumerate(configs):
+        expected = train_plainly(run_config(), max_norm=0.1, shared_norm=config["clip_norm"] == "shared")
         difference = largest_difference([rank[index] for rank in results], expected)
         assert difference < 1e-6, f"{config} differs from one process by {difference}"

@@ -112,7 +112,7 @@ def local_parameters(model) -> dict:
     return named
 
 
-def train_plainly(config: RunConfig, *, hash_name: str = "token", max_norm: float = 0.0) -> dict:
+def train_plainly(config: RunConfig, *, hash_name: str = "token", max_norm: float = 0.0, shared_norm=False) -> dict:
     """The same training in plain PyTorch: one process, one batch per step, torch's SGD and gradient clipping."""
     model = make_model(hash_name)
     optimizer = torch.optim.SGD(model.parameters(), lr=config.lr)
@@ -121,7 +121,10 @@ def train_plainly(config: RunConfig, *, hash_name: str = "token", max_norm: floa
         logits = model(whole.input_ids, **whole.known).logits
         F.cross_entropy(logits.flatten(0, 1), whole.targets.flatten()).backward()
         if max_norm:
-            torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+            named = dict(model.named_parameters())
+            measured = [p for name, p in named.items() if not (shared_norm and ".experts." in name)]
+            norm = torch.nn.utils.get_total_norm([p.grad for p in measured])
+            torch.nn.utils.clip_grads_with_norm_(named.values(), max_norm, norm)
         optimizer.step()
         optimizer.zero_grad()
     return local_parameters(model)

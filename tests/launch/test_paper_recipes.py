@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.parameter_count import count_parameters
-from train.config import load_run_config
+from train.arguments import load_run_config
 from train.layer_tables import LayerTable
 from train.network import network_config
 

@@ -51,7 +51,7 @@ def recipe(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("train")
     fields = tiny_run_fields(
         make_tiny_data(folder / "data"), ep_size=2, steps=6, save_every=3, eval_every=3, log_every=1, dropout=0.1,
-        global_batch_size=8, micro_batch_size=2, monitors=["csv"],
+        global_batch_size=8, micro_batch_size=2, monitors=["csv", "tensorboard"],
     )  # fmt: skip
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(fields))
@@ -82,7 +82,8 @@ def test_a_run_leaves_metrics_plots_checkpoints_and_models(finished_run):
     assert sum(load["observed"]) == 6 * 8 * 16 and len(load["observed"]) == 4
     for name in ("run.yaml", "plots/loss.png", "plots/expert_load.png", "checkpoints/step_00000003/run_state.json"):
         assert (finished_run / name).is_file(), name
-    assert list((finished_run / "monitor").rglob("*.csv"))
+    assert list((finished_run / "monitor").rglob("*valid_perplexity*.csv"))
+    assert list((finished_run / "monitor").rglob("events.out.tfevents.*"))
 
 
 def test_the_exported_model_has_the_validation_loss_of_the_run(finished_run, recipe):
@@ -129,6 +130,20 @@ def test_what_does_not_fit_is_refused_in_one_line(finished_run, recipe, override
     result = python("--config", recipe, "--run_dir", finished_run, "--resume", *override)
     assert result.returncode == 2
     assert message in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_two_hosts_of_a_hostfile_train_together(recipe, tmp_path):
+    (tmp_path / "hostfile").write_text("localhost slots=1\n127.0.0.1 slots=1\n")
+    port = str(free_port())
+    command = [str(BIN / "deepspeed"), "--hostfile", tmp_path / "hostfile", "--no_ssh", "--master_addr", "127.0.0.1"]
+    command += ["--master_port", port, "launch/train.py", "--config", recipe, "--run_dir", tmp_path / "run"]
+    hosts = [
+        subprocess.Popen([str(word) for word in [*command[:4], "--node_rank", node, *command[4:]]], cwd=ROOT)
+        for node in (0, 1)
+    ]
+    assert [host.wait() for host in hosts] == [0, 0]
+    assert len(read_metrics(tmp_path / "run", "train")) == 6
 
 
 def test_one_process_trains_without_a_launcher(recipe, tmp_path):

@@ -113,6 +113,23 @@ def test_multi_hash_equals_a_naive_loop_over_tokens(hashes):
         torch.testing.assert_close(fast, slow)
 
 
+def test_with_turns_the_position_chooses_the_column():
+    layer, ids = make_model("turns").transformer.h[0].mlp, token_ids(1, 9)
+    position = torch.tensor([[0, 0, 0, 1, 2, 3, 4, 5, 6]])  # of a text with two tokens of padding
+    [routes] = layer.router(TokenContext(ids, ids, position))
+    table = layer.router.route_table
+    expected = [int(table[k, p % 4]) for k, p in zip(ids[0].tolist(), position[0].tolist(), strict=True)]
+    assert routes.expert_N.tolist() == expected
+
+
+@pytest.mark.parametrize("fields", [{"num_turns": 0}, {"num_turns": 2, "num_hashes": 4}])
+def test_turns_of_several_hashes_are_refused(fields):
+    with pytest.raises(
+        ValueError, match=f"num_turns={fields['num_turns']} with num_hashes={fields.get('num_hashes', 1)}"
+    ):
+        tiny_config(**fields)
+
+
 def test_multi_hash_has_the_parameters_of_one_hash():
     counts = {make_model(name).num_parameters() for name in ("token", "MultiHash 2", "MultiHash 8")}
     assert len(counts) == 1
@@ -179,7 +196,7 @@ def test_a_cache_without_the_previous_token_is_refused():
         model(ids[:, 4:5], past_key_values=cache)
 
 
-@pytest.mark.parametrize("name", ["previous", "bigram", "split heavy"])
+@pytest.mark.parametrize("name", ["previous", "bigram", "split heavy", "turns", "split heavy, turns"])
 def test_tokens_added_to_the_vocabulary_are_routed_too(name):
     model = make_model(name)
     model.resize_token_embeddings(VOCAB + 5)

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from train.config import SCHEDULES, RunConfig, load_run_config
+from train.arguments import load_run_config
+from train.config import SCHEDULES, RunConfig
 
 RECIPES = sorted((Path(__file__).resolve().parents[2] / "launch" / "recipes").glob("*.yaml"))
 

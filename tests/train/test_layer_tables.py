@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
-from data_prep.route_table import HeavySplit, RouteTable, write_route_table
+from data_prep.apply_table import apply_table
+from data_prep.route_table import HeavySplit, RouteTable, read_route_table, write_route_table
+from models.hash_keys import TokenContext, previous_tokens
 from models.modeling_hash_gpt import HashGPTForCausalLM
 from train.config import RunConfig
 from train.layer_tables import LayerTable, open_layer_tables
@@ -54,6 +57,12 @@ def error_of(*paths: str, layers: list[int], **fields) -> str:
     return str(error.value)
 
 
+def model_with(config: RunConfig, tables: list[LayerTable]) -> HashGPTForCausalLM:
+    model = HashGPTForCausalLM(network_config(config, vocab_size=VOCAB, end_token_id=0, layer_tables=tables))
+    model.set_route_tables([table.tensors for table in tables])
+    return model
+
+
 def experts_of_first_keys(tables: list[LayerTable]) -> list[int]:
     return [int(table.tensors["route_table"][0, 0]) for table in tables]
 
@@ -98,7 +107,43 @@ def test_a_layer_table_says_what_its_file_says(write):
     assert [table.predicted_load.tolist() for table in tables] == load.tolist()
 
 
+def test_a_layer_table_says_what_its_experts_are_balanced_over(write):
+    [table] = open_tables(write(choices=4, num_turns=4, ep_size=3), layers=[0])
+    assert (table.num_hashes, table.num_turns, table.ep_size) == (1, 4, 3)
+
+
+def test_a_layer_table_says_its_turns_and_ranks(write):
+    tables = open_tables(write(choices=2, num_turns=2, ep_size=3), layers=[0])
+    assert [(table.num_turns, table.num_hashes, table.ep_size) for table in tables] == [(2, 1, 3)]
+
+
+@pytest.mark.parametrize(
+    "choices, fields", [(1, {}), (1, {"split": SPLIT}), (3, {"num_turns": 3}), (2, {"num_turns": 2, "split": SPLIT})]
+)
+def test_the_model_looks_up_what_data_prep_does(write, choices, fields):
+    path = write(choices=choices, **fields)
+    model = model_with(run_config(path, layers=[1]), open_tables(path, layers=[1]))
+    ids = torch.randint(0, VOCAB, (6, LENGTH), generator=torch.Generator().manual_seed(0))
+    position = torch.arange(LENGTH).expand_as(ids)
+    [router] = model.hash_routers
+    [routes] = router(TokenContext(ids, previous_tokens(ids, None, none=VOCAB), position))
+    assert routes.expert_N.tolist() == apply_table(read_route_table(path), 0, ids.numpy()).ravel().tolist()
+
+
 # ---- what the model records ----
+
+
+def test_the_model_records_turns_and_ranks(write):
+    config = run_config(write(choices=3, num_turns=3, ep_size=3, num_tables=2), layers=[0, 2])
+    network = model_with(config, open_layer_tables(config, **FACTS)).config
+    assert (network.num_turns, network.num_hashes, network.route_table_ep_sizes) == (3, 1, [3, 3])
+
+
+def test_tables_of_different_turns_are_refused(write):
+    paths = [write("three", choices=3, num_turns=3), write("one")]
+    config = run_config(*paths, layers=[0, 1])
+    with pytest.raises(ValueError, match=r"num_turns \[3, 1\]; all sparse layers"):
+        model_with(config, open_layer_tables(config, **FACTS))
 
 
 @pytest.mark.parametrize("key", ["token", "previous", "bigram", "position", "next", "predicted"])
@@ -111,17 +156,25 @@ def test_the_digest_of_several_hashes_is_the_models(write, choices):
     assert_digests_are_the_models(write(choices=choices), layers=[1])
 
 
+def test_the_digest_of_experts_that_take_turns_is_the_models(write):
+    assert_digests_are_the_models(write(choices=4, num_turns=4), layers=[1])
+
+
 def test_the_digest_of_split_tables_is_the_models(write):
     split, whole = write("split", split=SPLIT), write("whole")
     digests = assert_digests_are_the_models(split, whole, layers=[1, 2])
     assert len(set(digests)) == 2  # the route tables alone are equal
 
 
+@pytest.mark.parametrize("fields", [{}, {"split": SPLIT}])
+def test_the_digest_of_turns_is_the_models(write, fields):
+    assert_digests_are_the_models(write(choices=3, num_turns=3, **fields), layers=[1])
+
+
 def assert_digests_are_the_models(*paths: str, layers: list[int]) -> list[str]:
     config = run_config(*paths, layers=layers)
     tables = open_layer_tables(config, **FACTS)
-    model = HashGPTForCausalLM(network_config(config, vocab_size=VOCAB, end_token_id=0, layer_tables=tables))
-    model.set_route_tables([table.tensors for table in tables])
+    model = model_with(config, tables)
     digests = [table.digest for table in tables]
     assert digests == model.config.route_table_digests
     return digests

@@ -47,6 +47,11 @@ def test_tables_say_what_each_layer_hashes():
     assert (found.hash_keys, found.num_hashes, found.num_buckets) == (["bigram", "next"], 2, 7)
 
 
+def test_tables_say_how_many_turns_experts_take_and_for_how_many_ranks_they_are_balanced():
+    found = network(table(num_turns=4, ep_size=2), table(num_turns=4))
+    assert (found.num_turns, found.route_table_ep_sizes) == (4, [2, 1])
+
+
 def test_tables_say_how_much_is_split():
     found = network(table(tensors=split_tensors(2, 1, 6)), table(), table(tensors=split_tensors(3, 0, 6)))
     assert found.split_sizes == [[2, 1, 6], [0, 0, 0], [3, 0, 6]]
@@ -62,6 +67,7 @@ def test_a_dense_network_hashes_nothing():
     "tables, words",
     [
         ([table(num_hashes=2), table()], "num_hashes [2, 1]"),
+        ([table(num_turns=2), table()], "num_turns [2, 1]"),
         ([table(key="bigram", num_buckets=7), table(key="bigram", num_buckets=9)], "num_buckets [7, 9]"),
     ],
 )

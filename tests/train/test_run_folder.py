@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from train.config import RunConfig, load_run_config
+from train.arguments import load_run_config
+from train.config import RunConfig
 from train.run_folder import (
     check_resume,
     check_run_folder,

@@ -1,0 +1,20 @@
+"""Plans made ahead on the host are the plans of the layers themselves, and leave the forward pass nothing to ask."""
+
+import pytest
+
+from tests.distributed.ranks import run_ranks
+from tests.distributed.route_ahead_checks import compare_plans, count_collectives
+from tests.models.hashes import HASHES
+
+pytestmark = pytest.mark.distributed
+
+
+def test_plans_ahead_equal_the_plans_of_the_layers_for_every_hash():
+    for rank in run_ranks(compare_plans, 2, hashes=list(HASHES)):
+        assert rank == {name: True for name in HASHES}
+
+
+def test_a_micro_batch_costs_one_exchange_of_sizes_and_four_of_rows_per_layer():
+    for counts in run_ranks(count_collectives, 2):
+        # two sparse layers: rows there and back in the forward pass, and again in the backward pass
+        assert counts == {"planning": 1, "forward": 2 * 2, "backward": 2 * 2}

@@ -1,0 +1,125 @@
+"""Route-ahead: batches and their plans, made on the host while the device computes the batch before.
+
+Only fixed routes allow it: a plan follows from token ids, so the forward pass has nothing to ask. The sizes of all
+sparse layers travel between the ranks of an expert-parallel group in one small collective per micro-batch, on a group
+of its own.
+"""
+
+import copy
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+import torch.distributed
+
+from models.dispatch import Plan, make_plan
+from models.modeling_hash_gpt import HashGPTForCausalLM
+from train.batches import Batch
+from train.expert_parallel import ExpertParallelExperts, make_exchange
+
+
+def plan_ahead(model: HashGPTForCausalLM, batches: Iterator[Batch], *, device: torch.device) -> "BatchesAhead":
+    """The batches with their plans, one ahead. Collective over all ranks: it makes a process group."""
+    return BatchesAhead(HostPlanner(model), batches, device)
+
+
+class HostPlanner:
+    """Plans all sparse layers of a model on the host, from copies of its routers."""
+
+    def __init__(self, model: HashGPTForCausalLM):
+        self._transformer = model.transformer
+        layers = model.transformer.sparse_ffns
+        self._routers = {layer: copy.deepcopy(sparse_ffn.router).cpu() for layer, sparse_ffn in layers.items()}
+        self._experts = {layer: sparse_ffn.experts for layer, sparse_ffn in layers.items()}
+        self._group = _host_group(model)
+
+    def plan(self, batch: Batch) -> dict[int, list[Plan]]:
+        """Collective over the ranks of the expert-parallel group, which must plan in the same order."""
+        context = self._transformer.token_context(batch.input_ids, **batch.known) if self._routers else None
+        plans = {
+            layer: [make_plan(routes, self._experts[layer].num_experts) for routes in router(context)]
+            for layer, router in self._routers.items()
+        }
+        return plans if self._group is None else self._with_exchanges(plans)
+
+    def _with_exchanges(self, plans: dict[int, list[Plan]]) -> dict[int, list[Plan]]:
+        """Exchange the sizes of all layers and hashes at once, [P, layers * hashes, e]."""
+        num_ranks = self._group.size()
+        flat = [plan for layer_plans in plans.values() for plan in layer_plans]
+        send = torch.stack([torch.tensor(plan.rows_E).view(num_ranks, -1) for plan in flat], dim=1)
+        receive = torch.empty_like(send)
+        torch.distributed.all_to_all_single(receive, send, group=self._group)
+        done = iter(replace(p, exchange=make_exchange(send[:, i], receive[:, i])) for i, p in enumerate(flat))
+        return {layer: [next(done) for _ in layer_plans] for layer, layer_plans in plans.items()}
+
+
+class BatchesAhead(Iterator[Batch]):
+    """Iterates over batches on `device` with plans; a thread makes the next one meanwhile.
+
+    An error in the thread is raised by next(). The thread is a daemon: a run that fails does not wait for it.
+    """
+
+    def __init__(self, planner: HostPlanner, batches: Iterator[Batch], device: torch.device):
+        self._planner, self._batches, self._device = planner, batches, device
+        self._ready: queue.Queue = queue.Queue(maxsize=1)
+        self._seconds_waited = 0.0
+        threading.Thread(target=self._work, daemon=True, name="route-ahead").start()
+
+    def __next__(self) -> Batch:
+        start = time.perf_counter()
+        batch = self._ready.get()
+        self._seconds_waited += time.perf_counter() - start
+        if isinstance(batch, BaseException):
+            self._ready.put(batch)  # whoever asks again gets the same answer
+            raise batch
+        return batch
+
+    def take_seconds_waited(self) -> float:
+        """Seconds that next() has waited since this was last asked: what data and plans cost the training."""
+        seconds, self._seconds_waited = self._seconds_waited, 0.0
+        return seconds
+
+    def _work(self) -> None:
+        try:
+            for batch in self._batches:
+                self._ready.put(_to_device(replace(batch, plans=self._planner.plan(batch)), self._device))
+            self._ready.put(StopIteration())
+        except BaseException as error:  # whatever it is, the training thread must not wait for a batch for ever
+            self._ready.put(error)
+
+
+def _to_device(batch: Batch, device: torch.device) -> Batch:
+    if device.type == "cpu":
+        return batch
+    plans = {layer: [_plan_to(plan, device) for plan in layer_plans] for layer, layer_plans in batch.plans.items()}
+    return replace(batch.to(device), plans=plans)
+
+
+def _plan_to(plan: Plan, device: torch.device) -> Plan:
+    """Move the indices without waiting; the sizes stay on the host, where they are needed."""
+    exchange = plan.exchange
+    if exchange is not None:
+        exchange = replace(exchange, order_R=_move(exchange.order_R, device), row_R=_move(exchange.row_R, device))
+    return replace(plan, order_N=_move(plan.order_N, device), row_N=_move(plan.row_N, device), exchange=exchange)
+
+
+def _move(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def _host_group(model: HashGPTForCausalLM):
+    """This rank's expert-parallel ranks as a gloo group for the planning thread alone; None without such ranks."""
+    sizes = {experts.ep_size for experts in model.modules() if isinstance(experts, ExpertParallelExperts)}
+    if not sizes:
+        return None
+    (ep_size,) = sizes
+    mine = None
+    # Every rank takes part in making every group; DeepSpeed's groups are made of consecutive ranks.
+    for first in range(0, torch.distributed.get_world_size(), ep_size):
+        ranks = list(range(first, first + ep_size))
+        group = torch.distributed.new_group(ranks, backend="gloo")
+        mine = group if torch.distributed.get_rank() in ranks else mine
+    return mine
