@@ -84,7 +84,7 @@ def executable(command: str) -> list[str]:
 
 def summary(*, seconds: float) -> str:
     """What came out, and where it lies."""
-    trained = read_points(ROOT / RUN / "metrics.jsonl", kind="valid")[-1]["perplexity"]
+    trained = read_points(ROOT / RUN / "metrics.jsonl", kind="valid")[-1]["perplexity"] or float("inf")
     counts = [read_counts(ROOT / DATA / part / "counts.safetensors").counts for part in ("train", "valid")]
     unigram = unigram_perplexity(*counts)
     return (

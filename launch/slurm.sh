@@ -13,10 +13,12 @@ set -euo pipefail
 cd "${SLURM_SUBMIT_DIR:?start this script with sbatch, from the repository root}"
 
 # All ranks meet at the first host; the port differs between jobs that share a host.
-MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
+MASTER_ADDR=${hosts%%$'\n'*}
 MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))
 export MASTER_ADDR MASTER_PORT
 export OMP_NUM_THREADS="${SLURM_CPUS_PER_TASK:-1}"
+export SRUN_CPUS_PER_TASK="$OMP_NUM_THREADS" # since Slurm 22.05 srun does not take it from the job
 
 # One task is one rank and one GPU.
 # shellcheck disable=SC2016  # the variables in quotes are those of each task

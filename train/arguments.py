@@ -50,7 +50,8 @@ def _argument_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _read_recipe(path: str) -> dict:
+def _read_recipe(path: str, *, derived: tuple[str, ...] = ()) -> dict:
+    """The fields of a recipe and of its bases; `derived` are the recipes that lead here."""
     if not Path(path).is_file():
         raise ValueError(f"recipe {path} does not exist; the recipes are in launch/recipes/")
     try:
@@ -64,7 +65,12 @@ def _read_recipe(path: str) -> dict:
     for name in recipe:
         if name not in names:
             raise ValueError(_unknown_field(str(name), path))
-    return {**_read_recipe(str(Path(path).parent / base)), **recipe} if base else recipe
+    if base is None:
+        return recipe
+    base_path = str(Path(path).parent / str(base))
+    if base_path in (path, *derived):
+        raise ValueError(f"recipe {path} names base {base!r}, which begins with this recipe; break the circle")
+    return {**_read_recipe(base_path, derived=(path, *derived)), **recipe}
 
 
 def _unknown_field(name: str, where: str) -> str:

@@ -84,12 +84,14 @@ def describe(options: Options, argv: list[str]) -> str:
     if options.device == "cuda":
         device = torch.cuda.get_device_name()
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "deepspeed", "transformers"))
-    shape = f"width {options.width}, {options.ffn_size} inside, {options.dtype}, {options.activation}"
+    shape = f"Layer:   width {options.width}, {options.ffn_size} inside, {options.dtype}, {options.activation}"
+    if options.step:
+        shape = f"Recipe:  {options.recipe}"
     return "\n".join(
         [
             f"$ python launch/benchmark.py {shlex.join(argv)}",
             f"Device:  {device}; {versions}",
-            f"Layer:   {shape}",
+            shape,
             f"Tokens:  {source.description}",
             f"Routes:  {options.table or 'balanced by the counts of these tokens, over experts and ranks'}",
             f"Timing:  {options.repetitions} repetitions after {options.warmup} of warm-up, variants in turn",

@@ -1,9 +1,9 @@
 """Time whole training steps: a recipe's hash layers with their experts spread over ranks, beside its dense model."""
 
 import dataclasses
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterable
+from itertools import cycle, islice
 
 import deepspeed.comm as dist
 import numpy as np
@@ -22,6 +22,7 @@ from train.layer_tables import LayerTable
 from train.loop import train_step
 from train.model import build_model
 from train.network import network_config
+from train.route_ahead import plan_ahead
 
 EP_SIZE = 2  # ranks of this benchmark, which share the experts and halve the batch
 
@@ -30,14 +31,14 @@ EP_SIZE = 2  # ranks of this benchmark, which share the experts and halve the ba
 class StepRow:
     """One model: milliseconds of the slowest rank per step, its ratio to the dense model's in the same repetition.
 
-    plan: time per step in which training waits for plans; plan_share: of the step.
+    wait: for batches and their plans, which a thread makes meanwhile; wait_share: of the step.
     """
 
     model: str
     step: Spread
     ratio: Spread
-    plan: Spread
-    plan_share: float
+    wait: Spread
+    wait_share: float
     tokens_per_second: float
 
 
@@ -55,27 +56,32 @@ def step_config(options: Options) -> RunConfig:
 
 
 def measure_steps(options: dict, *, rank: int) -> dict:
-    """Seconds of every step and of making its plans, by model, as JSON values. Collective over EP_SIZE ranks."""
+    """Seconds of every step, and those of them spent waiting for plans, by model, as JSON values. Collective over EP_SIZE ranks."""
     options = Options(**options)
     torch.set_num_threads(options.threads)
     config = step_config(options)
     source = TokenSource(options.tokens, vocab_size=options.vocab_size, seed=options.seed)
     dense = dataclasses.replace(config, sparse_layers=[], route_table=[], ep_size=1)
-    engines = {"dense": _engine(dense, source), "hash": _engine(config, source)}
-    waits = {name: _time_plans(engine) for name, engine in engines.items()}
-    seconds = {name: {"step": [], "plan": []} for name in engines}
     batches = _micro_batches(config, source, rank)
-    for repetition in range(-options.warmup, options.repetitions):
-        for name, engine in engines.items():
-            dist.barrier()
-            waited, start = waits[name](), time.perf_counter()
-            train_step(engine, batches, _NoLog())
-            if engine.device.type == "cuda":
-                torch.cuda.synchronize()
-            if repetition >= 0:
-                seconds[name]["step"].append(time.perf_counter() - start)
-                seconds[name]["plan"].append(waits[name]() - waited)
-    return {"tokens_per_step": config.global_batch_size * config.context_length, "models": seconds}
+    models = {"dense": _engine(dense, source), "hash": _engine(config, source)}
+    ahead = {name: plan_ahead(e.module, cycle(batches), device=e.device) for name, e in models.items()}
+    seconds = {name: {"step": [], "wait": []} for name in models}
+    for _ in range(options.warmup + options.repetitions):
+        for name, engine in models.items():
+            ahead[name].take_seconds_waited()  # forget those of the step before
+            seconds[name]["step"].append(_time_step(engine, islice(ahead[name], len(batches))))
+            seconds[name]["wait"].append(ahead[name].take_seconds_waited())
+    measured = {name: {what: s[options.warmup :] for what, s in of.items()} for name, of in seconds.items()}
+    return {"tokens_per_step": config.global_batch_size * config.context_length, "models": measured}
+
+
+def _time_step(engine: DeepSpeedEngine, batches: Iterable[Batch]) -> float:
+    dist.barrier()
+    start = time.perf_counter()
+    train_step(engine, batches, _NoLog())
+    if engine.device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
 
 
 def _engine(config: RunConfig, source: TokenSource) -> DeepSpeedEngine:
@@ -95,22 +101,6 @@ def _micro_batches(config: RunConfig, source: TokenSource, rank: int) -> list[Ba
     return [Batch(t[:, :-1].contiguous(), t[:, 1:].contiguous(), torch.ones(len(t))) for t in parts]
 
 
-def _time_plans(engine: DeepSpeedEngine) -> Callable[[], float]:
-    """Wrap the model's plan(); the result tells the seconds that the training thread has spent in it so far."""
-    transformer = engine.module.transformer
-    plan, total, training = transformer.plan, [0.0], threading.current_thread()
-
-    def timed_plan(*arguments, **options):
-        start = time.perf_counter()
-        result = plan(*arguments, **options)
-        if threading.current_thread() is training:  # what another thread plans meanwhile, nobody waits for
-            total[0] += time.perf_counter() - start
-        return result
-
-    transformer.plan = timed_plan
-    return lambda: total[0]
-
-
 class _NoLog:
     """Takes the place of RunLog."""
 
@@ -123,10 +113,10 @@ def step_rows(ranks: list[dict]) -> list[StepRow]:
     dense = _slowest(ranks, "dense", "step")
     rows = []
     for model in ranks[0]["models"]:
-        step, plan = (_slowest(ranks, model, what) for what in ("step", "plan"))
+        step, wait = (_slowest(ranks, model, what) for what in ("step", "wait"))
         rate = 1e3 * ranks[0]["tokens_per_step"] / float(np.median(step))
-        share = float(np.median(plan / step))
-        rows.append(StepRow(model, spread(step), spread(step / dense), spread(plan), share, rate))
+        share = float(np.median(wait / step))
+        rows.append(StepRow(model, spread(step), spread(step / dense), spread(wait), share, rate))
     return rows
 
 
@@ -138,14 +128,15 @@ def step_table(rows: list[StepRow]) -> str:
     """For the screen."""
     columns = (
         f"{'model':8}{'step ms':>10}{'p10..p90':>19}{'x dense':>9}{'p10..p90':>13}"
-        f"{'tokens/s':>11}{'plans ms':>10}{'share':>8}"
+        f"{'tokens/s':>11}{'wait ms':>10}{'share':>8}"
     )
-    return "\n".join([columns, *(_line(row) for row in rows)])
+    note = "Wait: for batches and their plans, on the critical path of a step; share: of the step."
+    return "\n".join([columns, *(_line(row) for row in rows), "", note])
 
 
 def _line(row: StepRow) -> str:
     step, ratio = (f"{s.p10:.2f}..{s.p90:.2f}" for s in (row.step, row.ratio))
     return (
         f"{row.model:8}{row.step.median:10.2f}{step:>19}{row.ratio.median:9.2f}{ratio:>13}"
-        f"{row.tokens_per_second:11,.0f}{row.plan.median:10.3f}{row.plan_share:8.2%}"
+        f"{row.tokens_per_second:11,.0f}{row.wait.median:10.3f}{row.wait_share:8.2%}"
     )

@@ -105,7 +105,7 @@ def _convert_list(value, item_kind) -> list:
     if isinstance(value, str):
         value = [value]
     if item_kind is str:  # a path may hold commas and spaces
-        return [str(item) for item in value]
+        return [str(item) for item in value if item not in ("", "[]", "None", "none", "null")]
     parts = [part for item in value for part in str(item).strip("[]").replace(",", " ").split()]
     return [_convert_scalar(part, item_kind) for part in parts]
 
@@ -140,10 +140,8 @@ def _check_choices(config: RunConfig) -> None:
 
 
 def _check_ranges(config: RunConfig) -> None:
-    at_least_one = (
-        "context_length width num_layers num_heads steps global_batch_size micro_batch_size ep_size log_every"
-    ).split()
-    for name in at_least_one:
+    sizes = "context_length width num_layers num_heads num_sublayers steps global_batch_size micro_batch_size"
+    for name in f"{sizes} ep_size log_every".split():
         if getattr(config, name) < 1:
             raise ValueError(f"{name}={getattr(config, name)} must be at least 1")
     for name in "ffn_size eval_sequences vocab_size plan_ranks".split():

@@ -19,7 +19,7 @@ PERPLEXITY_TICKS = [mantissa * 10**power for power in range(7) for mantissa in (
 
 def plot_loss(metrics_path: str | Path, output_path: str | Path) -> Path | None:
     """Training and validation loss by step, perplexity on the right; None, and no file, without training lines."""
-    train, valid = read_points(metrics_path, kind="train"), read_points(metrics_path, kind="valid")
+    train, valid = (_finite(read_points(metrics_path, kind=kind)) for kind in ("train", "valid"))
     if not train:
         return None
     figure = _figure(width=6.4, height=4.0)
@@ -77,8 +77,12 @@ def _shares(counts: list[int]) -> np.ndarray:
     return counts / max(counts.sum(), 1)
 
 
+def _finite(points: list[dict]) -> list[dict]:
+    """Without those whose loss was not a number, which metrics.jsonl writes as null."""
+    return [point for point in points if point["loss"] is not None]
+
+
 def _steps_and_losses(points: Iterable[dict]) -> tuple[list[int], list[float]]:
-    points = [point for point in points if point["loss"] is not None]
     return [point["step"] for point in points], [point["loss"] for point in points]
 
 

@@ -3,16 +3,17 @@
 from dataclasses import dataclass
 
 # Rank, world size, local rank and number of processes on this host, as each launcher names them. Slurm's are those
-# of a step: a batch script that calls python without srun is one process, whatever the job's number of tasks.
+# of a step: a batch script that calls python without srun is one process, whatever the job's number of tasks. Open MPI
+# stands before it, since mpirun starts its daemons as a step of Slurm.
 _LAUNCHERS = {
     "torchrun or deepspeed": ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"),
-    "Slurm": ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", ""),
     "Open MPI": (
         "OMPI_COMM_WORLD_RANK",
         "OMPI_COMM_WORLD_SIZE",
         "OMPI_COMM_WORLD_LOCAL_RANK",
         "OMPI_COMM_WORLD_LOCAL_SIZE",
     ),
+    "Slurm": ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", ""),
     "MPICH": ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
 }
 

@@ -37,9 +37,9 @@ def save_run_config(config: RunConfig) -> None:
 
 # What may change between a run and its resumption: where things lie, how long, how often, how fast.
 _FREE_FIELDS = {
-    "train_data", "valid_data", "route_table", "share_route_table", "steps", "micro_batch_size", "clip", "ds_config",
-    "activation_checkpointing", "run_dir", "log_every", "eval_every", "eval_sequences", "save_every", "resume",
-    "monitors", "dry_run", "plan_ranks",
+    "train_data", "valid_data", "route_table", "share_route_table", "steps", "micro_batch_size", "clip", "clip_norm",
+    "ds_config", "activation_checkpointing", "run_dir", "log_every", "eval_every", "eval_sequences", "save_every",
+    "resume",     "monitors", "dry_run", "plan_ranks",
 }  # fmt: skip
 
 

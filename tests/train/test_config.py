@@ -147,6 +147,19 @@ def test_a_recipe_must_be_a_mapping(recipe, text):
         load_run_config(recipe(text))
 
 
+def test_a_recipe_takes_over_the_fields_of_its_base(tmp_path):
+    (tmp_path / "base.yaml").write_text("train_data: shards\nsteps: 5\nlr: 0.1")
+    (tmp_path / "recipe.yaml").write_text("base: base.yaml\nsteps: 7")
+    config = load_run_config(["--config", str(tmp_path / "recipe.yaml")])
+    assert (config.train_data, config.steps, config.lr) == ("shards", 7, 0.1)
+
+
+@pytest.mark.parametrize("base", ["recipe.yaml", "5", "[x]"])
+def test_a_base_that_is_no_other_recipe_is_refused(recipe, base):
+    with pytest.raises(ValueError, match="recipe"):
+        load_run_config(recipe(f"base: {base}"))
+
+
 def test_a_recipe_that_is_not_yaml_is_named(recipe):
     with pytest.raises(ValueError, match="recipe.yaml"):
         load_run_config(recipe("train_data: [shards\nsteps: }"))

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from models.configuration_hash_gpt import HashGPTConfig
+from models.sparse_ffn import SparseFFN
 from train.config import SCHEDULES, RunConfig
 from train.expert_parallel import ExpertParallelExperts
 from train.model import build_model
@@ -27,6 +28,14 @@ class FakeExperts(ExpertParallelExperts):
         self.experts = torch.nn.Module()
         for name in ("w1", "w2", "w3"):
             setattr(self.experts, name, torch.nn.Parameter(torch.zeros(2, 4, 4)))
+
+
+class FakeSparseFFN(SparseFFN):
+    """A sparse layer that is nothing but such experts."""
+
+    def __init__(self):
+        torch.nn.Module.__init__(self)
+        self.experts = FakeExperts()
 
 
 def names_by_decay(model, weight_decay=0.1) -> dict[float, set[str]]:
@@ -57,20 +66,20 @@ def test_every_parameter_is_in_one_group_and_the_tied_embedding_counts_once():
 
 def test_groups_without_expert_parallelism_are_not_marked_as_experts():
     groups = parameter_groups(tiny_model(), weight_decay=0.1)
-    assert [group["name"] for group in groups] == ["shared", "shared_without_decay"]
+    assert [group["name"] for group in groups] == ["shared", "shared_without_decay", "experts", "experts"]
     assert not any("moe" in group for group in groups)
 
 
 def test_expert_parallel_parameters_carry_the_name_of_their_ranks():
-    model = torch.nn.ModuleDict({"mlp": FakeExperts(), "norm": torch.nn.LayerNorm(4)})
+    model = torch.nn.ModuleDict({"mlp": FakeSparseFFN(), "norm": torch.nn.LayerNorm(4)})
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     groups = [
         (group["name"], group["weight_decay"], group.get("moe", False), [names[id(p)] for p in group["params"]])
         for group in parameter_groups(model, weight_decay=0.1)
     ]
     assert groups == [
-        ("ep_size_2", 0.1, True, ["mlp.experts.w1", "mlp.experts.w2"]),
-        ("ep_size_2", 0.0, True, ["mlp.experts.w3"]),
+        ("ep_size_2", 0.1, True, ["mlp.experts.experts.w1", "mlp.experts.experts.w2"]),
+        ("ep_size_2", 0.0, True, ["mlp.experts.experts.w3"]),
         ("shared_without_decay", 0.0, False, ["norm.weight", "norm.bias"]),
     ]
 

@@ -77,7 +77,7 @@ OTHER = {
 }  # fmt: skip
 FREE = {
     "train_data": "moved/train", "valid_data": "moved/valid", "route_table": ["moved/table"],
-    "share_route_table": True, "steps": 5000, "micro_batch_size": 4, "clip": 0.5,
+    "share_route_table": True, "steps": 5000, "micro_batch_size": 4, "clip": 0.5, "clip_norm": "shared",
     "activation_checkpointing": True, "ds_config": "other", "run_dir": "moved/run", "log_every": 1, "eval_every": 1,
     "eval_sequences": 5, "save_every": 1, "resume": False, "monitors": ["csv"], "dry_run": True, "plan_ranks": 4,
 }  # fmt: skip
