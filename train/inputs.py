@@ -39,6 +39,15 @@ class Inputs:
             config, vocab_size=self.vocab_size, end_token_id=self.end_token_id, layer_tables=self.layer_tables
         )
 
+    def notices(self, config: RunConfig) -> list[str]:
+        """What a person should know of the tables and the run may go on with."""
+        return [
+            f"note: the table of layer {layer} was balanced for ep_size={table.ep_size}, and the run has "
+            f"ep_size={config.ep_size}; `build_table --ep_size {config.ep_size}` balances its ranks"
+            for layer, table in zip(config.sparse_layers, self.layer_tables, strict=True)
+            if config.ep_size > 1 and table.ep_size != config.ep_size
+        ]
+
     def identity(self, config: RunConfig, *, world_size: int) -> dict:
         """What a checkpoint of this run records, and a resumed run compares."""
         return run_identity(

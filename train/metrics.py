@@ -38,7 +38,7 @@ class RunLog:
             self._path = Path(config.run_dir) / "metrics.jsonl"
             self._file = _open_log(self._path)
             self._bar = tqdm(total=config.steps, initial=first_step, unit="step", disable=not sys.stderr.isatty())
-            self._say(_COLUMNS)
+            self.say(_COLUMNS)
 
     def add_micro_batch(self, loss: torch.Tensor, plans: dict[int, list[Plan]]) -> None:
         """Remember a loss, still on its device, and the rows per expert, which the plans hold on the host."""
@@ -63,7 +63,7 @@ class RunLog:
         loss, load = self._reduce(engine.device)
         if self._writes:
             record = self._train_record(engine, step, loss, load) | {"learning_rate": learning_rate}
-            self._say(_row(record))
+            self.say(_row(record))
             self._write(record)
             self._send_to_monitors(engine, "train", record, step)
         self._losses, self._window_load = [], np.zeros_like(self._window_load)
@@ -71,7 +71,7 @@ class RunLog:
 
     def validated(self, engine: DeepSpeedEngine, step: int, validation: Validation) -> None:
         if self._writes:
-            self._say(f"{step:8d}  validation: loss {validation.loss:.4f}, perplexity {validation.perplexity:.2f}")
+            self.say(f"{step:8d}  validation: loss {validation.loss:.4f}, perplexity {validation.perplexity:.2f}")
             self._write(
                 {"kind": "valid", "step": step, "loss": validation.loss, "perplexity": validation.perplexity,
                  "tokens": validation.num_tokens}
@@ -82,7 +82,7 @@ class RunLog:
 
     def saved(self, folder: Path) -> None:
         if self._writes:
-            self._say(f"          saved {folder}")
+            self.say(f"          saved {folder}")
         self._start = time.perf_counter()
 
     def close(self) -> None:
@@ -103,7 +103,7 @@ class RunLog:
         plot_loss(self._path, plots / "loss.png")
         if self.config.sparse_layers:
             plot_expert_load(self._path, plots / "expert_load.png")
-        self._say(f"          plots in {plots}")
+        self.say(f"          plots in {plots}")
 
     def _reduce(self, device: torch.device) -> tuple[float, np.ndarray]:
         """Mean loss and summed load of all ranks since the last report."""
@@ -143,7 +143,10 @@ class RunLog:
         finite = {name: None if _is_not_finite(value) else value for name, value in record.items()}
         self._file.write(json.dumps(finite) + "\n")
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """Print a line on rank 0, above the progress bar."""
+        if not self._writes:
+            return
         tqdm.write(text, file=sys.stdout)
         sys.stdout.flush()
 

@@ -33,6 +33,8 @@ def run(config: RunConfig, ranks: Ranks, settings: dict, inputs: Inputs, network
         engine = start_engine(model, config, settings)
         first_step = resume(engine, config) if config.resume else 0
         log = RunLog(config, predicted_load=inputs.predicted_load, first_step=first_step)
+        for notice in inputs.notices(config):
+            log.say(notice)
         train(engine, config, inputs, log, first_step=first_step)
         log.close()
     finally:

@@ -93,7 +93,7 @@ def test_the_predicted_load_is_the_real_one_but_for_what_positions_share_unevenl
     table = split_table(skewed, num_turns)
     assert len(table.split.split_table) == 2 and len(table.split.position_table) > 8  # some bigrams are split, too
     found_E = whole_load(table, 0, Contexts(TokenStream(skewed), context_length=LENGTH, max_tokens=10**9))
-    assert abs(found_E - table.load[0]).max() < 0.03 * found_E.mean()
+    assert abs(found_E - table.load[0]).max() < 0.04 * found_E.mean()
     assert table.load.sum() == 4000 * LENGTH + 1 and table.max_over_mean < 1.03
 
 

@@ -195,3 +195,11 @@ def test_a_path_that_does_not_exist_is_named(tiny_data, tmp_path, field):
     missing = str(tmp_path / "nowhere")
     with pytest.raises((ValueError, OSError), match=re.escape(missing)):
         open_tiny(tiny_data, **{field: missing})
+
+
+def test_a_table_balanced_for_other_ranks_is_mentioned(tiny_data):
+    config = RunConfig(**tiny_run_fields(tiny_data, ep_size=4))
+    [notice] = open_inputs(config).notices(config)
+    assert "balanced for ep_size=2" in notice and "the run has ep_size=4" in notice
+    config = RunConfig(**tiny_run_fields(tiny_data, ep_size=2))
+    assert open_inputs(config).notices(config) == []
