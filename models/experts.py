@@ -36,7 +36,8 @@ class Experts(nn.Module):
         self.up_proj_bias = nn.Parameter(torch.empty(num_experts, hidden))
         self.down_proj = nn.Parameter(torch.empty(num_experts, hidden, width))
         self.down_proj_bias = nn.Parameter(torch.empty(num_experts, width))
-        self.act = ACT2FN[config.activation_function]
+        # The function, not the module: ZeRO 3 demands the same module calls on every rank, an idle expert makes none.
+        self.act = ACT2FN[config.activation_function].forward
         # GPT-2 scales the last matrix of each residual branch by 1 / sqrt(number of branches).
         self.up_std = config.initializer_range
         self.down_std = config.initializer_range / math.sqrt(2 * config.n_layer)

@@ -25,9 +25,15 @@ def run_ranks(function, world_size: int, *, timeout_seconds: float = 240, **argu
         port = str(free_port())
         processes = [_start(command, rank, world_size, port, folder) for rank in range(world_size)]
         codes = [process.wait(timeout=timeout_seconds) for process in processes]
-        for rank, code in enumerate(codes):
-            assert code == 0, f"rank {rank} ended with {code}:\n{Path(folder, f'{rank}.log').read_text()[-4000:]}"
+        logs = [f"rank {rank} ended with {code}:\n{_tail(folder, rank)}" for rank, code in enumerate(codes) if code]
+        # The rank that failed first tells why; the others only say that it is gone.
+        logs.sort(key=lambda log: "Connection closed by peer" in log)
+        assert not logs, "\n".join(logs)
         return [torch.load(Path(folder) / f"{rank}.pt") for rank in range(world_size)]
+
+
+def _tail(folder: str, rank: int) -> str:
+    return Path(folder, f"{rank}.log").read_text()[-4000:]
 
 
 def _start(command: list[str], rank: int, world_size: int, port: str, folder: str) -> subprocess.Popen:
