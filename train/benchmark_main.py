@@ -26,12 +26,12 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     try:
         options = read_options(argv)
+        os.environ["DS_ACCELERATOR"] = options.device  # DeepSpeed would look for one when it is imported
         about = describe(options, argv)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     print(about, flush=True)
-    os.environ["DS_ACCELERATOR"] = options.device  # DeepSpeed would look for one when it is imported
     try:
         result = report_steps(options) if options.step else report_layers(options)
     except RuntimeError as error:
@@ -86,7 +86,7 @@ def describe(options: Options, argv: list[str]) -> str:
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "deepspeed", "transformers"))
     shape = f"Layer:   width {options.width}, {options.ffn_size} inside, {options.dtype}, {options.activation}"
     if options.step:
-        shape = f"Recipe:  {options.recipe}"
+        shape = _describe_recipe(options)
     return "\n".join(
         [
             f"$ python launch/benchmark.py {shlex.join(argv)}",
@@ -96,6 +96,17 @@ def describe(options: Options, argv: list[str]) -> str:
             f"Routes:  {options.table or 'balanced by the counts of these tokens, over experts and ranks'}",
             f"Timing:  {options.repetitions} repetitions after {options.warmup} of warm-up, variants in turn",
         ]
+    )
+
+
+def _describe_recipe(options: Options) -> str:
+    from train.benchmark_step import EP_SIZE, step_config
+
+    config = step_config(options)
+    return (
+        f"Recipe:  {options.recipe}: {config.num_layers} blocks of width {config.width}, {config.precision}, sparse "
+        f"{config.sparse_layers} with {config.num_experts} experts; {EP_SIZE} ranks, {config.global_batch_size} * "
+        f"{config.context_length} tokens per step"
     )
 
 

@@ -11,7 +11,7 @@ from train.benchmark_deepspeed import DeepSpeedCapacity, DeepSpeedDropless
 from train.benchmark_gpu import first_synchronisation
 from train.benchmark_memory import peak_bytes
 from train.benchmark_options import SINGLE_PROCESS, Options
-from train.benchmark_timing import run_passes, time_in_turn, time_passes
+from train.benchmark_timing import run_passes, time_in_turn
 from train.benchmark_traffic import count_traffic
 from train.benchmark_transformers import TransformersEager, TransformersGroupedMM
 from train.benchmark_variants import Dense, Hash, LearnedLoop, LearnedTop1, PerExpertLoop, Variant
@@ -65,10 +65,10 @@ def measure_cases(options: dict, *, ep_size: int, rank: int) -> list[dict]:
 def _measure_case(case: Case, options: Options) -> dict:
     variants = _checked_variants(case, options)
     costs = {name: asdict(_cost(variant, case)) for name, variant in variants.items()}
-    passes, plan_seconds, matmul_seconds = time_in_turn(
-        variants, case, repetitions=options.repetitions, warmup=options.warmup
+    times = time_in_turn(
+        variants, case, repetitions=options.repetitions, warmup=options.warmup, max_seconds=options.max_seconds
     )
-    for name, seconds in passes.items():
+    for name, seconds in times.passes.items():
         forward, backward = zip(*seconds, strict=True)
         costs[name] |= {"forward_seconds": forward, "backward_seconds": backward}
     return {
@@ -76,8 +76,8 @@ def _measure_case(case: Case, options: Options) -> dict:
         "tokens_per_rank": case.num_tokens,
         "bound_bytes": case.num_bound_bytes,
         "rows_E": torch.bincount(case.expert_T, minlength=case.config.num_experts).tolist(),
-        "plan_seconds": plan_seconds,
-        "matmul_seconds": matmul_seconds,
+        "plan_seconds": times.plans,
+        "matmul_seconds": times.matmuls,
         "matmul_flops": 2 * case.num_tokens * case.config.n_embd * case.config.ffn_size,
         "variants": costs,
     }
@@ -96,12 +96,10 @@ def _checked_variants(case: Case, options: Options) -> dict[str, Variant]:
 
 def _cost(variant: Variant, case: Case) -> Cost:
     device = case.hidden_BSD.device
-    time_passes(variant, case)  # the first pass may allocate what later ones find
     forward_peak = peak_bytes(lambda: variant(case.hidden_BSD.detach().requires_grad_()), device)
-    peak = peak_bytes(lambda: run_passes(variant, case), device)
-    variant.zero_grad(set_to_none=True)
     with count_traffic() as traffic:
-        time_passes(variant, case)
+        peak = peak_bytes(lambda: run_passes(variant, case), device)
+    variant.zero_grad(set_to_none=True)
     synchronises = first_synchronisation(lambda: run_passes(variant, case), device)
     variant.zero_grad(set_to_none=True)
     return Cost(forward_peak, peak, traffic.num_bytes, variant.dropped_share(), synchronises)

@@ -45,6 +45,7 @@ class Options:
     sweep_tokens: list[int]
     repetitions: int
     warmup: int
+    max_seconds: float
     threads: int
     seed: int
     tokens: str | None
@@ -124,8 +125,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--sweep_tokens", type=int, nargs="+", default=[1024, 4096, 8192])
     add("--repetitions", type=int, default=10, help="timed passes of each variant (default: %(default)s)")
     add("--warmup", type=int, default=2, help="passes before them (default: %(default)s)")
+    add("--max_seconds", type=float, default=120, help="a slower variant repeats less often (default: %(default)s)")
     add("--threads", type=int, default=1, help="of each process on the CPU (default: %(default)s)")
     add("--seed", type=int, default=0)
     add("--step", action="store_true", help="whole training steps of a recipe instead of single layers")
-    add("--recipe", default="launch/recipes/mini_corpus.yaml", help="of --step (default: %(default)s)")
+    add("--recipe", default="launch/recipes/mini_corpus.yaml", help="of --step, token keys (default: %(default)s)")
     return parser

@@ -29,32 +29,41 @@ def plot_bars(rows: list[Row], path: str | Path) -> None:
     """Forward and backward time of every variant, one panel per ep_size; the whisker is p10..p90 of their sum."""
     panels = {ep_size: [row for row in rows if row.ep_size == ep_size] for ep_size in sorted({r.ep_size for r in rows})}
     figure = _figure(width=8.0, height=1.2 + 0.34 * len(rows) + 0.5 * len(panels))
+    # A bar twice as long as all others would squeeze them: it is cut off, and says how long it is.
+    limit = min(max(row.total.p90 for row in rows), 2 * sorted(row.total.median for row in rows)[-2])
     heights = [len(panel) + 1 for panel in panels.values()]
     grid = figure.subplots(len(panels), 1, squeeze=False, sharex=True, height_ratios=heights)
     for axes, (ep_size, panel) in zip(grid[:, 0], panels.items(), strict=True):
-        _draw_bars(axes, panel)
+        _draw_bars(axes, panel, limit=limit)
         axes.set_title(
             f"{_ranks(ep_size)}: {panel[0].num_experts} experts, {panel[0].tokens_per_rank:,} tokens per rank"
         )
     axes.set_xlabel("milliseconds (beside the bars: times the dense feed-forward's)")
-    axes.set_xlim(right=1.12 * max(row.total.p90 for row in rows))
+    axes.set_xlim(0, 1.15 * limit)
+    axes.xaxis.set_major_formatter(FuncFormatter(_number))
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
     _save(figure, path, grid="x")
 
 
-def _draw_bars(axes: Axes, rows: list[Row]) -> None:
+def _draw_bars(axes: Axes, rows: list[Row], *, limit: float) -> None:
     place = np.arange(len(rows))[::-1]
-    forward, backward = (np.array([getattr(row, name).median for row in rows]) for name in ("forward", "backward"))
-    spread = np.abs([[row.total.median - row.total.p10, row.total.p90 - row.total.median] for row in rows]).T
+    total, forward, backward = (
+        np.array([getattr(row, name).median for row in rows]) for name in ("total", "forward", "backward")
+    )
+    forward = total * forward / (forward + backward)  # medians of parts do not add up to the median of their sum
+    spread = [total - [row.total.p10 for row in rows], [row.total.p90 for row in rows] - total]
     axes.barh(place, forward, color="#0072B2", label="forward")
-    axes.barh(place, backward, left=forward, color="#56B4E9", label="backward")
-    axes.errorbar([row.total.median for row in rows], place, xerr=spread, fmt="none", ecolor="#333333", capsize=3)
+    axes.barh(place, total - forward, left=forward, color="#56B4E9", label="backward")
+    axes.errorbar(total, place, xerr=spread, fmt="none", ecolor="#333333", capsize=3)
     for y, row in zip(place, rows, strict=True):
-        dropped = f", drops {row.dropped:.0%}" if row.dropped else ""
-        axes.annotate(
-            f"{row.ratio.median:.2f}{dropped}", (row.total.p90, y), (5, 0), textcoords="offset points", va="center"
-        )
+        label = f"{row.ratio.median:.2f}" + (f", drops {row.dropped:.0%}" if row.dropped else "")
+        if row.total.median > limit:
+            text = f"{_number(row.total.median, None)} ms: {label} "
+            axes.text(1.15 * limit, y, text, va="center", ha="right", bbox={"fc": "white", "ec": "none", "pad": 2})
+        else:
+            at = (min(row.total.p90, limit), y)
+            axes.annotate(label, at, (5, 0), textcoords="offset points", va="center")
     axes.set_yticks(place, [row.variant for row in rows])
     axes.get_yticklabels()[[row.variant for row in rows].index("hash")].set_fontweight("bold")
 
@@ -91,28 +100,39 @@ def _plot_curves(
     handles = {}
     for axes, ep_size in zip(panels, ep_sizes, strict=True):
         of_panel = [row for row in rows if row.ep_size == ep_size]
-        for variant in dict.fromkeys(row.variant for row in of_panel):
+        for index, variant in enumerate(dict.fromkeys(row.variant for row in of_panel)):
             curve = [row for row in of_panel if row.variant == variant]
-            places, values = [x(row) for row in curve], [y(row) for row in curve]
-            style = {"marker": "o", "markersize": 5, "linewidth": 1.5, **STYLES[variant]}
-            (handles[variant],) = axes.plot(places, [value.median for value in values], label=variant, **style)
-            low, high = [value.p10 for value in values], [value.p90 for value in values]
-            axes.fill_between(places, low, high, color=style["color"], alpha=0.12, linewidth=0)
+            # Side by side, so that the whiskers of several variants can be told apart.
+            places = np.array([x(row) for row in curve]) * 1.012 ** (index - 3.5)
+            handles[variant] = _draw_curve(axes, places, [y(row) for row in curve], variant)
         axes.set(title=f"{_ranks(ep_size)}, {title(of_panel[0])}", xlabel=xlabel, xscale="log", yscale="log")
         axes.xaxis.set_major_locator(FixedLocator(sorted({x(row) for row in of_panel})))
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    panels[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g}"))
+        axes.xaxis.set_major_formatter(FuncFormatter(_number))
+    panels[0].yaxis.set_major_formatter(FuncFormatter(_number))
     panels[0].yaxis.set_minor_formatter(FuncFormatter(_some_minor))
     panels[0].set_ylabel(ylabel)
     figure.legend(handles.values(), handles, loc="outside lower center", ncols=4, frameon=False)
     _save(figure, path, grid="both")
 
 
+def _draw_curve(axes: Axes, places: np.ndarray, values: list[Spread], variant: str):
+    """Medians, joined, with whiskers p10..p90; returns what the legend shows."""
+    style = {"marker": "o", "markersize": 5, "linewidth": 1.5, **STYLES[variant]}
+    (line,) = axes.plot(places, [value.median for value in values], label=variant, **style)
+    low, high = [value.p10 for value in values], [value.p90 for value in values]
+    axes.vlines(places, low, high, color=style["color"], linewidth=1, alpha=0.6)
+    return line
+
+
+def _number(value: float, _) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.3g}"
+
+
 def _some_minor(value: float, _) -> str:
     """Labels at 2 and 5 between the powers of ten."""
     mantissa = value / 10 ** np.floor(np.log10(value) + 1e-9)
-    return f"{value:,.4g}" if round(mantissa) in (2, 5) else ""
+    return _number(value, _) if round(mantissa) in (2, 5) else ""
 
 
 def _ranks(ep_size: int) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from itertools import groupby
 from pathlib import Path
@@ -9,10 +10,22 @@ from pathlib import Path
 from data_prep.atomic_file import atomic_file
 from train.benchmark_rows import Row, Spread
 
-_COLUMNS = (
-    f"{'variant':24}{'forward':>9}{'backward':>10}{'both':>9}{'p10..p90':>17}{'x dense':>9}{'p10..p90':>13}"
-    f"{'tokens/s':>11}{'peak MiB':>10}{'(forward)':>11}{'sent MiB':>10}{'(least)':>9}{'dropped':>9}{'matmul':>8}"
-)
+# Header and value of each column behind the variant's name, in its width.
+_COLUMNS: dict[str, tuple[int, Callable[[Row], str]]] = {
+    "forward": (10, lambda row: f"{row.forward.median:.2f}"),
+    "backward": (10, lambda row: f"{row.backward.median:.2f}"),
+    "both": (10, lambda row: f"{row.total.median:.2f}"),
+    "p10..p90": (19, lambda row: _range(row.total)),
+    "x dense": (9, lambda row: f"{row.ratio.median:.2f}"),
+    "tokens/s": (12, lambda row: f"{row.tokens_per_second:,.0f}"),
+    "peak MiB": (10, lambda row: f"{row.peak:.1f}"),
+    "(forward)": (10, lambda row: f"{row.forward_peak:.1f}"),
+    "sent MiB": (10, lambda row: f"{row.sent:.2f}"),
+    "(least)": (8, lambda row: f"{row.sent_bound:.2f}"),
+    "dropped": (9, lambda row: f"{row.dropped:.1%}"),
+    "matmul": (8, lambda row: f"{row.matmul_share:.1%}"),
+}
+_OF_SEVERAL_RANKS = ("sent MiB", "(least)")
 LEGEND = """\
 Times are milliseconds, medians of the repetitions; both: forward and backward together; x dense: divided by the dense
 layer's time in the same repetition. Peak: memory per rank beyond weights and inputs, weight gradients included;
@@ -31,22 +44,20 @@ def _table(rows: list[Row]) -> str:
     header = (
         f"ep_size {first.ep_size}, {first.num_experts} experts, {first.tokens_per_rank:,} tokens per rank; "
         f"fullest expert {first.load:.2f} times the mean; plans made in {first.plan.median:.2f} ms "
-        f"({_range(first.plan, 2)}); one matmul: {first.matmul_teraflops:.3g} TFLOP/s"
+        f"({_range(first.plan)}); one matmul: {first.matmul_teraflops:.3g} TFLOP/s"
     )
-    return "\n".join([header, _COLUMNS, *(_line(row) for row in rows), *_synchronisations(rows)])
+    names = [name for name in _COLUMNS if first.ep_size > 1 or name not in _OF_SEVERAL_RANKS]
+    columns = f"{'':24}" + "".join(f"{name:>{_COLUMNS[name][0]}}" for name in names)
+    return "\n".join([header, columns, *(_line(row, names) for row in rows), *_synchronisations(rows)])
 
 
-def _line(row: Row) -> str:
-    return (
-        f"{row.variant:24}{row.forward.median:9.2f}{row.backward.median:10.2f}{row.total.median:9.2f}"
-        f"{_range(row.total, 2):>17}{row.ratio.median:9.2f}{_range(row.ratio, 2):>13}{row.tokens_per_second:11,.0f}"
-        f"{row.peak:10.1f}{row.forward_peak:11.1f}{row.sent:10.2f}{row.sent_bound:9.2f}{row.dropped:9.1%}"
-        f"{row.matmul_share:8.1%}"
-    )
+def _line(row: Row, names: list[str]) -> str:
+    cells = (_COLUMNS[name] for name in names)
+    return f"{row.variant:24}" + "".join(f"{value(row):>{width}}" for width, value in cells)
 
 
-def _range(spread: Spread, digits: int) -> str:
-    return f"{spread.p10:.{digits}f}..{spread.p90:.{digits}f}"
+def _range(spread: Spread) -> str:
+    return f"{spread.p10:.2f}..{spread.p90:.2f}"
 
 
 def _synchronisations(rows: list[Row]) -> list[str]:

@@ -33,6 +33,7 @@ class Row:
     num_experts: int
     tokens_per_rank: int
     variant: str
+    repetitions: int
     forward: Spread
     backward: Spread
     total: Spread
@@ -71,10 +72,11 @@ def _case_rows(ranks: tuple[dict, ...]) -> list[Row]:
             num_experts=first["num_experts"],
             tokens_per_rank=first["tokens_per_rank"],
             variant=variant,
+            repetitions=len(total),
             forward=spread(forward),
             backward=spread(backward),
             total=spread(total),
-            ratio=spread(total / dense),
+            ratio=spread(total / dense[: len(total)]),
             plan=spread(plan),
             tokens_per_second=len(ranks) * first["tokens_per_rank"] / np.median(total) * 1e3,
             forward_peak=max(m["forward_peak_bytes"] for m in one_rank) / 2**20,

@@ -56,7 +56,7 @@ def step_config(options: Options) -> RunConfig:
 
 
 def measure_steps(options: dict, *, rank: int) -> dict:
-    """Seconds of every step, and those of them spent waiting for plans, by model, as JSON values. Collective over EP_SIZE ranks."""
+    """Seconds of every step, and of waiting for plans in it, by model, as JSON values. Collective over all ranks."""
     options = Options(**options)
     torch.set_num_threads(options.threads)
     config = step_config(options)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
@@ -10,24 +11,37 @@ from train.benchmark_case import Case
 from train.benchmark_variants import Variant
 
 
-def time_in_turn(
-    variants: dict[str, Variant], case: Case, *, repetitions: int, warmup: int
-) -> tuple[dict[str, list[tuple[float, float]]], list[float], list[float]]:
-    """Seconds of each repetition: (forward, backward) by variant, making plans, and one matmul [T, d] @ [d, D].
+@dataclass
+class Times:
+    """Seconds of each repetition: (forward, backward) by variant, making plans, and one matmul [T, d] @ [d, D]."""
 
-    Collective over all ranks.
-    """
-    passes, plans, matmuls = {name: [] for name in variants}, [], []
+    passes: dict[str, list[tuple[float, float]]]
+    plans: list[float]
+    matmuls: list[float]
+
+
+def time_in_turn(
+    variants: dict[str, Variant], case: Case, *, repetitions: int, warmup: int, max_seconds: float
+) -> Times:
+    """Collective over all ranks. A variant that has taken max_seconds stops after its first repetition, or then."""
+    times = Times({name: [] for name in variants}, [], [])
+    names, spent = list(variants), dict.fromkeys(variants, 0.0)
     tokens_TD, weight = case.hidden_BSD.flatten(0, 1), case.weights["up_proj"][0]
-    names = list(variants)
-    for repetition in range(warmup + repetitions):
+    for repetition in range(-warmup, repetitions):
         # Another one begins each time, so that none always follows the same neighbour.
         turn = repetition % len(names)
         for name in names[turn:] + names[:turn]:
-            passes[name].append(time_passes(variants[name], case))
-        plans.append(_time(variants["hash"].make_plans, case))
-        matmuls.append(_time(lambda: tokens_TD @ weight, case))
-    return {name: values[warmup:] for name, values in passes.items()}, plans[warmup:], matmuls[warmup:]
+            if spent[name] > max_seconds and (repetition < 0 or times.passes[name]):
+                continue
+            seconds = time_passes(variants[name], case)
+            spent[name] += _of_slowest_rank(sum(seconds), case)
+            if repetition >= 0:
+                times.passes[name].append(seconds)
+        plan, matmul = _time(variants["hash"].make_plans, case), _time(lambda: tokens_TD @ weight, case)
+        if repetition >= 0:
+            times.plans.append(plan)
+            times.matmuls.append(matmul)
+    return times
 
 
 def time_passes(variant: Variant, case: Case) -> tuple[float, float]:
@@ -69,6 +83,15 @@ def _seconds_between(start, end) -> float:
         return end - start
     end.synchronize()
     return start.elapsed_time(end) / 1e3
+
+
+def _of_slowest_rank(seconds: float, case: Case) -> float:
+    """The same number on every rank, for what all must decide alike."""
+    if case.ep_size == 1:
+        return seconds
+    slowest = torch.tensor(seconds, device=case.hidden_BSD.device)
+    dist.all_reduce(slowest, op=dist.ReduceOp.MAX)
+    return slowest.item()
 
 
 def _wait_for_all(case: Case) -> None:
