@@ -121,7 +121,18 @@ def _drift(drift: Drift | None) -> str:
 
 def _provenance(check: TableCheck) -> str:
     table = check.table
-    names = ("method", "key", "seed", "num_experts", "num_tables", "num_hashes", "top_k", "ep_size", "vocab_size")
+    names = (
+        "method",
+        "key",
+        "seed",
+        "num_experts",
+        "num_tables",
+        "num_hashes",
+        "num_turns",
+        "top_k",
+        "ep_size",
+        "vocab_size",
+    )
     names += ("num_buckets", "context_length", "num_tokens", "tokenizer_digest", "corpus_digest", "digest")
     names += ("split_digest",) if table.split else ()
     rows = [[name, f'<span class="mono">{html.escape(str(getattr(table, name)))}</span>'] for name in names]

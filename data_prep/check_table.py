@@ -93,7 +93,8 @@ def _name(path: str, table: RouteTable) -> str:
     if table.method == "imported":
         return Path(path).stem
     key = "" if table.key == "token" else f" {table.key}"
-    return table.method + key + (", split" if table.split else "")
+    turns = f", {table.num_turns} turns" if table.num_turns > 1 else ""
+    return table.method + key + (", split" if table.split else "") + turns
 
 
 def _write_pictures(arguments, check: TableCheck, beside: TableCheck | None, drift) -> None:
