@@ -59,6 +59,9 @@ def _main(module: str, name: str, arguments: str, folder: str) -> None:
     start_process_group(ranks)
     result = getattr(importlib.import_module(module), name)(**json.loads(arguments))
     torch.save(result, Path(folder) / f"{ranks.rank}.pt")
+    # Leave together and in order: gloo's threads must not be running when the interpreter goes.
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
