@@ -15,15 +15,16 @@ def save_checkpoint(engine: DeepSpeedEngine, config: RunConfig, inputs: Inputs, 
     """Write checkpoints/step_N and hf/step_N below run_dir; returns the latter. Collective over all ranks.
 
     A checkpoint counts only once its run_state.json exists, which is written last: DeepSpeed's own `latest` appears
-    before the other ranks have finished.
+    before the other ranks have finished, and a run that is killed before the model's directory is complete must
+    come back to this step to write it.
     """
     folder = checkpoints_dir(config) / step_name(step)
+    hf_dir = Path(config.run_dir) / "hf" / folder.name
     engine.save_checkpoint(str(folder.parent), tag=folder.name, save_latest=False)
+    export_model(engine.module, hf_dir, tokenizer_dir=inputs.tokenizer_dir)
     dist.barrier()
     if dist.get_rank() == 0:
         write_state(folder, {"step": step, **inputs.identity(config, world_size=dist.get_world_size())})
-    hf_dir = Path(config.run_dir) / "hf" / folder.name
-    export_model(engine.module, hf_dir, tokenizer_dir=inputs.tokenizer_dir)
     return hf_dir
 
 

@@ -33,12 +33,21 @@ def run(config: RunConfig, ranks: Ranks, settings: dict, inputs: Inputs, network
         engine = start_engine(model, config, settings)
         first_step = resume(engine, config) if config.resume else 0
         log = RunLog(config, predicted_load=inputs.predicted_load, first_step=first_step)
-        for notice in inputs.notices(config):
+        for notice in [*resume_notices(config, first_step), *inputs.notices(config)]:
             log.say(notice)
         train(engine, config, inputs, log, first_step=first_step)
         log.close()
     finally:
         dist.destroy_process_group()
+
+
+def resume_notices(config: RunConfig, first_step: int) -> list[str]:
+    """Where a resumed run goes on; nothing for a new one."""
+    if not config.resume:
+        return []
+    if first_step == 0:
+        return [f"note: {config.run_dir} holds no complete checkpoint, so the run begins at step 0"]
+    return [f"note: going on from step {first_step:,}"]
 
 
 def silence_libraries() -> None:
