@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from data_prep.manifest import MANIFEST_NAME
 from data_prep.token_shards import TokenStream
 from models.configuration_hash_gpt import HashGPTConfig
 from train.batches import PackedSequences
@@ -54,8 +55,15 @@ class Inputs:
             config,
             world_size=world_size,
             corpus_digest=self.train.stream.manifest.corpus_digest,
+            predictions_digest=self._predictions_digest(),
             route_table_digests=self.route_table_digests,
         )
+
+    def _predictions_digest(self) -> str | None:
+        """Of the predictions that some layer routes by."""
+        if not any(table.key == "predicted" for table in self.layer_tables):
+            return None
+        return self.train.predictions.manifest.corpus_digest
 
     @property
     def route_table_digests(self) -> list[str] | None:
@@ -101,7 +109,7 @@ def _open_sequences(folder: str, config: RunConfig) -> PackedSequences:
     return PackedSequences(
         TokenStream(Path(folder)),
         context_length=config.context_length,
-        predictions=TokenStream(predictions) if predictions.is_dir() else None,
+        predictions=TokenStream(predictions) if (predictions / MANIFEST_NAME).is_file() else None,
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from data_prep.manifest import make_manifest, write_manifest
+from data_prep.manifest import MANIFEST_NAME, make_manifest, write_manifest
 from data_prep.token_shards import ShardWriter, TokenStream
 from models.modeling_hash_gpt import HashGPTForCausalLM
 
@@ -22,6 +22,7 @@ def write_predictions(model: HashGPTForCausalLM, folder: Path, *, batch_size: in
     _check_vocabulary(model, stream)
     output = folder / FOLDER
     output.mkdir(exist_ok=True)
+    (output / MANIFEST_NAME).unlink(missing_ok=True)  # until all is written anew, there are no predictions
     source = f"{folder.name}, predicted"
     with ShardWriter(output, "shard_00000", source=source, vocab_size=stream.manifest.vocab_size) as writer:
         for window in _predict(model, stream, batch_size=batch_size):

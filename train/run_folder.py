@@ -44,7 +44,12 @@ _FREE_FIELDS = {
 
 
 def run_identity(
-    config: RunConfig, *, world_size: int, corpus_digest: str, route_table_digests: list[str] | None
+    config: RunConfig,
+    *,
+    world_size: int,
+    corpus_digest: str,
+    route_table_digests: list[str] | None,
+    predictions_digest: str | None = None,
 ) -> dict:
     """What must be equal for a checkpoint to fit a run: network, data, their order, optimizer and ranks.
 
@@ -53,6 +58,7 @@ def run_identity(
     """
     fields = {name: value for name, value in dataclasses.asdict(config).items() if name not in _FREE_FIELDS}
     data = {"corpus_digest": corpus_digest, "route_table_digests": route_table_digests}
+    data |= {"predictions_digest": predictions_digest}
     return {**fields, **data, "world_size": world_size}
 
 

@@ -38,3 +38,11 @@ def test_each_token_has_the_guess_of_its_window(valid):
 def test_a_baseline_of_a_smaller_vocabulary_is_refused(valid):
     with pytest.raises(ValueError, match="the model knows 200 tokens but .* was made with 300"):
         write_predictions(baseline(vocab_size=200), valid)
+
+
+def test_an_interrupted_prediction_leaves_none(valid, monkeypatch):
+    write_predictions(baseline(), valid)
+    monkeypatch.setattr("train.predictions._predict", lambda *_, **__: iter([1 / 0 for _ in "x"]))
+    with pytest.raises(ZeroDivisionError):
+        write_predictions(baseline(), valid)
+    assert not (valid / "predictions" / "manifest.json").exists()

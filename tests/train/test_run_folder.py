@@ -67,7 +67,10 @@ def test_the_same_run_may_resume(tmp_path):
 
 
 # Other values than run_config's, of all that must stay and of all that may change.
-OTHER_FACTS = {"world_size": 4, "corpus_digest": "sha256:other", "route_table_digests": ["sha256:other"]}
+OTHER_FACTS = {
+    "world_size": 4, "corpus_digest": "sha256:other", "route_table_digests": ["sha256:other"],
+    "predictions_digest": "sha256:other",
+}  # fmt: skip
 OTHER = {
     "vocab_size": 99, "context_length": 64, "width": 64, "num_layers": 6, "num_heads": 2, "ffn_size": 64,
     "activation": "relu", "dropout": 0.1, "position_embedding": "sinusoidal", "sparse_layers": [2], "num_experts": 8,
