@@ -6,7 +6,6 @@ Options are handed on to launch/train.py, e.g. `--steps 50`. data/quickstart and
 import os
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ if __name__ == "__main__":
 import numpy as np
 
 from data_prep.counts import read_counts
+from train.ranks import free_port
 from train.read_metrics import read_points
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -99,13 +99,6 @@ def unigram_perplexity(train_counts: np.ndarray, valid_counts: np.ndarray) -> fl
     """Perplexity on the validation tokens of their frequencies in the training tokens, each counted once more."""
     probability = (train_counts + 1) / (train_counts.sum() + len(train_counts))
     return float(np.exp(-(valid_counts @ np.log(probability)) / valid_counts.sum()))
-
-
-def free_port() -> int:
-    """A port that no other run on this machine listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 if __name__ == "__main__":

@@ -3,12 +3,13 @@
 import importlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from train.ranks import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -23,7 +24,7 @@ def run_on_ranks(function, world_size: int, *, device: str, threads: int, **argu
         command = [sys.executable, "-m", "train.benchmark_ranks", function.__module__, function.__name__]
         command += [json.dumps(arguments), folder]
         environment = {
-            **os.environ, "WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()),
+            **os.environ, "WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()),
             "DS_ACCELERATOR": device, "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false",
         }  # fmt: skip
         processes = [_start(command, environment, rank, folder) for rank in range(world_size)]
@@ -53,12 +54,6 @@ def _wait(processes: list[subprocess.Popen], folder: str) -> None:
         if process.poll():
             log = (Path(folder) / f"{rank}.log").read_text()
             raise RuntimeError(f"rank {rank} ended with exit status {process.returncode}:\n{log[-3000:]}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def _main(module: str, name: str, arguments: str, folder: str) -> None:

@@ -1,14 +1,13 @@
 """The process group of a run, started without DeepSpeed's compilations on a CPU."""
 
 import os
-import socket
 
 import deepspeed
 import deepspeed.ops
 import torch
 from deepspeed.accelerator import get_accelerator
 
-from train.ranks import Ranks
+from train.ranks import Ranks, free_port
 
 
 def start_process_group(ranks: Ranks) -> torch.device:
@@ -16,7 +15,7 @@ def start_process_group(ranks: Ranks) -> torch.device:
     os.environ.update(RANK=str(ranks.rank), WORLD_SIZE=str(ranks.world_size), LOCAL_RANK=str(ranks.local_rank))
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
     # A process alone needs no agreed port, and a fixed one would make two runs on a machine collide.
-    os.environ.setdefault("MASTER_PORT", "29500" if ranks.world_size > 1 else str(_free_port()))
+    os.environ.setdefault("MASTER_PORT", "29500" if ranks.world_size > 1 else str(free_port()))
     accelerator = get_accelerator()
     if accelerator.device_name() == "cpu":
         # DeepSpeed would compile a C++ helper for some 100 s that training never calls; a process killed
@@ -26,9 +25,3 @@ def start_process_group(ranks: Ranks) -> torch.device:
         accelerator.set_device(ranks.local_rank)
     deepspeed.init_distributed(accelerator.communication_backend_name(), auto_mpi_discovery=False, verbose=False)
     return torch.device(accelerator.current_device_name())
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

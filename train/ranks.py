@@ -1,5 +1,6 @@
 """Ranks: who this process is among the others, whichever launcher started it."""
 
+import socket
 from dataclasses import dataclass
 
 # Rank, world size, local rank and number of processes on this host, as each launcher names them. Slurm's are those
@@ -48,3 +49,10 @@ def read_ranks(environ: dict[str, str]) -> Ranks:
                 )
             return ranks
     return Ranks(rank=0, world_size=1, local_rank=0)
+
+
+def free_port() -> int:
+    """A port of this machine that nothing listens on, for ranks to meet at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

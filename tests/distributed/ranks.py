@@ -3,13 +3,14 @@
 import importlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import torch
+
+from train.ranks import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,12 +44,6 @@ def _start(command: list[str], rank: int, world_size: int, port: str, folder: st
     }  # fmt: skip
     log = open(Path(folder) / f"{rank}.log", "w")
     return subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def _main(module: str, name: str, arguments: str, folder: str) -> None:
