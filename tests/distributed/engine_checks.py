@@ -30,6 +30,16 @@ def export_on_ranks(configs: list[dict], folder: str) -> list[dict]:
     return results
 
 
+def bf16_norms_on_ranks(configs: list[dict]) -> list[float]:
+    """The gradient norm that the engine reports for one step of each config."""
+    norms = []
+    for fields in configs:
+        engine, config = start(**fields)
+        train_step(engine, micro_batches(batch(0), config, dist.get_rank(), dist.get_world_size()), SilentLog())
+        norms.append(float(engine.get_global_grad_norm()))
+    return norms
+
+
 def errors_on_ranks() -> dict[str, str]:
     """The messages of what must be refused, by what was tried."""
     engine, _ = start(ep_size=2)

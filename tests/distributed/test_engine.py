@@ -4,9 +4,15 @@ import pytest
 import torch
 
 from models.modeling_hash_gpt import HashGPTForCausalLM
-from tests.distributed.engine_checks import errors_on_ranks, export_on_ranks
+from tests.distributed.engine_checks import bf16_norms_on_ranks, errors_on_ranks, export_on_ranks
 from tests.distributed.ranks import run_ranks
-from tests.distributed.training import local_parameters, run_config, train_on_ranks, train_plainly
+from tests.distributed.training import (
+    local_parameters,
+    plain_gradient_norm,
+    run_config,
+    train_on_ranks,
+    train_plainly,
+)
 
 pytestmark = pytest.mark.distributed
 
@@ -39,3 +45,16 @@ def test_bf16_with_two_micro_batches_follows_fp32():
                 moved = (expected[name] - start[name]).abs().max()
                 # bf16 keeps 8 bits of the weights: half a unit in the last place of the largest is 2 ** -9 of it
                 assert (tensor - expected[name]).abs().max() <= 0.1 * moved + 2**-8 * expected[name].abs().max(), name
+
+
+def test_in_bf16_too_the_norm_is_that_of_all_parameters_or_of_the_shared_ones():
+    cases = [(norm, ep, stage) for norm in ("all", "shared") for ep in (1, 2) for stage in (1, 2)]
+    configs = [
+        {"precision": "bf16", "clip": 0.1, "clip_norm": norm, "ep_size": ep, "zero_stage": stage}
+        for norm, ep, stage in cases
+    ]
+    expected = {norm: plain_gradient_norm(shared_only=norm == "shared") for norm in ("all", "shared")}
+    assert expected["shared"] < 0.97 * expected["all"]  # far enough apart for bf16 to tell
+    for norms in run_ranks(bf16_norms_on_ranks, 2, configs=configs):
+        for (norm, *_), found in zip(cases, norms, strict=True):
+            assert found == pytest.approx(expected[norm], rel=0.01)

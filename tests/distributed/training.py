@@ -128,3 +128,12 @@ def train_plainly(config: RunConfig, *, hash_name: str = "token", max_norm: floa
         optimizer.step()
         optimizer.zero_grad()
     return local_parameters(model)
+
+
+def plain_gradient_norm(*, shared_only: bool) -> float:
+    """Norm of the first step's gradients in plain PyTorch, of all parameters or without the experts."""
+    model, whole = make_model(), batch(0)
+    F.cross_entropy(model(whole.input_ids).logits.flatten(0, 1), whole.targets.flatten()).backward()
+    named = model.named_parameters()
+    grads = [p.grad for name, p in named if not (shared_only and ".experts." in name)]
+    return torch.nn.utils.get_total_norm(grads).item()
