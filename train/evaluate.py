@@ -1,12 +1,14 @@
 """Validation: loss and perplexity over held-out sequences, the same number whatever the number of ranks."""
 
 import math
+import sys
 from dataclasses import dataclass
 
 import deepspeed.comm as dist
 import torch
 import torch.nn.functional as F
 from deepspeed.runtime.engine import DeepSpeedEngine
+from tqdm import tqdm
 
 from train.batches import Batch, PackedSequences, validation_batches
 from train.config import RunConfig
@@ -35,13 +37,15 @@ def validate(engine: DeepSpeedEngine, sequences: PackedSequences, config: RunCon
     num_sequences = min(config.eval_sequences or sequences.num_sequences, sequences.num_sequences)
     total = torch.zeros((), dtype=torch.float64, device=engine.device)
     engine.eval()
-    for batch in validation_batches(
+    batches = validation_batches(
         sequences,
         num_sequences=num_sequences,
         micro_batch_size=config.micro_batch_size,
         rank=dist.get_rank(),
         world_size=dist.get_world_size(),
-    ):
+    )
+    hidden = dist.get_rank() > 0 or not sys.stderr.isatty()
+    for batch in tqdm(batches, desc="validating", unit="batch", leave=False, disable=hidden):
         total += _summed_loss(engine, batch)
     engine.train()
     dist.all_reduce(total, group=dist.get_world_group())
