@@ -93,7 +93,7 @@ def _add_perplexity(axes: Axes) -> None:
     low, high = (_exp(limit) for limit in axes.get_ylim())
     ticks = [tick for tick in PERPLEXITY_TICKS if low <= tick <= high]
     right.yaxis.set_major_locator(FixedLocator(ticks) if len(ticks) > 3 else MaxNLocator(6))
-    right.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g}"))
+    right.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 100 else f"{value:.3g}"))
     right.yaxis.set_minor_locator(NullLocator())
 
 
