@@ -53,14 +53,11 @@ def build_table(
     split = None
     if split_stream is not None:
         split, recipe = _without_heavy(recipe, counts, split_stream, split_above, context_length)
+    layers = range(num_tables)
     if num_turns > 1:
-        experts_PE = turn_experts(num_experts, num_turns, ep_size=ep_size)
-        split = None if split is None else split_in_turns(split, experts_PE)
-        made = [make_turns(recipe, method, experts_PE, layer=layer) for layer in range(num_tables)]
+        made, split = _make_in_turns(recipe, method, split, layers=layers, num_turns=num_turns)
     else:
-        made = [
-            make_table(recipe, method, layer=layer, num_hashes=num_hashes, top_k=top_k) for layer in range(num_tables)
-        ]
+        made = [make_table(recipe, method, layer=layer, num_hashes=num_hashes, top_k=top_k) for layer in layers]
     tables, loads = zip(*made, strict=True)
     choices = num_hashes * top_k * num_turns  # a key's tokens are divided among them
     return RouteTable(
@@ -81,6 +78,15 @@ def build_table(
         load=np.stack(loads),
         split=split,
     )
+
+
+def _make_in_turns(
+    recipe: Recipe, method: str, split: HeavySplit | None, *, layers: range, num_turns: int
+) -> tuple[list, HeavySplit | None]:
+    """The tables and loads of experts that take turns by position, and the split with its experts in turns."""
+    experts_PE = turn_experts(recipe.num_experts, num_turns, ep_size=recipe.ep_size)
+    made = [make_turns(recipe, method, experts_PE, layer=layer) for layer in layers]
+    return made, None if split is None else split_in_turns(split, experts_PE)
 
 
 def with_vocab_size(counts: Counts, vocab_size: int | None) -> Counts:
