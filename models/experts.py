@@ -1,4 +1,4 @@
-"""Experts: E feed-forwards of one shape in stacked weights, applied to rows that are already in expert order."""
+"""Experts: E feed-forwards of one shape in stacked weights, each applied to the tokens that a plan gives it."""
 
 import math
 from dataclasses import dataclass
@@ -50,19 +50,19 @@ class Experts(nn.Module):
     def plan(self, routes: Routes) -> Plan:
         return make_plan(routes, self.num_experts)
 
-    def forward(self, rows_ND: torch.Tensor, plan: Plan, segment: Segment | None = None) -> torch.Tensor:
-        """Rows [N, D] in expert order -> the experts' outputs, same order; with a segment, that part's alone."""
-        return self.compute(rows_ND, plan.rows_E, dict(self.named_parameters()), segment)
+    def forward(self, tokens_TD: torch.Tensor, plan: Plan, segment: Segment | None = None) -> torch.Tensor:
+        """Tokens [T, D] -> the outputs of their experts; with a segment, of that part alone."""
+        return self.compute(tokens_TD, plan, dict(self.named_parameters()), segment)
 
-    def compute(self, rows: torch.Tensor, rows_E: list[int], weights: dict, segment: Segment | None) -> torch.Tensor:
-        """Apply expert e of the stacked weights to the e-th run of rows; rows_E are host integers."""
+    def compute(self, tokens: torch.Tensor, plan: Plan, weights: dict, segment: Segment | None) -> torch.Tensor:
+        """As forward(), with stacked weights from elsewhere under the names of this module's."""
         up, down = (weights[f"{name}_proj"] for name in ("up", "down"))
         up_bias, down_bias = (weights[f"{name}_proj_bias"] for name in ("up", "down"))
         if segment is None:
-            return grouped_feed_forward(rows, rows_E, up, up_bias, down, down_bias, act=self.act)
+            return grouped_feed_forward(tokens, plan, up, up_bias, down, down_bias, act=self.act)
         matrix, bias = (up, up_bias) if segment.matrix == "up" else (down, down_bias)
         part = matrix.chunk(segment.count, dim=2)[segment.index]
-        return per_expert(_linear, rows, rows_E, part, bias.chunk(segment.count, dim=1)[segment.index])
+        return per_expert(_linear, tokens, plan, part, bias.chunk(segment.count, dim=1)[segment.index])
 
     def initialize(self, weights: dict) -> None:
         """Draw the weights of one expert, or of a stack of them, as GPT-2 draws its feed-forward's."""
@@ -88,8 +88,8 @@ class StackedExperts(Experts):
         self.norm_bias = nn.Parameter(torch.empty(norm_shape))
         self.norm_epsilon = config.layer_norm_epsilon
 
-    def compute(self, rows: torch.Tensor, rows_E: list[int], weights: dict, segment: Segment | None) -> torch.Tensor:
-        return per_expert(self._stack, rows, rows_E, *(weights[name] for name, _ in self.named_parameters()))
+    def compute(self, tokens: torch.Tensor, plan: Plan, weights: dict, segment: Segment | None) -> torch.Tensor:
+        return per_expert(self._stack, tokens, plan, *(weights[name] for name, _ in self.named_parameters()))
 
     def initialize(self, weights: dict) -> None:
         """As BASE layers: the last matrix is zero, so that a new sparse layer begins as the identity."""

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from .dispatch import Plan, combine, dispatch
+from .dispatch import Plan
 from .experts import Experts, Segment, StackedExperts
 from .hash_keys import TokenContext
 from .router_hash import HashRouter
@@ -28,21 +28,14 @@ class SparseFFN(nn.Module):
 
     def forward(self, hidden_BSD: torch.Tensor, plans: list[Plan]) -> torch.Tensor:
         tokens_TD = hidden_BSD.flatten(0, 1)
-        outputs_TD = (
-            self._through_experts(tokens_TD, plans[0]) if len(plans) == 1 else self._multi_hash(tokens_TD, plans)
-        )
+        outputs_TD = self.experts(tokens_TD, plans[0]) if len(plans) == 1 else self._multi_hash(tokens_TD, plans)
         return self.dropout(outputs_TD).view_as(hidden_BSD)
-
-    def _through_experts(self, tokens: torch.Tensor, plan: Plan, segment: Segment | None = None) -> torch.Tensor:
-        return combine(self.experts(dispatch(tokens, plan), plan, segment), plan)
 
     def _multi_hash(self, tokens: torch.Tensor, plans: list[Plan]) -> torch.Tensor:
         """v = act([A_k1(h) .. A_kN(h)]), then [B_k1(v) .. B_kN(v)] (section 3.2): hash m chooses segment m of both."""
         for matrix in ("up", "down"):
             segments = [Segment(matrix, index, len(plans)) for index in range(len(plans))]
-            parts = [
-                self._through_experts(tokens, plan, segment) for plan, segment in zip(plans, segments, strict=True)
-            ]
+            parts = [self.experts(tokens, plan, segment) for plan, segment in zip(plans, segments, strict=True)]
             tokens = torch.cat(parts, dim=1)
             if matrix == "up":
                 tokens = self.experts.act(tokens)

@@ -78,6 +78,7 @@ def _measure_case(case: Case, options: Options) -> dict:
         "rows_E": torch.bincount(case.expert_T, minlength=case.config.num_experts).tolist(),
         "plan_seconds": times.plans,
         "matmul_seconds": times.matmuls,
+        "fill_seconds": times.fills,
         "matmul_flops": 2 * case.num_tokens * case.config.n_embd * case.config.ffn_size,
         "variants": costs,
     }

@@ -17,6 +17,7 @@ _COLUMNS: dict[str, tuple[int, Callable[[Row], str]]] = {
     "both": (10, lambda row: f"{row.total.median:.2f}"),
     "p10..p90": (19, lambda row: _range(row.total)),
     "x dense": (9, lambda row: f"{row.ratio.median:.2f}"),
+    "floor": (9, lambda row: f"{row.floor:.0f}"),
     "tokens/s": (12, lambda row: f"{row.tokens_per_second:,.0f}"),
     "peak MiB": (10, lambda row: f"{row.peak:.1f}"),
     "(forward)": (10, lambda row: f"{row.forward_peak:.1f}"),
@@ -28,9 +29,10 @@ _COLUMNS: dict[str, tuple[int, Callable[[Row], str]]] = {
 _OF_SEVERAL_RANKS = ("sent MiB", "(least)")
 LEGEND = """\
 Times are milliseconds, medians of the repetitions; both: forward and backward together; x dense: divided by the dense
-layer's time in the same repetition. Peak: memory per rank beyond weights and inputs, weight gradients included;
-(forward): of a forward pass alone. Sent: bytes to other ranks by both passes, counted, mean over ranks; (least): what
-these routes need. Matmul: useful arithmetic per second, as a share of one matmul's [tokens, d] @ [d, D] in this run."""
+layer's time in the same repetition; floor: the arithmetic at the rate of one matmul [tokens, d] @ [d, D] and writing
+the weights' gradients into new memory, both measured in this run. Peak: MiB per rank beyond weights and inputs, the
+weights' gradients included; (forward): of a forward pass alone. Sent: bytes to other ranks by both passes, counted,
+mean over ranks; (least): what these routes need. Matmul: useful arithmetic per second, as a share of that matmul's."""
 
 
 def tables(rows: list[Row]) -> str:

@@ -19,6 +19,8 @@ class Row:
     """One variant in one case; times in milliseconds of the slowest rank, memory and traffic in MiB per rank.
 
     total: forward and backward together. ratio: total by dense's in the same repetition.
+    floor: six matmuls [T, d] @ [d, D], the arithmetic of both passes, and writing the gradients of the matrices into
+    new memory, both at the speed that they were measured to have alone.
     plan: making the hash layer's plans, which is in no other time of variant hash.
     tokens_per_second: of all ranks together.
     forward_peak: allocated by a forward pass; peak: by both, the weights' gradients included; fullest rank.
@@ -38,6 +40,7 @@ class Row:
     backward: Spread
     total: Spread
     ratio: Spread
+    floor: float
     plan: Spread
     tokens_per_second: float
     forward_peak: float
@@ -60,8 +63,11 @@ def _case_rows(ranks: tuple[dict, ...]) -> list[Row]:
     first = ranks[0]
     dense = _slowest(ranks, "dense", "forward_seconds") + _slowest(ranks, "dense", "backward_seconds")
     plan = 1e3 * np.max([rank["plan_seconds"] for rank in ranks], axis=0)
-    matmul = 1e3 * np.median(np.max([rank["matmul_seconds"] for rank in ranks], axis=0))
+    matmul, fill = (
+        1e3 * np.median(np.max([rank[f"{name}_seconds"] for rank in ranks], axis=0)) for name in ("matmul", "fill")
+    )
     rows_E = np.sum([rank["rows_E"] for rank in ranks], axis=0)
+    num_local_experts = len(rows_E) / len(ranks)
     rows = []
     for variant in first["variants"]:
         forward, backward = (_slowest(ranks, variant, f"{name}_seconds") for name in ("forward", "backward"))
@@ -77,6 +83,7 @@ def _case_rows(ranks: tuple[dict, ...]) -> list[Row]:
             backward=spread(backward),
             total=spread(total),
             ratio=spread(total / dense[: len(total)]),
+            floor=float(6 * matmul + (fill / num_local_experts if variant == "dense" else fill)),
             plan=spread(plan),
             tokens_per_second=len(ranks) * first["tokens_per_rank"] / np.median(total) * 1e3,
             forward_peak=max(m["forward_peak_bytes"] for m in one_rank) / 2**20,

@@ -8,25 +8,30 @@ import torch
 import torch.distributed as dist
 
 from train.benchmark_case import Case
-from train.benchmark_variants import Variant
+from train.benchmark_variants import Hash, Variant
 
 
 @dataclass
 class Times:
-    """Seconds of each repetition: (forward, backward) by variant, making plans, and one matmul [T, d] @ [d, D]."""
+    """Seconds of each repetition.
+
+    passes: (forward, backward) by variant. plans: making the hash layer's. matmuls: one [T, d] @ [d, D].
+    fills: new memory for the gradients of this rank's matrices, written once.
+    """
 
     passes: dict[str, list[tuple[float, float]]]
     plans: list[float]
     matmuls: list[float]
+    fills: list[float]
 
 
 def time_in_turn(
     variants: dict[str, Variant], case: Case, *, repetitions: int, warmup: int, max_seconds: float
 ) -> Times:
     """Collective over all ranks. A variant that has taken max_seconds stops after its first repetition, or then."""
-    times = Times({name: [] for name in variants}, [], [])
+    times = Times({name: [] for name in variants}, [], [], [])
     names, spent = list(variants), dict.fromkeys(variants, 0.0)
-    tokens_TD, weight = case.hidden_BSD.flatten(0, 1), case.weights["up_proj"][0]
+    probes = _probes(variants["hash"], case)
     for repetition in range(-warmup, repetitions):
         # Another one begins each time, so that none always follows the same neighbour.
         turn = repetition % len(names)
@@ -37,11 +42,19 @@ def time_in_turn(
             spent[name] += _of_slowest_rank(sum(seconds), case)
             if repetition >= 0:
                 times.passes[name].append(seconds)
-        plan, matmul = _time(variants["hash"].make_plans, case), _time(lambda: tokens_TD @ weight, case)
-        if repetition >= 0:
-            times.plans.append(plan)
-            times.matmuls.append(matmul)
+        for seconds, probe in zip((times.plans, times.matmuls, times.fills), probes, strict=True):
+            seconds += [_time(probe, case)] if repetition >= 0 else []
     return times
+
+
+def _probes(layer: Hash, case: Case) -> tuple[Callable[[], object], ...]:
+    """What Times.plans, .matmuls and .fills are the times of."""
+    tokens_TD, matrices = case.hidden_BSD.flatten(0, 1), [case.weights[name] for name in ("up_proj", "down_proj")]
+    return (
+        layer.make_plans,
+        lambda: tokens_TD @ matrices[0][0],
+        lambda: [torch.empty_like(matrix).fill_(1) for matrix in matrices],
+    )
 
 
 def time_passes(variant: Variant, case: Case) -> tuple[float, float]:

@@ -26,7 +26,7 @@ from deepspeed.module_inject.auto_ep_layer import AutoEPMoELayer
 from deepspeed.utils import groups
 from torch import nn
 
-from models.dispatch import Plan, make_plan, permute_rows
+from models.dispatch import Plan, combine, dispatch, make_plan
 from models.experts import Experts, Segment
 from models.routes import Routes
 from models.sparse_ffn import SparseFFN
@@ -51,31 +51,32 @@ def parallelize_experts(model: nn.Module, *, ep_size: int) -> None:
 class Exchange:
     """How rows travel between the P ranks of the expert-parallel group.
 
-    send_P, receive_P: rows to and from each rank, host integers.
-    order_R, row_R: received rows (by source rank, then expert) into expert order, and back.
-    rows_e: rows per expert of this rank, host integers.
+    num_kept: rows that stay on this rank; they come first among those that leave and among those that arrive.
+    send_P, receive_P: rows to and from each rank, host integers; 0 for this one.
+    local: the plan of the rows that stayed and arrived, over this rank's experts.
     """
 
+    num_kept: int
     send_P: list[int]
     receive_P: list[int]
-    order_R: torch.Tensor
-    row_R: torch.Tensor
-    rows_e: list[int]
+    local: Plan
+
+    @property
+    def reversed(self) -> "Exchange":
+        """The way back."""
+        return replace(self, send_P=self.receive_P, receive_P=self.send_P)
 
 
-def make_exchange(send_Pe: torch.Tensor, receive_Pe: torch.Tensor) -> Exchange:
-    """From the rows that this rank sends to, and receives for, each expert of each rank, integers [P, e]."""
+def make_exchange(send_Pe: torch.Tensor, receive_Pe: torch.Tensor, *, rank: int) -> Exchange:
+    """From the rows that rank number `rank` sends to, and receives for, each expert of each rank, integers [P, e]."""
     num_ranks, num_local_experts = receive_Pe.shape
-    # Received rows lie by (source rank, expert); the experts want (expert, source rank).
+    # Rows lie by (source rank, expert), this rank's first; the experts want (expert, source rank).
+    sources = torch.tensor([rank, *(source for source in range(num_ranks) if source != rank)])
     expert_R = torch.arange(num_local_experts, device=receive_Pe.device).repeat(num_ranks)
-    grouped = make_plan(Routes(expert_R.repeat_interleave(receive_Pe.flatten())), num_local_experts)
-    return Exchange(
-        send_P=send_Pe.sum(1).tolist(),
-        receive_P=receive_Pe.sum(1).tolist(),
-        order_R=grouped.order_N,
-        row_R=grouped.row_N,
-        rows_e=grouped.rows_E,
-    )
+    local = Routes(expert_R.repeat_interleave(receive_Pe[sources].flatten()))
+    send_P, receive_P = send_Pe.sum(1).tolist(), receive_Pe.sum(1).tolist()
+    num_kept, send_P[rank], receive_P[rank] = send_P[rank], 0, 0
+    return Exchange(num_kept, send_P, receive_P, make_plan(local, num_local_experts))
 
 
 class ExpertParallelExperts(AutoEPMoELayer):
@@ -123,19 +124,18 @@ class ExpertParallelExperts(AutoEPMoELayer):
 
     def plan(self, routes: Routes) -> Plan:
         """Collective over the expert-parallel group, and it waits; train/route_ahead.py plans without waiting."""
-        plan = make_plan(routes, self.num_experts)
+        plan = make_plan(routes, self.num_experts, first=self.expert_ids)
         send_Pe = torch.tensor(plan.rows_E, device=plan.order_N.device).view(self.ep_size, self.num_local_experts)
         receive_Pe = torch.empty_like(send_Pe)
         dist.all_to_all_single(receive_Pe, send_Pe, group=self.ep_group)
-        return replace(plan, exchange=make_exchange(send_Pe, receive_Pe))
+        return replace(plan, exchange=make_exchange(send_Pe, receive_Pe, rank=self.ep_rank))
 
-    def forward(self, rows_ND: torch.Tensor, plan: Plan, segment: Segment | None = None) -> torch.Tensor:
-        """Rows [N, D] in expert order -> the experts' outputs, same order; with a segment, that part's alone."""
+    def forward(self, tokens_TD: torch.Tensor, plan: Plan, segment: Segment | None = None) -> torch.Tensor:
+        """Tokens [T, D] -> the outputs of their experts; with a segment, of that part alone."""
         exchange = plan.exchange
-        received = _AllToAll.apply(rows_ND, exchange.send_P, exchange.receive_P, self.ep_group)
-        grouped = permute_rows(received, exchange.order_R, exchange.row_R)
-        outputs = permute_rows(self.experts(grouped, exchange.rows_e, segment), exchange.row_R, exchange.order_R)
-        return _AllToAll.apply(outputs, exchange.receive_P, exchange.send_P, self.ep_group)
+        arrived = _AllToAll.apply(dispatch(tokens_TD, plan), exchange, self.ep_group)
+        outputs = self.experts(arrived, exchange.local, segment)
+        return combine(_AllToAll.apply(outputs, exchange.reversed, self.ep_group), plan)
 
     def _placement(self, parameter: nn.Parameter) -> dict:
         """Which experts this shard holds, in the words of DeepSpeed's checkpoints, which refuse a shard without it."""
@@ -172,8 +172,8 @@ class _LocalExperts(nn.Module):
     def initialize(self, weights: dict[str, torch.Tensor]) -> None:
         self._initialize(weights)
 
-    def forward(self, rows_RD: torch.Tensor, rows_e: list[int], segment: Segment | None) -> torch.Tensor:
-        return self._compute(rows_RD, rows_e, self.weights(), segment)
+    def forward(self, tokens_TD: torch.Tensor, plan: Plan, segment: Segment | None) -> torch.Tensor:
+        return self._compute(tokens_TD, plan, self.weights(), segment)
 
 
 def _as_matrix(shape: torch.Size) -> tuple[int, int]:
@@ -182,20 +182,24 @@ def _as_matrix(shape: torch.Size) -> tuple[int, int]:
 
 
 class _AllToAll(torch.autograd.Function):
-    """Uneven all-to-all of rows; the gradient travels the other way."""
+    """Uneven all-to-all of the rows that change rank, behind those that stay; the gradient travels the other way."""
 
     @staticmethod
-    def forward(ctx, rows, send_P, receive_P, group):
-        ctx.send_P, ctx.receive_P, ctx.group = send_P, receive_P, group
-        received = rows.new_empty(sum(receive_P), *rows.shape[1:])
-        dist.all_to_all_single(received, rows.contiguous(), receive_P, send_P, group=group)
-        return received
+    def forward(ctx, rows, exchange, group):
+        ctx.exchange, ctx.group = exchange, group
+        return _all_to_all(rows, exchange, group)
 
     @staticmethod
     def backward(ctx, grad):
-        grad_rows = grad.new_empty(sum(ctx.send_P), *grad.shape[1:])
-        dist.all_to_all_single(grad_rows, grad.contiguous(), ctx.send_P, ctx.receive_P, group=ctx.group)
-        return grad_rows, None, None, None
+        return _all_to_all(grad, ctx.exchange.reversed, ctx.group), None, None
+
+
+def _all_to_all(rows: torch.Tensor, exchange: Exchange, group) -> torch.Tensor:
+    kept, send_P, receive_P = exchange.num_kept, exchange.send_P, exchange.receive_P
+    arrived = rows.new_empty(kept + sum(receive_P), *rows.shape[1:])
+    arrived[:kept] = rows[:kept]
+    dist.all_to_all_single(arrived[kept:], rows[kept:].contiguous(), receive_P, send_P, group=group)
+    return arrived
 
 
 def stacked_expert_tensors(experts: nn.Module) -> dict[str, torch.Tensor]:

@@ -16,7 +16,9 @@ import torch
 import torch.distributed
 
 from models.dispatch import Plan, make_plan
+from models.experts import Experts
 from models.modeling_hash_gpt import HashGPTForCausalLM
+from models.routes import Routes
 from train.batches import Batch
 from train.expert_parallel import ExpertParallelExperts, make_exchange
 
@@ -40,7 +42,7 @@ class HostPlanner:
         """Collective over the ranks of the expert-parallel group, which must plan in the same order."""
         context = self._transformer.token_context(batch.input_ids, **batch.known) if self._routers else None
         plans = {
-            layer: [make_plan(routes, self._experts[layer].num_experts) for routes in router(context)]
+            layer: [_plan_rows(routes, self._experts[layer]) for routes in router(context)]
             for layer, router in self._routers.items()
         }
         return plans if self._group is None else self._with_exchanges(plans)
@@ -52,8 +54,16 @@ class HostPlanner:
         send = torch.stack([torch.tensor(plan.rows_E).view(num_ranks, -1) for plan in flat], dim=1)
         receive = torch.empty_like(send)
         torch.distributed.all_to_all_single(receive, send, group=self._group)
-        done = iter(replace(p, exchange=make_exchange(send[:, i], receive[:, i])) for i, p in enumerate(flat))
+        rank = self._group.rank()
+        done = iter(
+            replace(plan, exchange=make_exchange(send[:, i], receive[:, i], rank=rank)) for i, plan in enumerate(flat)
+        )
         return {layer: [next(done) for _ in layer_plans] for layer, layer_plans in plans.items()}
+
+
+def _plan_rows(routes: Routes, experts: Experts | ExpertParallelExperts) -> Plan:
+    """A plan without its exchange: rows in expert order, those of this rank's experts first."""
+    return make_plan(routes, experts.num_experts, first=experts.expert_ids)
 
 
 class BatchesAhead(Iterator[Batch]):
@@ -100,10 +110,9 @@ def _to_device(batch: Batch, device: torch.device) -> Batch:
 
 def _plan_to(plan: Plan, device: torch.device) -> Plan:
     """Move the indices without waiting; the sizes stay on the host, where they are needed."""
-    exchange = plan.exchange
-    if exchange is not None:
-        exchange = replace(exchange, order_R=_move(exchange.order_R, device), row_R=_move(exchange.row_R, device))
-    return replace(plan, order_N=_move(plan.order_N, device), row_N=_move(plan.row_N, device), exchange=exchange)
+    exchange = plan.exchange and replace(plan.exchange, local=_plan_to(plan.exchange.local, device))
+    indices = {name: _move(getattr(plan, name), device) for name in ("order_N", "row_N", "ends_E")}
+    return replace(plan, **indices, exchange=exchange)
 
 
 def _move(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

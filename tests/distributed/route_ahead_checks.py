@@ -19,9 +19,9 @@ def _plans_are_equal(model) -> bool:
     return all(
         a.rows_E == b.rows_E
         and torch.equal(a.order_N, b.order_N)
-        and torch.equal(a.exchange.order_R, b.exchange.order_R)
+        and torch.equal(a.exchange.local.order_N, b.exchange.local.order_N)
         and (a.exchange.send_P, a.exchange.receive_P) == (b.exchange.send_P, b.exchange.receive_P)
-        and a.exchange.rows_e == b.exchange.rows_e
+        and a.exchange.local.rows_E == b.exchange.local.rows_E
         for layer in expected
         for a, b in zip(expected[layer], found[layer], strict=True)
     )

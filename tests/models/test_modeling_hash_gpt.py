@@ -175,3 +175,15 @@ def test_sinusoidal_positions_have_no_parameters_and_the_size_of_token_embedding
 def test_a_configuration_that_cannot_be_built_is_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         HashGPTConfig(**{"n_layer": 3, "sparse_layers": [1], **fields})
+
+
+def test_the_dense_part_compiles():
+    """Hash layers route by data, which is where a compiler's graph ends; all between them may be compiled."""
+    model, ids = tiny_model(), token_ids()
+    expected = model(ids, labels=ids).loss
+    expected_grads = torch.autograd.grad(expected, list(model.parameters()))
+    # Its own code generator would want a C++ compiler; tracing and autograd are what could break.
+    found = torch.compile(model, backend="aot_eager")(ids, labels=ids, plans=model.transformer.plan(ids)).loss
+    torch.testing.assert_close(found, expected)
+    for a, b in zip(torch.autograd.grad(found, list(model.parameters())), expected_grads, strict=True):
+        torch.testing.assert_close(a, b)

@@ -126,6 +126,7 @@ def fake_rank(*, slower=1.0, num_experts=4, tokens=256, variants=("dense", "hash
     return {
         "num_experts": num_experts, "tokens_per_rank": tokens, "bound_bytes": 2**19, "rows_E": [1, 1, 1, 5],
         "plan_seconds": [1e-3, 1e-3], "matmul_seconds": [5e-4, 5e-4], "matmul_flops": 10**9,
+        "fill_seconds": [8e-3, 8e-3],
         "variants": {
             name: one | {"forward_seconds": t, "backward_seconds": [2 * s for s in t], "synchronises": None}
             for name, t in times.items()
@@ -140,6 +141,7 @@ def test_the_slowest_rank_counts_and_ratios_are_to_dense():
     assert hash_row.tokens_per_second == pytest.approx(2 * 256 / 18e-3)
     assert (hash_row.sent, hash_row.sent_bound, hash_row.peak, hash_row.load) == (1.0, 0.5, 2.0, 2.5)
     assert dense.matmul_share == pytest.approx(6 * 0.5 / 9)
+    assert (dense.floor, hash_row.floor) == pytest.approx((6 * 0.5 + 8 / 2, 6 * 0.5 + 8))
 
 
 def test_spread_is_median_and_percentiles():

@@ -107,7 +107,7 @@ SPARSE = {"sparse_layers": [3], "num_experts": 2, "route_table": "table"}
 
 def plan(*hashes: tuple[int, int]) -> dict[int, list[Plan]]:
     """The rows per expert of each hash of block 3."""
-    return {3: [Plan(order_N=None, row_N=None, rows_E=list(rows)) for rows in hashes]}
+    return {3: [Plan(order_N=None, row_N=None, rows_E=list(rows), ends_E=None) for rows in hashes]}
 
 
 def lines(tmp_path, kind: str) -> list[dict]:
