@@ -18,6 +18,7 @@ from transformers.utils import logging
 from data_prep.command_line import user_errors_in_one_line
 from models.configuration_hash_gpt import HashGPTConfig
 from models.modeling_hash_gpt import HashGPTForCausalLM
+from train.commit import completed_checkpoints
 
 
 @user_errors_in_one_line
@@ -34,17 +35,17 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def find_model(path: str) -> Path:
-    """A Hugging Face directory as it is; of a run folder the newest hf/step_XXXXXXXX. ValueError where neither is."""
+    """A Hugging Face directory as it is; of a run folder the newest checkpoint. ValueError where neither is."""
     folder = Path(path)
     if (folder / "config.json").is_file():
         return folder
-    saved = sorted(file.parent for file in folder.glob("hf/step_*/config.json") if file.parent.suffix != ".partial")
+    saved = [path for path in completed_checkpoints(folder / "checkpoints") if (path / "config.json").is_file()]
     if not saved:
         raise ValueError(
-            f"{path} holds no model: neither config.json nor hf/step_XXXXXXXX/config.json is there; "
+            f"{path} holds no model: neither config.json nor a checkpoint is there; "
             "name a Hugging Face directory, or the run_dir of a run that has saved"
         )
-    return saved[-1]
+    return saved[0]
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

@@ -18,6 +18,7 @@ if __name__ == "__main__":
 import numpy as np
 
 from data_prep.counts import read_counts
+from train.commit import completed_checkpoints
 from train.ranks import free_port
 from train.read_metrics import read_points
 
@@ -89,7 +90,7 @@ def summary(*, seconds: float) -> str:
     unigram = unigram_perplexity(*counts)
     return (
         f"\nValidation perplexity:   {trained:.1f}; of a model that knows only the tokens' frequencies: {unigram:.1f}"
-        f"\nModel for transformers:  {max((ROOT / RUN / 'hf').glob('step_*')).relative_to(ROOT)}"
+        f"\nModel for transformers:  {completed_checkpoints(ROOT / RUN / 'checkpoints')[0].relative_to(ROOT)}"
         f"\nPlots:                   {RUN}/plots"
         f"\nAll of it took {seconds:.0f} seconds"
     )

@@ -43,6 +43,8 @@ def _argument_parser() -> argparse.ArgumentParser:
     for spec in dataclasses.fields(RunConfig):
         default = "" if spec.default is dataclasses.MISSING else f" (default: {spec.default})"
         options = {"nargs": "?", "const": "true"} if spec.type is bool else {}
+        if spec.name == "resume":
+            options = {"nargs": "?", "const": "must"}
         if typing.get_origin(spec.type) is list:
             options = {"nargs": "*"}
         help_text = (spec.metadata["help"] + default).replace("%", "%%")

@@ -7,6 +7,7 @@ import typing
 from dataclasses import dataclass, field
 
 SCHEDULES = ("constant", "inverse_sqrt", "polynomial", "cosine", "warmup_stable_decay")
+RESUME = ("auto", "must", "never")
 MONITORS = ("tensorboard", "csv", "wandb")
 
 
@@ -72,7 +73,21 @@ class RunConfig:
     eval_every: int = field(default=200, metadata={"help": "steps between validations; 0: only at the end"})
     eval_sequences: int | None = field(default=None, metadata={"help": "validation sequences; None: all"})
     save_every: int = field(default=500, metadata={"help": "steps between checkpoints; 0: only at the end"})
-    resume: bool = field(default=False, metadata={"help": "go on from the newest checkpoint in run_dir"})
+    keep_last: int = field(default=0, metadata={"help": "newest checkpoints to keep; 0: all"})
+    keep_every: int = field(default=0, metadata={"help": "of older ones, keep those of every N-th step; 0: none"})
+    stop_on_failed_save: bool = field(
+        default=False, metadata={"help": "end the run where a checkpoint cannot be written"}
+    )
+    resume: str = field(
+        default="auto", metadata={"help": "go on from run_dir's newest checkpoint: " + ", ".join(RESUME)}
+    )
+    allow_mismatch: list[str] = field(
+        default_factory=list, metadata={"help": "fields in which a resumed run may differ from its checkpoint"}
+    )
+    skip_bad_steps: int = field(default=0, metadata={"help": "steps with NaN or Inf to leave out before the run ends"})
+    hang_timeout_seconds: float = field(
+        default=1800, metadata={"help": "without a step, after which a run ends; 0: never"}
+    )
     monitors: list[str] = field(default_factory=list, metadata={"help": "any of " + ", ".join(MONITORS)})
     dry_run: bool = field(default=False, metadata={"help": "print sizes, memory and predicted load, then stop"})
     plan_ranks: int | None = field(default=None, metadata={"help": "ranks of a dry run; None: as started, or ep_size"})
@@ -125,6 +140,7 @@ def _check_choices(config: RunConfig) -> None:
     choices = {
         "optimizer": ("adam", "sgd"),
         "schedule": SCHEDULES,
+        "resume": RESUME,
         "precision": ("fp32", "bf16"),
         "clip_norm": ("all", "shared"),
         "position_embedding": ("learned", "sinusoidal"),
@@ -147,7 +163,8 @@ def _check_ranges(config: RunConfig) -> None:
     for name in "ffn_size eval_sequences vocab_size plan_ranks".split():
         if getattr(config, name) is not None and getattr(config, name) < 1:
             raise ValueError(f"{name}={getattr(config, name)} must be at least 1, or None")
-    for name in "lr adam_epsilon weight_decay clip warmup_steps decay_steps eval_every save_every seed".split():
+    numbers = "lr adam_epsilon weight_decay clip warmup_steps decay_steps eval_every save_every seed"
+    for name in f"{numbers} keep_last keep_every skip_bad_steps hang_timeout_seconds".split():
         if not 0 <= getattr(config, name) < math.inf:
             raise ValueError(f"{name}={getattr(config, name)} must be a number from 0")
     for name in "dropout beta1 beta2".split():

@@ -12,7 +12,6 @@ from models.sparse_ffn import SparseFFN
 from train.config import RunConfig
 from train.expert_parallel import ExpertParallelExperts, assert_experts_are_tagged
 from train.optimizer import make_optimizer, make_schedule
-from train.safe_checkpoint_engine import SafeCheckpointEngine
 
 
 def start_engine(model: nn.Module, config: RunConfig, settings: dict) -> DeepSpeedEngine:
@@ -24,7 +23,6 @@ def start_engine(model: nn.Module, config: RunConfig, settings: dict) -> DeepSpe
     engine, *_ = deepspeed.initialize(
         model=model, optimizer=optimizer, lr_scheduler=make_schedule(optimizer, config), config=settings
     )
-    engine.checkpoint_engine = SafeCheckpointEngine(engine._config)
     engine.save_16bit_model = _refuse_16bit_export
     set_clipping(engine, config)
     return engine

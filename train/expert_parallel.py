@@ -79,6 +79,19 @@ def make_exchange(send_Pe: torch.Tensor, receive_Pe: torch.Tensor, *, rank: int)
     return Exchange(num_kept, send_P, receive_P, make_plan(local, num_local_experts))
 
 
+@dataclass(frozen=True)
+class Extent:
+    """Elements [begin, begin + size) of a local parameter, flattened, are [offset, offset + size) of a tensor `name`.
+
+    The tensor is that of the whole model on one device, flattened; of experts, the stack of all of them.
+    """
+
+    begin: int
+    size: int
+    name: str
+    offset: int
+
+
 class ExpertParallelExperts(AutoEPMoELayer):
     """Drop-in for models.experts.Experts that holds E / ep_size experts and exchanges rows with its group.
 
@@ -154,6 +167,7 @@ class _LocalExperts(nn.Module):
 
     def __init__(self, whole: Experts, num_local_experts: int):
         super().__init__()
+        self.num_local_experts = num_local_experts
         self._compute, self._initialize = whole.compute, whole.initialize  # methods: not registered as submodules
         self._shapes = {name: parameter.shape[1:] for name, parameter in whole.named_parameters()}
         self._vectors = [name for name in self._shapes if name not in ("up_proj", "down_proj")]
@@ -168,6 +182,21 @@ class _LocalExperts(nn.Module):
         vectors = dict(zip(self._vectors, self.w3.squeeze(1).split(self._vector_sizes, dim=1), strict=True))
         packed = {"up_proj": self.w1, "down_proj": self.w2, **vectors}
         return {name: packed[name].view(len(self.w1), *shape) for name, shape in self._shapes.items()}
+
+    def extents(self, *, first_expert: int) -> dict[str, list[Extent]]:
+        """Of w1, w2 and w3, under the tensors' names in models.experts; the experts here begin with first_expert."""
+        num_experts, extents = self.num_local_experts, {}
+        for parameter, name in (("w1", "up_proj"), ("w2", "down_proj")):
+            size = self._shapes[name].numel()
+            extents[parameter] = [Extent(0, num_experts * size, name, first_expert * size)]
+        row = sum(self._vector_sizes)
+        begins = [sum(self._vector_sizes[:index]) for index in range(len(self._vectors))]
+        extents["w3"] = [
+            Extent(local * row + begin, size, name, (first_expert + local) * size)
+            for local in range(num_experts)
+            for name, begin, size in zip(self._vectors, begins, self._vector_sizes, strict=True)
+        ]
+        return extents
 
     def initialize(self, weights: dict[str, torch.Tensor]) -> None:
         self._initialize(weights)
@@ -200,6 +229,22 @@ def _all_to_all(rows: torch.Tensor, exchange: Exchange, group) -> torch.Tensor:
     arrived[:kept] = rows[:kept]
     dist.all_to_all_single(arrived[kept:], rows[kept:].contiguous(), receive_P, send_P, group=group)
     return arrived
+
+
+def parameter_extents(model: nn.Module) -> dict[str, list[Extent]]:
+    """Where the elements of each local parameter lie in the whole model, by the parameter's name here."""
+    extents = {name: [Extent(0, _numel(p), name, 0)] for name, p in model.named_parameters()}
+    for name, module in model.named_modules():
+        if isinstance(module, ExpertParallelExperts):
+            for parameter, found in module.experts.extents(first_expert=module.expert_ids.start).items():
+                extents[f"{name}.experts.{parameter}"] = [
+                    replace(extent, name=f"{name}.{extent.name}") for extent in found
+                ]
+    return extents
+
+
+def _numel(parameter: nn.Parameter) -> int:
+    return getattr(parameter, "ds_numel", parameter.numel())  # ZeRO 3 leaves an empty tensor behind
 
 
 def stacked_expert_tensors(experts: nn.Module) -> dict[str, torch.Tensor]:

@@ -1,7 +1,6 @@
 """Export: a Hugging Face directory from a model that is spread over ranks, one expert in memory at a time."""
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,27 +18,28 @@ from train.safetensors_stream import SafetensorsStream, TensorSpec
 _INDEX = "model.safetensors.index.json"
 
 
-def export_model(model: HashGPTForCausalLM, folder: Path, *, tokenizer_dir: Path) -> None:
-    """Write weights, configuration, modelling code and tokenizer; the folder appears under its name when complete.
+def export_model(model: HashGPTForCausalLM, folder: Path, *, tokenizer_dir: Path) -> list[OSError]:
+    """Write weights, configuration, modelling code and tokenizer into a folder that exists.
 
-    Collective over all ranks. Weights go to model-shared.safetensors and one file per sparse layer.
+    Collective over all ranks. Weights go to model-shared.safetensors and one file per sparse layer. Returns what
+    went wrong on this rank: only rank 0 writes, but it must not leave the others alone in their collectives.
     """
-    partial = folder.with_name(folder.name + ".partial")
-    if dist.get_rank() == 0:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        _write_description(model, partial, tokenizer_dir)
-    weight_map = _write_shared(model, partial / "model-shared.safetensors")
+    errors: list[OSError] = []
+    weight_map = _write_shared(model, folder / "model-shared.safetensors", errors)
     for layer in model.config.sparse_layers:
-        weight_map |= _write_experts(model, layer, partial / f"model-experts-{layer:05d}.safetensors")
-    if dist.get_rank() == 0:
-        (partial / _INDEX).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}, indent=2))
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(partial, folder)
-    dist.barrier()
+        weight_map |= _write_experts(model, layer, folder / f"model-experts-{layer:05d}.safetensors", errors)
+    if dist.get_rank() == 0 and not errors:
+        try:
+            _write_description(model, folder, weight_map, tokenizer_dir)
+        except OSError as error:
+            errors.append(error)
+    return errors
 
 
-def _write_description(model: HashGPTForCausalLM, folder: Path, tokenizer_dir: Path) -> None:
+def _write_description(
+    model: HashGPTForCausalLM, folder: Path, weight_map: dict[str, str], tokenizer_dir: Path
+) -> None:
+    (folder / _INDEX).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}, indent=2))
     config = model.config
     config.architectures = [type(model).__name__]
     config.dtype = next(model.parameters()).dtype
@@ -49,11 +49,11 @@ def _write_description(model: HashGPTForCausalLM, folder: Path, tokenizer_dir: P
     shutil.copytree(tokenizer_dir, folder, dirs_exist_ok=True)
 
 
-def _write_shared(model: HashGPTForCausalLM, path: Path) -> dict[str, str]:
+def _write_shared(model: HashGPTForCausalLM, path: Path, errors: list[OSError]) -> dict[str, str]:
     """Everything but experts, a tensor at a time. Collective over all ranks: ZeRO 3 gathers each parameter."""
     tensors = dict(_shared_tensors(model))
     specs = {name: TensorSpec(tensor.dtype, _whole_shape(tensor)) for name, tensor in tensors.items()}
-    with SafetensorsStream(path, specs, enabled=dist.get_rank() == 0) as stream:
+    with SafetensorsStream(path, specs, enabled=dist.get_rank() == 0, errors=errors) as stream:
         for tensor in tensors.values():
             with _gathered(tensor):
                 stream.write(tensor)
@@ -66,7 +66,7 @@ def _shared_tensors(model: HashGPTForCausalLM) -> Iterator[tuple[str, torch.Tens
     yield from ((name, buffer) for name, buffer in model.named_buffers() if name in persistent)
 
 
-def _write_experts(model: HashGPTForCausalLM, layer: int, path: Path) -> dict[str, str]:
+def _write_experts(model: HashGPTForCausalLM, layer: int, path: Path, errors: list[OSError]) -> dict[str, str]:
     """The experts of one layer, expert by expert in the order of their global ids."""
     experts = model.transformer.h[layer].sparse_ffn.experts
     parameters = list(experts.parameters())
@@ -78,7 +78,7 @@ def _write_experts(model: HashGPTForCausalLM, layer: int, path: Path) -> dict[st
             prefix + name: TensorSpec(tensor.dtype, (experts.num_experts, *tensor.shape[1:]))
             for name, tensor in stacked.items()
         }
-        with SafetensorsStream(path, specs, enabled=dist.get_rank() == 0) as stream:
+        with SafetensorsStream(path, specs, enabled=dist.get_rank() == 0, errors=errors) as stream:
             for tensor in stacked.values():
                 for expert_tensor in _experts_on_rank_0(experts, tensor):
                     stream.write(expert_tensor)

@@ -49,15 +49,16 @@ class Inputs:
             if config.ep_size > 1 and table.ep_size != config.ep_size
         ]
 
-    def identity(self, config: RunConfig, *, world_size: int) -> dict:
+    def identity(self, config: RunConfig) -> dict:
         """What a checkpoint of this run records, and a resumed run compares."""
-        return run_identity(
-            config,
-            world_size=world_size,
-            corpus_digest=self.train.stream.manifest.corpus_digest,
-            predictions_digest=self._predictions_digest(),
-            route_table_digests=self.route_table_digests,
-        )
+        manifest = self.train.stream.manifest
+        data = {
+            "tokenizer_digest": manifest.tokenizer_digest,
+            "corpus_digest": manifest.corpus_digest,
+            "route_table_digests": self.route_table_digests,
+            "predictions_digest": self._predictions_digest(),
+        }
+        return run_identity(config, data=data)
 
     def _predictions_digest(self) -> str | None:
         """Of the predictions that some layer routes by."""

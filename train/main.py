@@ -9,15 +9,14 @@ from train.arguments import load_run_config
 from train.config import RunConfig
 from train.deepspeed_config import check_monitors, check_topology, deepspeed_config
 from train.dry_run import describe_run
+from train.exit_codes import EXIT_BAD_INPUT, EXIT_DONE
 from train.inputs import Inputs, open_inputs
 from train.ranks import Ranks, is_first_of_its_host, read_ranks
 from train.run_folder import check_resume, check_run_folder
 
-EXIT_BAD_INPUT = 2
-
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status: 0 done, 2 input that a user can correct (one line says how)."""
+    """The exit code of this process; docs/reliability.md lists them."""
     try:
         config = load_run_config(sys.argv[1:] if argv is None else argv)
         ranks = planned_ranks(config) if config.dry_run else read_ranks(os.environ)
@@ -29,11 +28,10 @@ def main(argv: list[str] | None = None) -> int:
     if config.dry_run:
         if ranks.rank == 0:
             print(describe_run(config, network, world_size=ranks.world_size, predicted_load=inputs.predicted_load))
-        return 0
+        return EXIT_DONE
     from train.run import run  # not above: DeepSpeed takes seconds to import, and a refusal should take none
 
-    run(config, ranks, settings, inputs, network)
-    return 0
+    return run(config, ranks, settings, inputs, network)
 
 
 def check(config: RunConfig, ranks: Ranks) -> tuple[dict, Inputs, HashGPTConfig]:
@@ -44,7 +42,7 @@ def check(config: RunConfig, ranks: Ranks) -> tuple[dict, Inputs, HashGPTConfig]
     inputs = open_inputs(config)
     if not config.dry_run:
         check_run_folder(config)
-        check_resume(config, inputs.identity(config, world_size=ranks.world_size))
+        check_resume(config, inputs.identity(config))
     return settings, inputs, inputs.network(config)
 
 

@@ -46,6 +46,10 @@ class RunLog:
         for index, layer in enumerate(self.config.sparse_layers):
             self._window_load[index] += sum(np.array(plan.rows_E) for plan in plans[layer])
 
+    def leave_out(self, num_micro_batches: int) -> None:
+        """Forget the losses of a step that updated nothing."""
+        del self._losses[len(self._losses) - num_micro_batches :]
+
     def step_done(
         self, engine: DeepSpeedEngine, step: int, *, learning_rate: float, seconds_waited: float = 0.0
     ) -> None:
@@ -107,7 +111,8 @@ class RunLog:
 
     def _reduce(self, device: torch.device) -> tuple[float, np.ndarray]:
         """Mean loss and summed load of all ranks since the last report."""
-        loss = torch.stack(self._losses).mean().double() / dist.get_world_size()
+        losses = torch.stack(self._losses) if self._losses else torch.full((1,), math.nan, device=device)
+        loss = losses.mean().double() / dist.get_world_size()
         load = torch.from_numpy(self._window_load).to(device)
         dist.all_reduce(loss, group=dist.get_world_group())
         if load.numel():

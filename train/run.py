@@ -1,16 +1,31 @@
-"""A run from first line to last: process group, model, engine, training, plots."""
+"""A run from first line to last: process group, model, engine, training, plots, and what its end means."""
 
 import logging
 import random
+import sys
+import time
+import traceback
 import warnings
 
 import deepspeed.comm as dist
 import numpy as np
 
 from models.configuration_hash_gpt import HashGPTConfig
+from train.bad_numbers import BadNumbers
 from train.checkpoint import resume
+from train.commit import CheckpointError
 from train.config import RunConfig
 from train.engine import start_engine
+from train.events import resume_command, write_event
+from train.exit_codes import (
+    EXIT_BAD_INPUT,
+    EXIT_BAD_NUMBERS,
+    EXIT_CRASHED,
+    EXIT_DONE,
+    EXIT_LOST_RANK,
+    EXIT_NOT_SAVED,
+    EXIT_STOPPED,
+)
 from train.inputs import Inputs
 from train.loop import train
 from train.metrics import RunLog
@@ -18,36 +33,81 @@ from train.model import build_model
 from train.process_group import start_process_group
 from train.ranks import Ranks
 from train.run_folder import save_run_config
+from train.stop_request import StopRequest, StopRequested
+from train.supervision import Supervision, start_watchdog
+
+# What gloo and NCCL say of a rank that is gone.
+_LOST_RANK = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process has terminated")
+_ENDS = {StopRequested: EXIT_STOPPED, BadNumbers: EXIT_BAD_NUMBERS, CheckpointError: EXIT_NOT_SAVED}
 
 
-def run(config: RunConfig, ranks: Ranks, settings: dict, inputs: Inputs, network: HashGPTConfig) -> None:
-    """Collective over all ranks. `settings` is the resolved DeepSpeed JSON."""
+def run(config: RunConfig, ranks: Ranks, settings: dict, inputs: Inputs, network: HashGPTConfig) -> int:
+    """The exit code. Collective over all ranks. `settings` is the resolved DeepSpeed JSON."""
+    stop = StopRequest(config.run_dir)
+    stop.listen()
     silence_libraries()
-    start_process_group(ranks)
     try:
-        random.seed(config.seed)
-        np.random.seed(config.seed % 2**32)
+        start_process_group(ranks, timeout_seconds=config.hang_timeout_seconds)
+        _run(config, ranks, settings, inputs, network, stop)
+    except tuple(_ENDS) as end:
         if ranks.rank == 0:
-            save_run_config(config)
-        model = build_model(network, route_tables=inputs.route_tables, ep_size=config.ep_size, seed=config.seed)
-        engine = start_engine(model, config, settings)
-        first_step = resume(engine, config) if config.resume else 0
-        log = RunLog(config, predicted_load=inputs.predicted_load, first_step=first_step)
-        for notice in [*resume_notices(config, first_step), *inputs.notices(config)]:
-            log.say(notice)
-        train(engine, config, inputs, log, first_step=first_step)
-        log.close()
-    finally:
+            stop.clear()
+            print(f"{end}\ngo on with: {resume_command(config.run_dir)}", file=sys.stderr, flush=True)
         dist.destroy_process_group()
+        return _ENDS[type(end)]
+    except ValueError as error:  # of a checkpoint: everything else that a user can correct was checked before
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return EXIT_BAD_INPUT
+    except Exception as error:
+        return _crash(config, ranks, error)
+    dist.destroy_process_group()
+    return EXIT_DONE
 
 
-def resume_notices(config: RunConfig, first_step: int) -> list[str]:
-    """Where a resumed run goes on; nothing for a new one."""
-    if not config.resume:
+def _run(
+    config: RunConfig, ranks: Ranks, settings: dict, inputs: Inputs, network: HashGPTConfig, stop: StopRequest
+) -> None:
+    random.seed(config.seed)
+    np.random.seed(config.seed % 2**32)
+    if ranks.rank == 0:
+        save_run_config(config)
+    watchdog = start_watchdog(config, rank=ranks.rank, world_size=ranks.world_size)
+    model = build_model(network, route_tables=inputs.route_tables, ep_size=config.ep_size, seed=config.seed)
+    engine = start_engine(model, config, settings)
+    manifest, damages = resume(engine, config)
+    first_step = manifest["step"] if manifest else 0
+    watch = Supervision(engine, config, watchdog, stop)
+    watch.num_skipped = manifest["num_skipped"] if manifest else 0
+    for damage in damages:
+        watch.report("damaged checkpoint", damage=damage)
+    log = RunLog(config, predicted_load=inputs.predicted_load, first_step=first_step)
+    for notice in [*damages, *resume_notices(manifest, ranks, config), *inputs.notices(config)]:
+        log.say(notice)
+    train(engine, config, inputs, log, watch, first_step=first_step)
+    log.close()
+    if watchdog:
+        watchdog.stop()
+
+
+def resume_notices(manifest: dict | None, ranks: Ranks, config: RunConfig) -> list[str]:
+    """Where a resumed run goes on, and over how many ranks it was spread before; nothing for a new one."""
+    if manifest is None:
         return []
-    if first_step == 0:
-        return [f"note: {config.run_dir} holds no complete checkpoint, so the run begins at step 0"]
-    return [f"note: going on from step {first_step:,}"]
+    now = {"world_size": ranks.world_size, "ep_size": config.ep_size, "zero_stage": config.zero_stage}
+    changes = [f"{name}={value} (was {manifest[name]})" for name, value in now.items() if manifest[name] != value]
+    return [f"note: going on from step {manifest['step']:,}" + (f" with {', '.join(changes)}" if changes else "")]
+
+
+def _crash(config: RunConfig, ranks: Ranks, error: Exception) -> int:
+    """Report an unforeseen end. A rank that only lost another waits, so that the launcher hears of that one first."""
+    traceback.print_exc()
+    lost = any(text in str(error) for text in _LOST_RANK)
+    write_event(
+        config.run_dir, "lost rank" if lost else "crash", rank=ranks.rank, error=f"{type(error).__name__}: {error}"
+    )
+    if lost:
+        time.sleep(1.5)
+    return EXIT_LOST_RANK if lost else EXIT_CRASHED
 
 
 def silence_libraries() -> None:

@@ -25,7 +25,9 @@ def export_on_ranks(configs: list[dict], folder: str) -> list[dict]:
         engine, config = start(**fields)
         batches = micro_batches(batch(0), config, dist.get_rank(), dist.get_world_size())
         train_step(engine, batches, SilentLog())
-        export_model(engine.module, Path(folder) / f"{index}", tokenizer_dir=Path(folder) / "tokenizer")
+        exported = Path(folder) / f"{index}"
+        exported.mkdir(exist_ok=True)
+        assert export_model(engine.module, exported, tokenizer_dir=Path(folder) / "tokenizer") == []
         results.append(local_parameters(engine.module))
     return results
 

@@ -21,7 +21,7 @@ VOCAB_SIZE = 260
 def run_dir(tmp_path_factory):
     """The folder of a run that has saved one untrained model with 3 experts in a context of 16 tokens."""
     folder = tmp_path_factory.mktemp("run")
-    step = folder / "hf" / "step_00000007"
+    step = folder / "checkpoints" / "step_00000007"
     save_tokenizer(train_tokenizer(["the cat sat on the mat"], vocab_size=VOCAB_SIZE), step)
     torch.manual_seed(0)
     config = HashGPTConfig(
@@ -69,7 +69,7 @@ def test_several_samples_are_separated_by_a_rule(write_text, options):
 
 
 def test_the_code_beside_the_weights_is_not_run(run_dir, tmp_path):
-    copied = shutil.copytree(run_dir / "hf" / "step_00000007", tmp_path / "model")
+    copied = shutil.copytree(run_dir / "checkpoints" / "step_00000007", tmp_path / "model")
     for code in copied.glob("*.py"):
         code.write_text("raise RuntimeError('this code was run')")
     assert main([str(copied), "--max_new_tokens", "2"]) == 0
@@ -77,9 +77,9 @@ def test_the_code_beside_the_weights_is_not_run(run_dir, tmp_path):
 
 def test_of_a_run_folder_the_newest_complete_model_is_taken(tmp_path):
     for step in ("step_00000009", "step_00000010", "step_00000011.partial"):
-        (tmp_path / "hf" / step).mkdir(parents=True)
-        (tmp_path / "hf" / step / "config.json").touch()
-    (tmp_path / "hf" / "step_00000012").mkdir()
+        (tmp_path / "checkpoints" / step).mkdir(parents=True)
+        (tmp_path / "checkpoints" / step / "config.json").touch()
+    (tmp_path / "checkpoints" / "step_00000012").mkdir()
     assert find_model(str(tmp_path)).name == "step_00000010"
 
 

@@ -50,6 +50,6 @@ def test_the_quickstart_leads_to_a_model_that_writes(tmp_path):
     command = [sys.executable, "launch/quickstart.py", "--steps", "2", "--warmup_steps", "1"]
     finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=900)
     assert finished.returncode == 0, finished.stdout + finished.stderr
-    assert "runs/quickstart/hf/step_00000002" in finished.stdout
+    assert "runs/quickstart/checkpoints/step_00000002" in finished.stdout
     plots = (tmp_path / "runs/quickstart/plots").iterdir()
     assert sorted(path.name for path in plots) == ["expert_load.png", "loss.png"]

@@ -72,7 +72,7 @@ def read_metrics(run_dir: Path, kind: str) -> list[dict]:
 
 
 def newest_model(run_dir: Path) -> Path:
-    return run_dir / "hf" / "step_00000006"
+    return run_dir / "checkpoints" / "step_00000006"
 
 
 def test_a_run_leaves_metrics_plots_checkpoints_and_models(finished_run):
@@ -80,7 +80,7 @@ def test_a_run_leaves_metrics_plots_checkpoints_and_models(finished_run):
     assert read_metrics(finished_run, "train")[0]["tokens"] == 8 * 16
     load = read_metrics(finished_run, "expert_load")[0]
     assert sum(load["observed"]) == 6 * 8 * 16 and len(load["observed"]) == 4
-    for name in ("run.yaml", "plots/loss.png", "plots/expert_load.png", "checkpoints/step_00000003/run_state.json"):
+    for name in ("run.yaml", "plots/loss.png", "plots/expert_load.png", "checkpoints/step_00000003/manifest.json"):
         assert (finished_run / name).is_file(), name
     assert list((finished_run / "monitor").rglob("*valid_perplexity*.csv"))
     assert list((finished_run / "monitor").rglob("events.out.tfevents.*"))
@@ -102,8 +102,7 @@ def test_the_exported_model_has_the_validation_loss_of_the_run(finished_run, rec
 def test_a_resumed_run_equals_an_untouched_one_bit_for_bit(finished_run, recipe, tmp_path):
     run_dir = tmp_path / "resumed"
     shutil.copytree(finished_run, run_dir)
-    for folder in ("checkpoints", "hf"):
-        shutil.rmtree(run_dir / folder / "step_00000006")
+    shutil.rmtree(run_dir / "checkpoints" / "step_00000006")
     (run_dir / "metrics.jsonl").unlink()
     result = torchrun("--config", recipe, "--run_dir", run_dir, "--resume")
     assert result.returncode == 0, result.stderr[-3000:]
@@ -117,8 +116,8 @@ def test_a_resumed_run_equals_an_untouched_one_bit_for_bit(finished_run, recipe,
 @pytest.mark.parametrize(
     "override, message",
     [
-        (["--ep_size", "1"], "written with ep_size=2 but this run has ep_size=1"),
-        (["--resume", "false"], "holds a run; pass --resume"),
+        (["--lr", "0.5"], "written with lr=0.01 but this run has lr=0.5"),
+        (["--resume", "never"], "holds a run and resume=never"),
         (["--num_expert", "4"], "sets 'num_expert', which is not a field of a run; the nearest is 'num_experts'"),
         (["--ep_size", "3"], "4 experts cannot be split evenly over ep_size=3"),
         (["--global_batch_size", "6"], "global_batch_size=6 is not a multiple of micro_batch_size=2 * 2 ranks = 4"),
@@ -152,7 +151,7 @@ def test_one_process_trains_without_a_launcher(recipe, tmp_path):
         "--activation_checkpointing",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-3000:]
-    weights = load_file(tmp_path / "run" / "hf" / "step_00000002" / "model-experts-00001.safetensors")
+    weights = load_file(tmp_path / "run" / "checkpoints" / "step_00000002" / "model-experts-00001.safetensors")
     assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16}
 
 

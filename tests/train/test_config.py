@@ -72,10 +72,10 @@ def test_one_route_table_needs_no_list(recipe):
 
 @pytest.mark.parametrize(
     "argv, expected",
-    [([], False), (["--resume"], True), (["--resume", "true"], True), (["--resume", "False"], False)],
+    [([], "auto"), (["--resume"], "must"), (["--resume", "never"], "never")],
 )
 def test_a_flag_stands_alone_or_says_true_or_false(argv, expected):
-    assert parse(*argv).resume is expected
+    assert parse(*argv).resume == expected
 
 
 def test_a_flag_does_not_swallow_the_next_field():

@@ -90,12 +90,13 @@ def test_the_network_takes_the_tables_and_records_their_digests(tiny_data, spars
     assert model.config.route_table_digests == inputs.route_table_digests
 
 
-def test_the_identity_tells_data_tables_and_ranks(tiny_data):
+def test_the_identity_tells_tokenizer_data_tables_and_network(tiny_data):
     config = tiny_config(tiny_data)
-    identity = open_inputs(config).identity(config, world_size=2)
+    identity = open_inputs(config).identity(config)
+    assert identity["tokenizer_digest"] == read_manifest(tiny_data.train).tokenizer_digest
     assert identity["corpus_digest"] == read_manifest(tiny_data.train).corpus_digest
     assert identity["route_table_digests"] == [table_digest(read_route_table(tiny_data.route_table).tables[0])]
-    assert (identity["world_size"], identity["width"]) == (2, 16)
+    assert identity["width"] == 16 and "ep_size" not in identity
 
 
 def test_a_run_may_do_without_validation(tiny_data):

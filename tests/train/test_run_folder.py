@@ -1,62 +1,71 @@
-"""A run goes on from its newest complete checkpoint, where it is the same kind of run, and mixes with no other."""
+"""A run goes on from its newest sound checkpoint, where it is the same kind of run, and mixes with no other."""
 
 import dataclasses
-import json
 import re
 
 import pytest
 
 from train.arguments import load_run_config
+from train.commit import commit_checkpoint
 from train.config import RunConfig
 from train.run_folder import (
     check_resume,
     check_run_folder,
-    checkpoints_dir,
-    find_checkpoint,
-    read_state,
+    checkpoint_dir,
     run_identity,
     save_run_config,
-    step_name,
 )
 
-DATA = {"corpus_digest": "sha256:text", "route_table_digests": ["sha256:one"]}
+DATA = {
+    "tokenizer_digest": "sha256:tokenizer", "corpus_digest": "sha256:text", "route_table_digests": ["sha256:one"],
+    "predictions_digest": None,
+}  # fmt: skip
 
 
 def run_config(folder, **fields) -> RunConfig:
-    defaults = {"sparse_layers": [1], "num_experts": 4, "route_table": "table", "resume": True}
+    defaults = {"sparse_layers": [1], "num_experts": 4, "route_table": "table"}
     return RunConfig("shards", run_dir=str(folder), **{**defaults, **fields})
 
 
-def identity(config: RunConfig, **facts) -> dict:
-    return run_identity(config, **{"world_size": 2, **DATA, **facts})
+def identity(config: RunConfig, **data) -> dict:
+    return run_identity(config, data={**DATA, **data})
 
 
-def write_checkpoint(config: RunConfig, step: int, *, complete=True, state=None):
-    folder = checkpoints_dir(config) / step_name(step)
-    folder.mkdir(parents=True)
-    (folder / "mp_rank_00_model_states.pt").touch()
-    if complete:
-        (folder / "run_state.json").write_text(json.dumps({"step": step, **(state or identity(config))}))
+def write_checkpoint(config: RunConfig, step: int, *, stored_identity=None):
+    def write(partial):
+        (partial / "config.json").write_text("{}")
+        return ["config.json"]
+
+    folder, facts = checkpoint_dir(config, step), {"step": step, "identity": stored_identity or identity(config)}
+    commit_checkpoint(folder, write, facts, rank=0, gather=lambda value: [value])
+    (folder.parent.parent / "run.yaml").touch()
     return folder
 
 
-def test_a_new_run_has_no_checkpoint(tmp_path):
-    assert find_checkpoint(run_config(tmp_path / "new")) is None
+def damage(folder) -> None:
+    (folder / "config.json").write_text("{ }")
 
 
-def test_the_complete_checkpoint_with_the_most_steps_is_found(tmp_path):
+def test_a_damaged_checkpoint_is_passed_over(tmp_path):
     config = run_config(tmp_path)
     write_checkpoint(config, 9)
-    newest = write_checkpoint(config, 100)  # after step_9 also in the order of text
-    write_checkpoint(config, 200, complete=False)  # killed while saving
-    assert find_checkpoint(config) == newest
-    assert read_state(newest)["step"] == 100
+    damage(write_checkpoint(config, 10, stored_identity={"seed": 7}))
+    check_run_folder(config)
+    check_resume(config, identity(config))  # compared with step 9
 
 
-def test_a_run_killed_in_its_first_save_has_no_checkpoint(tmp_path):
+def test_a_run_without_any_sound_checkpoint_does_not_begin_again(tmp_path):
     config = run_config(tmp_path)
-    write_checkpoint(config, 10, complete=False)
-    assert find_checkpoint(config) is None
+    damage(write_checkpoint(config, 10))
+    with pytest.raises(ValueError, match=r"none of the 1 checkpoints in .* is sound \(.*config.json is 3 bytes"):
+        check_run_folder(config)
+
+
+def test_a_run_killed_in_its_first_save_begins_again(tmp_path):
+    config = run_config(tmp_path)
+    (tmp_path / "run.yaml").touch()
+    (tmp_path / "checkpoints" / "step_00000010.partial").mkdir(parents=True)
+    check_run_folder(config)
     check_resume(config, identity(config))
 
 
@@ -68,7 +77,7 @@ def test_the_same_run_may_resume(tmp_path):
 
 # Other values than run_config's, of all that must stay and of all that may change.
 OTHER_FACTS = {
-    "world_size": 4, "corpus_digest": "sha256:other", "route_table_digests": ["sha256:other"],
+    "tokenizer_digest": "sha256:other", "corpus_digest": "sha256:other", "route_table_digests": ["sha256:other"],
     "predictions_digest": "sha256:other",
 }  # fmt: skip
 OTHER = {
@@ -76,13 +85,15 @@ OTHER = {
     "activation": "relu", "dropout": 0.1, "position_embedding": "sinusoidal", "sparse_layers": [2], "num_experts": 8,
     "placement": "insert", "num_sublayers": 3, "global_batch_size": 64, "optimizer": "sgd", "lr": 0.5, "beta1": 0.5,
     "beta2": 0.5, "adam_epsilon": 0.5, "weight_decay": 0.5, "schedule": "cosine", "warmup_steps": 5, "decay_steps": 5,
-    "precision": "bf16", "ep_size": 2, "zero_stage": 2, "seed": 1,
+    "precision": "bf16", "seed": 1,
 }  # fmt: skip
 FREE = {
     "train_data": "moved/train", "valid_data": "moved/valid", "route_table": ["moved/table"],
     "share_route_table": True, "steps": 5000, "micro_batch_size": 4, "clip": 0.5, "clip_norm": "shared",
     "activation_checkpointing": True, "ds_config": "other", "run_dir": "moved/run", "log_every": 1, "eval_every": 1,
-    "eval_sequences": 5, "save_every": 1, "resume": False, "monitors": ["csv"], "dry_run": True, "plan_ranks": 4,
+    "eval_sequences": 5, "save_every": 1, "resume": "must", "monitors": ["csv"], "dry_run": True, "plan_ranks": 4,
+    "ep_size": 2, "zero_stage": 2, "keep_last": 2, "keep_every": 10, "allow_mismatch": ["lr"], "skip_bad_steps": 3,
+    "stop_on_failed_save": True, "hang_timeout_seconds": 5.0,
 }  # fmt: skip
 
 
@@ -113,17 +124,27 @@ def test_where_things_lie_and_how_often_they_happen_may_change(tmp_path, name):
     check_resume(config, identity(RunConfig(**changed)))
 
 
-def test_a_checkpoint_that_does_not_say_what_it_is_of_is_refused(tmp_path):
-    config = run_config(tmp_path)
-    write_checkpoint(config, 10, state={"width": 128})
-    with pytest.raises(ValueError, match="written with .*=None but this run has"):
+@pytest.mark.parametrize("name", ["lr", "route_table_digests"])
+def test_a_mismatch_may_be_allowed_field_by_field(tmp_path, name):
+    other = {"lr": 0.5, "route_table_digests": ["sha256:other"]}
+    write_checkpoint(run_config(tmp_path), 10)
+    config = run_config(tmp_path, allow_mismatch=[name])
+    check_resume(config, {**identity(config), name: other[name]})
+    with pytest.raises(ValueError, match="written with seed=0 but this run has seed=1.*--allow_mismatch seed"):
+        check_resume(config, {**identity(config), name: other[name], "seed": 1})
+
+
+def test_only_what_is_compared_can_be_allowed(tmp_path):
+    config = run_config(tmp_path, allow_mismatch=["learning_rate"])
+    with pytest.raises(ValueError, match="allow_mismatch names 'learning_rate', which is not compared.*lr"):
         check_resume(config, identity(config))
 
 
-def test_without_resume_no_checkpoint_is_looked_at(tmp_path):
-    write_checkpoint(run_config(tmp_path), 10)
-    config = run_config(tmp_path, resume=False)
-    check_resume(config, {**identity(config), "ep_size": 4})
+def test_a_checkpoint_that_does_not_say_what_it_is_of_is_refused(tmp_path):
+    config = run_config(tmp_path)
+    write_checkpoint(config, 10, stored_identity={"width": 128})
+    with pytest.raises(ValueError, match="written with .*=None but this run has"):
+        check_resume(config, identity(config))
 
 
 def test_run_yaml_is_a_recipe_of_the_same_run(tmp_path):
@@ -136,33 +157,36 @@ def test_run_yaml_is_a_recipe_of_the_same_run(tmp_path):
 
 
 def test_names_of_steps_sort_as_numbers():
-    steps = [5, 90, 1000, 99_999_999]
-    assert sorted(map(step_name, steps)) == [step_name(step) for step in steps]
+    names = [checkpoint_dir(run_config("run"), step).name for step in (5, 90, 1000, 99_999_999)]
+    assert sorted(names) == names
 
 
-def test_a_new_or_empty_run_dir_is_accepted(tmp_path):
-    check_run_folder(run_config(tmp_path, resume=False))
-    check_run_folder(run_config(tmp_path / "new", resume=False))
+@pytest.mark.parametrize("resume", ["auto", "never"])
+def test_a_new_or_empty_run_dir_is_accepted(tmp_path, resume):
+    check_run_folder(run_config(tmp_path, resume=resume))
+    check_run_folder(run_config(tmp_path / "new", resume=resume))
 
 
-@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("resume", ["auto", "must", "never"])
 def test_a_run_dir_that_holds_something_else_is_refused(tmp_path, resume):
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(ValueError, match=re.escape(f"{tmp_path} exists") + ".*run.yaml"):
         check_run_folder(run_config(tmp_path, resume=resume))
 
 
-def test_a_run_dir_that_holds_a_run_wants_resume(tmp_path):
-    (tmp_path / "run.yaml").touch()
-    with pytest.raises(ValueError, match=re.escape(str(tmp_path)) + ".*--resume"):
-        check_run_folder(run_config(tmp_path, resume=False))
-    check_run_folder(run_config(tmp_path, resume=True))
+def test_a_run_dir_that_holds_a_run_is_gone_on_with_unless_that_is_forbidden(tmp_path):
+    write_checkpoint(run_config(tmp_path), 10)
+    for resume in ("auto", "must"):
+        check_run_folder(run_config(tmp_path, resume=resume))
+    with pytest.raises(ValueError, match=re.escape(str(tmp_path)) + ".*resume=never"):
+        check_run_folder(run_config(tmp_path, resume="never"))
 
 
 @pytest.mark.parametrize("exists", [False, True])
-def test_resume_wants_a_run_to_go_on_with(tmp_path, exists):
+def test_a_run_that_must_be_gone_on_with_must_have_a_checkpoint(tmp_path, exists):
     folder = tmp_path / "run"
     if exists:
         folder.mkdir()
-    with pytest.raises(ValueError, match=re.escape(f"run_dir {folder} holds no run to go on with")):
-        check_run_folder(run_config(folder, resume=True))
+        (folder / "run.yaml").touch()
+    with pytest.raises(ValueError, match=re.escape(f"resume=must, but run_dir {folder} holds no checkpoint")):
+        check_run_folder(run_config(folder, resume="must"))

@@ -1,0 +1,76 @@
+"""What the tests of checkpoints run on every rank."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import deepspeed.comm as dist
+import torch
+
+from tests.distributed.engine_checks import start
+from tests.distributed.training import SilentLog, batch, micro_batches
+from train.checkpoint import resume, save_checkpoint
+from train.fragments import owned_fragments
+from train.loop import train_step
+
+SAVED_AT = 2
+
+
+def fake_inputs(folder: str) -> SimpleNamespace:
+    tokenizer_dir = Path(folder) / "tokenizer"
+    tokenizer_dir.mkdir(exist_ok=True)
+    return SimpleNamespace(tokenizer_dir=tokenizer_dir, identity=lambda config: {})
+
+
+def train_and_save(configs: list[dict], folder: str, num_steps: int) -> list[dict]:
+    """Train from scratch, saving at step SAVED_AT, to num_steps; the state at both, once per config."""
+    results = []
+    for index, fields in enumerate(configs):
+        engine, config = start(**fields, run_dir=f"{folder}/{index}")
+        result = {}
+        for step in range(num_steps):
+            _step(engine, config, step)
+            if step + 1 == SAVED_AT:
+                save_checkpoint(engine, config, fake_inputs(folder), step=SAVED_AT)
+                result["saved"] = state(engine)
+        results.append(result | {"ended": state(engine)})
+    return results
+
+
+def resume_and_train(configs: list[dict], folder: str, num_steps: int) -> list[dict]:
+    """Go on from the checkpoint of each config's `run`, on other ranks or in another way; the state at both ends."""
+    results = []
+    for fields in configs:
+        fields = dict(fields)
+        run = fields.pop("run")
+        engine, config = start(**fields, run_dir=f"{folder}/{run}")
+        manifest, _ = resume(engine, config)
+        result = {
+            "saved": state(engine),
+            "parameters": {n: p.detach().clone() for n, p in engine.module.named_parameters()},
+        }
+        for step in range(manifest["step"], num_steps):
+            _step(engine, config, step)
+        results.append(result | {"ended": state(engine), "manifest": manifest})
+    return results
+
+
+def _step(engine, config, step: int) -> None:
+    torch.manual_seed(step * 100 + dist.get_rank())
+    train_step(engine, micro_batches(batch(step), config, dist.get_rank(), dist.get_world_size()), SilentLog())
+
+
+def state(engine) -> dict[str, torch.Tensor]:
+    """The whole training state by kind and name, the same on every rank: all ranks' fragments put together."""
+    mine = [(f.kind, f.name, f.offset, f.values.clone()) for f in owned_fragments(engine)]
+    everyones = [None] * dist.get_world_size()
+    dist.all_gather_object(everyones, mine)
+    pieces: dict[str, list] = {}
+    for kind, name, offset, values in (piece for of_rank in everyones for piece in of_rank):
+        pieces.setdefault(f"{kind} {name}", []).append((offset, values))
+    whole = {}
+    for key, parts in pieces.items():
+        parts.sort(key=lambda part: part[0])
+        ends = [0, *(offset + len(values) for offset, values in parts)]
+        assert [offset for offset, _ in parts] == ends[:-1], f"{key} is covered by {parts}"
+        whole[key] = torch.cat([values for _, values in parts])
+    return whole

@@ -1,0 +1,86 @@
+"""A run goes on bit for bit from a checkpoint, and on other ranks from the same weights and moments."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.distributed.checkpoint_checks import SAVED_AT, resume_and_train, train_and_save
+from tests.distributed.ranks import run_ranks
+
+pytestmark = pytest.mark.distributed
+ADAM = {
+    "optimizer": "adam",
+    "lr": 1e-2,
+    "clip": 1.0,
+    "weight_decay": 0.1,
+    "schedule": "inverse_sqrt",
+    "warmup_steps": 2,
+}
+WAYS = [
+    {**ADAM, "ep_size": 2, "zero_stage": 1},
+    {**ADAM, "ep_size": 2, "zero_stage": 0},
+    {**ADAM, "ep_size": 2, "zero_stage": 2},
+    {**ADAM, "ep_size": 1, "zero_stage": 1},
+    {**ADAM, "ep_size": 1, "zero_stage": 3},
+    {**ADAM, "ep_size": 2, "zero_stage": 3},
+    {**ADAM, "ep_size": 2, "zero_stage": 1, "precision": "bf16"},
+    {**ADAM, "ep_size": 2, "zero_stage": 2, "precision": "bf16"},
+    {"optimizer": "sgd", "ep_size": 2, "zero_stage": 1},
+]
+SHAPES = [{"ep_size": 1, "zero_stage": 1}, {"ep_size": 2, "zero_stage": 1}, {"ep_size": 2, "zero_stage": 0}]
+
+
+def same(a: dict, b: dict) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Each way trained for 4 steps on 2 ranks, with a checkpoint at step 2: the folder, and the states."""
+    folder = str(tmp_path_factory.mktemp("runs"))
+    return folder, run_ranks(train_and_save, 2, configs=WAYS, folder=folder, num_steps=4)
+
+
+def test_a_resumed_run_ends_as_one_that_was_never_touched(runs):
+    folder, untouched = runs
+    configs = [{**way, "run": index} for index, way in enumerate(WAYS)]
+    for resumed in run_ranks(resume_and_train, 2, configs=configs, folder=folder, num_steps=4):
+        for way, found, expected in zip(WAYS, resumed, untouched[0], strict=True):
+            assert same(found["saved"], expected["saved"]), way
+            assert same(found["ended"], expected["ended"]), way
+            assert found["manifest"]["num_samples"] == SAVED_AT * 8
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+def test_weights_and_moments_are_bit_equal_on_ranks_of_another_number_and_shape(runs, world_size):
+    folder, untouched = runs
+    shapes = [shape for shape in SHAPES if shape["ep_size"] <= world_size]
+    configs = [{**ADAM, **shape, "run": run} for shape in shapes for run in range(5)]
+    if world_size == 4:
+        configs = [{**ADAM, "ep_size": 4, "zero_stage": 2, "run": 0}, {**ADAM, "ep_size": 2, "zero_stage": 1, "run": 3}]
+    for config in configs:
+        config["micro_batch_size"] = 1
+    results = run_ranks(resume_and_train, world_size, configs=configs, folder=folder, num_steps=3)
+    for config, found in zip(configs, results[0], strict=True):
+        assert same(found["saved"], untouched[0][config["run"]]["saved"]), config
+        for name in found["saved"]:  # the step after it differs by the order of sums alone
+            torch.testing.assert_close(found["ended"][name].isfinite().all(), torch.tensor(True))
+
+
+def test_a_checkpoint_of_four_ranks_goes_on_on_two(runs, tmp_path):
+    config = {**ADAM, "ep_size": 4, "zero_stage": 1, "micro_batch_size": 1}
+    saved = run_ranks(train_and_save, 4, configs=[config], folder=str(tmp_path), num_steps=2)
+    two = [{**ADAM, "ep_size": ep_size, "zero_stage": 2, "run": 0} for ep_size in (1, 2)]
+    results = run_ranks(resume_and_train, 2, configs=two, folder=str(tmp_path), num_steps=3)
+    assert all(same(found["saved"], saved[0][0]["saved"]) for found in results[0])
+
+
+def test_the_manifest_says_how_the_checkpoint_was_made(runs):
+    folder, _ = runs
+    manifest = json.loads((Path(folder) / "0/checkpoints/step_00000002/manifest.json").read_text())["checkpoint"]
+    assert (manifest["step"], manifest["updates"], manifest["world_size"], manifest["ep_size"]) == (2, 2, 2, 2)
+    assert {"training/rank_00000.safetensors", "training/rank_00001.safetensors", "config.json"} <= set(
+        manifest["files"]
+    )

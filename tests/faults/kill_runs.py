@@ -1,0 +1,142 @@
+"""Kill a small run again and again at random moments, and tell whether it noticed: `python -m tests.faults.kill_runs`.
+
+Prints one JSON object: kills, attempts, and what was wrong, which should be nothing.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from tests.faults.mini_trainer import train
+from train.commit import step_of
+from train.ranks import free_port
+from train.recovery import newest_checkpoint
+
+NUM_STEPS, SAVE_EVERY = 60, 3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps(kill_runs(Path(folder), num_kills=options.kills, seed=options.seed)))
+
+
+def kill_runs(folder: Path, *, num_kills: int, seed: int) -> dict:
+    """Runs of 1, 2 and 4 ranks, each started again after every kill until it ends, until there were num_kills."""
+    expected, seconds = _untouched(folder / "untouched")
+    choice, kills, runs, wrong = random.Random(seed), 0, 0, []
+    while kills < num_kills:
+        run_dir = folder / f"run_{runs}"
+        run_dir.mkdir()
+        runs += 1
+        ended = False
+        while not ended:
+            delay = choice.uniform(0, 1.2 * seconds) if kills < num_kills else 1000.0
+            ended = _attempt(run_dir, choice.choice([1, 2, 2, 4]), kill_after=delay, choice=choice)
+            kills += not ended
+            wrong += _lost_checkpoints(run_dir)
+        losses = _joined_losses(run_dir)
+        if losses != expected:
+            wrong.append(f"{run_dir.name}: the losses differ from those of an untouched run")
+    return {"kills": kills, "runs": runs, "wrong": wrong}
+
+
+def _untouched(run_dir: Path) -> tuple[dict, float]:
+    run_dir.mkdir()
+    start = time.perf_counter()
+    assert _attempt(run_dir, 2, kill_after=1000, choice=random.Random(0))
+    return _joined_losses(run_dir), time.perf_counter() - start
+
+
+def _attempt(run_dir: Path, world_size: int, *, kill_after: float, choice: random.Random) -> bool:
+    """Start the ranks; kill one or all of them after some seconds, unless they have ended. Whether they have."""
+    port = free_port()
+    ranks = [_fork(rank, world_size, port, run_dir) for rank in range(world_size)]
+    deadline = time.perf_counter() + kill_after
+    codes: dict[int, int] = {}
+    while len(codes) < world_size and time.perf_counter() < deadline:
+        codes |= _reap(ranks)
+        if any(codes.values()):
+            raise RuntimeError(f"a rank ended with {codes} before it was killed; see {run_dir}")
+        time.sleep(0.002)
+    if len(codes) == world_size:
+        return True
+    alive = [pid for pid in ranks if pid not in codes]
+    for pid in choice.choice([alive, [choice.choice(alive)]]):
+        os.kill(pid, signal.SIGKILL)
+    time.sleep(choice.uniform(0, 0.05))  # what the others do meanwhile must not do harm
+    for pid in set(ranks) - set(codes):
+        os.kill(pid, signal.SIGKILL)  # one that has ended is still there until it is waited for
+        os.waitpid(pid, 0)
+    return False
+
+
+def _fork(rank: int, world_size: int, port: int, run_dir: Path) -> int:
+    """A rank as a copy of this process, which has torch in memory already."""
+    pid = os.fork()
+    if pid:
+        return pid
+    log = os.open(run_dir / f"rank_{rank}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    try:
+        train(
+            rank=rank, world_size=world_size, port=port, run_dir=run_dir, num_steps=NUM_STEPS, save_every=SAVE_EVERY
+        )  # fmt: skip
+    except BaseException as error:
+        print(f"{type(error).__name__}: {error}", flush=True)
+        os._exit(1)
+    os._exit(0)
+
+
+def _reap(pids: list[int]) -> dict[int, int]:
+    """The exit status of those that have ended since this was last asked."""
+    codes = {}
+    for pid in pids:
+        try:
+            done, status = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            continue
+        if done:
+            codes[pid] = status
+    return codes
+
+
+def _lost_checkpoints(run_dir: Path) -> list[str]:
+    """A checkpoint that the run said it had saved must still be there, or a newer one."""
+    saved = max((line["saved"] for line in _lines(run_dir) if "saved" in line), default=0)
+    newest = newest_checkpoint(run_dir / "checkpoints")
+    if isinstance(newest, ValueError):
+        return [f"{run_dir.name}: {newest}"]
+    found = step_of(newest) if newest else 0
+    return [f"{run_dir.name}: step {saved} was saved, but {found} is the newest"] if found < saved else []
+
+
+def _joined_losses(run_dir: Path) -> dict[int, str]:
+    """By step; where a step was done again, the last one counts."""
+    return {line["step"]: line["loss"] for line in _lines(run_dir) if "step" in line}
+
+
+def _lines(run_dir: Path) -> list[dict]:
+    lines = []
+    for text in (run_dir / "log.jsonl").read_text().splitlines() if (run_dir / "log.jsonl").exists() else []:
+        try:
+            lines.append(json.loads(text))
+        except ValueError:  # cut off by a kill
+            continue
+    return lines
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""A trainer of several ranks without DeepSpeed: this project's order of samples, checkpoints and recovery around a toy.
+
+The update is a chain: every loss depends on all samples before it in their order, so that a repeated, missing or
+swapped sample, and a single lost bit of the state, change all losses after it.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from train.commit import commit_checkpoint, prune_checkpoints, read_manifest
+from train.recovery import settle_on_checkpoint
+from train.sample_order import SampleOrder
+from train.stored_state import WEIGHT, Fragment, StoredState, write_fragments
+
+SIZE, GLOBAL_BATCH, NUM_SAMPLES = 50_000, 8, 1000
+
+
+def train(*, rank: int, world_size: int, port: int, run_dir: Path, num_steps: int, save_every: int) -> None:
+    """Run to the end, from the newest sound checkpoint. Collective over all ranks, which are processes."""
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world_size)
+    checkpoints, state = run_dir / "checkpoints", torch.linspace(0, 1, SIZE)
+    folder, _ = settle_on_checkpoint(checkpoints, rank=rank, gather=_gather)
+    first_step = 0
+    if folder is not None:
+        manifest = read_manifest(folder)
+        first_step = manifest["step"]
+        StoredState(folder / name for name in manifest["files"]).read(WEIGHT, "state", 0, state)
+    order = SampleOrder(NUM_SAMPLES, seed=0)
+    for step in range(first_step, num_steps):
+        samples = order.samples(step * GLOBAL_BATCH, GLOBAL_BATCH).reshape(world_size, -1)[rank]
+        _log(run_dir, rank, {"step": step, "loss": _update(state, samples).hex()})
+        if (step + 1) % save_every == 0:
+            _save(checkpoints / f"step_{step + 1:08d}", state, step + 1, rank=rank, world_size=world_size)
+            _log(run_dir, rank, {"saved": step + 1})
+    dist.barrier()
+
+
+def _update(state: torch.Tensor, samples) -> float:
+    """One step on the samples of all ranks together, whatever rank they are on; returns its loss."""
+    contributions = torch.zeros(NUM_SAMPLES, dtype=torch.int64)
+    contributions[torch.from_numpy(samples)] += 1
+    dist.all_reduce(contributions)
+    weight = float((contributions * torch.arange(NUM_SAMPLES)).sum()) / NUM_SAMPLES
+    state.mul_(1.01).add_(torch.sin(weight * state))
+    state.remainder_(1.0)
+    return float(state.double().sum())
+
+
+def _save(folder: Path, state: torch.Tensor, step: int, *, rank: int, world_size: int) -> None:
+    begin, end = (SIZE * part // world_size for part in (rank, rank + 1))
+
+    def write(partial: Path) -> list[str]:
+        name = f"rank_{rank}.safetensors"
+        write_fragments(partial / name, [Fragment("state", WEIGHT, begin, state[begin:end])])
+        return [name]
+
+    commit_checkpoint(folder, write, {"step": step}, rank=rank, gather=_gather)
+    if rank == 0:
+        prune_checkpoints(folder.parent, keep_last=2, keep_every=0)
+
+
+def _log(run_dir: Path, rank: int, record: dict) -> None:
+    if rank == 0:
+        with open(run_dir / "log.jsonl", "ab", buffering=0) as file:
+            file.write((json.dumps(record | {"pid": os.getpid()}) + "\n").encode())
+
+
+def _gather(value) -> list:
+    values = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values

@@ -1,0 +1,24 @@
+"""Killed at random moments, a run comes back by itself, loses nothing that it said was saved, and computes the same."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def kill_runs(num_kills: int) -> dict:
+    command = [sys.executable, "-m", "tests.faults.kill_runs", "--kills", str(num_kills)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={"OMP_NUM_THREADS": "1"})
+    assert result.returncode == 0, result.stderr[-3000:]
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("num_kills", [20, pytest.param(200, marks=pytest.mark.slow)])
+def test_killed_runs_equal_untouched_ones(num_kills):
+    result = kill_runs(num_kills)
+    assert result["kills"] >= num_kills and result["wrong"] == []

@@ -1,0 +1,20 @@
+"""Agreement: questions that all ranks must answer alike, each one small collective between hosts."""
+
+import torch
+import torch.distributed
+
+
+class Agreement:
+    """Uses a gloo group of its own, so that asking neither waits for a GPU nor mixes with the training's collectives.
+
+    Collective over all ranks, as is every question.
+    """
+
+    def __init__(self):
+        self._group = torch.distributed.new_group(backend="gloo")
+
+    def any(self, answer: bool) -> bool:
+        """Whether any rank says yes."""
+        answers = torch.tensor(int(answer))
+        torch.distributed.all_reduce(answers, op=torch.distributed.ReduceOp.MAX, group=self._group)
+        return bool(answers)

@@ -1,0 +1,10 @@
+"""Exit codes of a run, which docs/reliability.md explains to those who restart runs."""
+
+EXIT_DONE = 0
+EXIT_CRASHED = 1  # also Python's own
+EXIT_BAD_INPUT = 2
+EXIT_BAD_NUMBERS = 3
+EXIT_NOT_SAVED = 4
+EXIT_HANG = 5
+EXIT_LOST_RANK = 6
+EXIT_STOPPED = 75  # sysexits' "temporary failure": starting the same command again goes on

@@ -1,0 +1,90 @@
+"""Supervision: what a run watches while it trains (requests to stop, bad numbers, ranks that hang) in one place."""
+
+import os
+import sys
+from pathlib import Path
+
+import deepspeed.comm as dist
+import numpy as np
+import torch
+from deepspeed.runtime.engine import DeepSpeedEngine
+
+from train.agreement import Agreement
+from train.bad_numbers import NumberGuard, describe_bad_step
+from train.config import RunConfig
+from train.events import write_event
+from train.exit_codes import EXIT_HANG
+from train.stop_request import StopRequest
+from train.watchdog import TRAINING, Watchdog
+
+
+class Supervision:
+    """Collective over all ranks to make, and where a method says so.
+
+    num_skipped: steps left out so far because of bad numbers, those before a resumption included.
+    """
+
+    def __init__(self, engine: DeepSpeedEngine, config: RunConfig, watchdog: Watchdog | None, stop: StopRequest):
+        self._config, self._watchdog, self._stop = config, watchdog, stop
+        self._agreement = Agreement()
+        self._guard = NumberGuard(engine, self._agreement)
+        self.num_skipped = 0
+
+    def at_step(self, step: int, phase: str = TRAINING) -> None:
+        """This rank has come to a step, or to something long between steps."""
+        if self._watchdog:
+            self._watchdog.at(step, phase)
+
+    def see_loss(self, loss: torch.Tensor) -> None:
+        """Of a micro-batch, before its optimizer step."""
+        self._guard.see(loss)
+
+    def left_out(self, step: int) -> bool:
+        """Whether the step that was just taken updated nothing, and is counted among the skipped."""
+        self.num_skipped += self._guard.was_bad
+        return self._guard.was_bad
+
+    def describe_bad_step(self, step: int, sample_ids: np.ndarray, seed: int, losses: list[torch.Tensor]) -> str:
+        """Write down what this rank needs to do the step once more, and an event; returns a line for the log."""
+        path = describe_bad_step(
+            self._config.run_dir,
+            step=step,
+            rank=dist.get_rank(),
+            sample_ids=sample_ids,
+            dropout_seed=seed,
+            losses=[loss.item() for loss in losses],
+        )
+        self.report("bad numbers", step=step, num_skipped=self.num_skipped, replay=str(path.parent))
+        return (
+            f"          step {step}: NaN or Inf in a loss or gradient, no update; its samples and seeds: {path.parent}"
+        )
+
+    def stop_is_due(self) -> bool:
+        """Whether any rank was asked to stop. Collective."""
+        return self._agreement.any(self._stop.is_made())
+
+    def report(self, what: str, **details) -> None:
+        """Write an event, once for all ranks."""
+        if dist.get_rank() == 0:
+            write_event(self._config.run_dir, what, **details)
+
+
+def start_watchdog(config: RunConfig, *, rank: int, world_size: int) -> Watchdog | None:
+    """None where hang_timeout_seconds is 0."""
+    if config.hang_timeout_seconds == 0:
+        return None
+
+    def fail(report: str) -> None:
+        print(f"error: rank {rank} ends, {report}", file=sys.stderr, flush=True)
+        write_event(config.run_dir, "hang", rank=rank, report=report)
+        os._exit(EXIT_HANG)  # the training thread waits in a collective that no exception reaches
+
+    watchdog = Watchdog(
+        Path(config.run_dir) / "heartbeats",
+        rank=rank,
+        world_size=world_size,
+        timeout_seconds=config.hang_timeout_seconds,
+        fail=fail,
+    )
+    watchdog.start()
+    return watchdog

@@ -1,0 +1,123 @@
+"""Watchdog: notices that the ranks make no step any more, and says which of them is the reason, and where it stands.
+
+Every rank's thread writes a heartbeat into the run folder: a counter, the step, and the stack of its training thread.
+Files need no process group, which is what fails when a rank does; a rank that is stopped leaves its last words there.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+_BEATS_TO_JUDGE = 4  # a rank that is silent for so many of them is stopped, not only late
+TRAINING = "training"  # the phase whose steps are as long as each other; in any other a rank may take its time
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """count: grows with every beat. step, phase: what the rank is at. stack: where, in its own words."""
+
+    rank: int
+    count: int
+    step: int
+    phase: str
+    stack: str
+
+
+class Watchdog:
+    """Call at() whenever the rank gets on; fail(report) is called, on a thread, when no rank has for timeout_seconds.
+
+    Every rank that still runs comes to the same report by itself within two seconds after the timeout.
+    """
+
+    def __init__(
+        self, folder: Path, *, rank: int, world_size: int, timeout_seconds: float, fail: Callable[[str], None]
+    ):
+        self._folder, self._rank, self._world_size = folder, rank, world_size
+        self._timeout, self._fail = timeout_seconds, fail
+        self._interval = min(0.5, timeout_seconds / 8)
+        self._main, self._ended = threading.get_ident(), threading.Event()
+        self._counts: dict[int, int] = {}
+        self._counted = 0.0
+        self._num_beats = self._num_waiting = 0
+        self.at(0, "starting")
+
+    def start(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._beat()
+        threading.Thread(target=self._watch, daemon=True, name="watchdog").start()
+
+    def at(self, step: int, phase: str = TRAINING) -> None:
+        """This rank has come to a step, or to something else that it does between steps."""
+        self._step, self._phase, self._since = step, phase, time.monotonic()
+
+    def stop(self) -> None:
+        self._ended.set()
+
+    def take_waiting_share(self) -> tuple[float, int]:
+        """Of the beats since this was last asked, the share at which this rank waited for others, and their number."""
+        beats, waiting = self._num_beats, self._num_waiting
+        self._num_beats = self._num_waiting = 0
+        return (waiting / beats if beats else 0.0), beats
+
+    def _watch(self) -> None:
+        while not self._ended.wait(self._interval):
+            self._beat()
+            now = time.monotonic()
+            if now - self._since < self._timeout - _BEATS_TO_JUDGE * self._interval:
+                self._counts = {}
+            elif not self._counts:
+                self._counts, self._counted = {beat.rank: beat.count for beat in self._read_all()}, now
+            elif now - self._since > self._timeout and now - self._counted > _BEATS_TO_JUDGE * self._interval:
+                report = self._diagnose(self._read_all())
+                if report:
+                    self._fail(report)
+                    return
+                self._counts = {}
+
+    def _beat(self) -> None:
+        stack = _stack_of(self._main)
+        self._num_beats += 1
+        self._num_waiting += any("distributed" in frame or "deepspeed/comm" in frame for frame in stack[-4:])
+        beat = Heartbeat(self._rank, time.monotonic_ns(), self._step, self._phase, "".join(stack))
+        path = self._folder / f"rank_{self._rank:05d}.json"
+        temporary = path.with_suffix(".tmp")
+        try:
+            temporary.write_text(json.dumps(asdict(beat)))
+            os.replace(temporary, path)
+        except OSError:  # a full disk is not a reason to stop watching
+            pass
+
+    def _read_all(self) -> list[Heartbeat]:
+        beats = []
+        for rank in range(self._world_size):
+            try:
+                beats.append(Heartbeat(**json.loads((self._folder / f"rank_{rank:05d}.json").read_text())))
+            except (OSError, ValueError, TypeError):
+                beats.append(Heartbeat(rank, 0, 0, "never seen", ""))
+        return beats
+
+    def _diagnose(self, beats: list[Heartbeat]) -> str | None:
+        """Silent ranks are the reason; if all can speak, those behind. None while a rank is at something long."""
+        silent = [beat for beat in beats if self._counts.get(beat.rank) == beat.count]
+        if not silent and any(beat.phase != TRAINING for beat in beats):
+            return None
+        behind = min(beat.step for beat in beats)
+        named = silent or [beat for beat in beats if beat.step == behind]
+        state = "does not answer" if silent else "makes no step"
+        lines = [f"no step for {self._timeout:g} seconds; rank {', '.join(str(b.rank) for b in named)} {state}"]
+        lines += [f"rank {beat.rank}: last seen at step {beat.step}, {beat.phase}, in\n{beat.stack}" for beat in named]
+        return "\n".join(lines)
+
+
+def _stack_of(thread: int) -> list[str]:
+    """Where a thread is, outermost call first; without source lines, for whose sake Python might wait for an import."""
+    frame, stack = sys._current_frames()[thread], []
+    while frame is not None:
+        stack.append(f'  File "{frame.f_code.co_filename}", line {frame.f_lineno}, in {frame.f_code.co_name}\n')
+        frame = frame.f_back
+    return stack[::-1]
