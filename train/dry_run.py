@@ -7,6 +7,7 @@ import numpy as np
 from models.configuration_hash_gpt import HashGPTConfig
 from models.parameter_count import ParameterCount, count_parameters
 from train.config import RunConfig
+from train.disk_space import checkpoint_bytes, num_checkpoints
 
 MIB = 2**20
 
@@ -33,6 +34,7 @@ def describe_run(
         _describe_parameters(count, model_config),
         _describe_memory(count, config, world_size=world_size),
         _describe_batch(config, world_size=world_size),
+        _describe_checkpoints(config, model_config),
     ]
     if predicted_load is not None and model_config.sparse_layers:
         sections.append(_describe_load(predicted_load, model_config.sparse_layers, ep_size=config.ep_size))
@@ -105,6 +107,11 @@ def _describe_batch(config: RunConfig, *, world_size: int) -> str:
         f"Batch\n  {product} * {config.context_length} tokens = {tokens:,} tokens per step\n"
         f"  {config.steps:,} steps * {tokens:,} = {config.steps * tokens:,} tokens"
     )
+
+
+def _describe_checkpoints(config: RunConfig, network: HashGPTConfig) -> str:
+    size, number = checkpoint_bytes(config, network), num_checkpoints(config)
+    return f"Checkpoints\n  {number} * {size / MIB:,.1f} MiB = {number * size / MIB:,.1f} MiB on the disk at once"
 
 
 def _describe_load(load_LE: np.ndarray, sparse_layers: list[int], *, ep_size: int) -> str:

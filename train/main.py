@@ -8,6 +8,7 @@ from models.configuration_hash_gpt import HashGPTConfig
 from train.arguments import load_run_config
 from train.config import RunConfig
 from train.deepspeed_config import check_monitors, check_topology, deepspeed_config
+from train.disk_space import check_disk_space
 from train.dry_run import describe_run
 from train.exit_codes import EXIT_BAD_INPUT, EXIT_DONE
 from train.inputs import Inputs, open_inputs
@@ -40,10 +41,12 @@ def check(config: RunConfig, ranks: Ranks) -> tuple[dict, Inputs, HashGPTConfig]
     check_monitors(config)
     settings = deepspeed_config(config, world_size=ranks.world_size)
     inputs = open_inputs(config)
+    network = inputs.network(config)
     if not config.dry_run:
         check_run_folder(config)
         check_resume(config, inputs.identity(config))
-    return settings, inputs, inputs.network(config)
+        check_disk_space(config, network)
+    return settings, inputs, network
 
 
 def planned_ranks(config: RunConfig) -> Ranks:

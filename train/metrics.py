@@ -93,6 +93,12 @@ class RunLog:
         """Write the load of every expert and draw the plots."""
         if not self._writes:
             return
+        try:
+            self._finish()
+        except OSError as error:  # what was trained is saved already
+            self.say(f"          log and plots not finished: {error}")
+
+    def _finish(self) -> None:
         for index, layer in enumerate(self.config.sparse_layers):
             if not self._total_load[index].any():
                 continue  # a finished run that was resumed did no step, and keeps the load it has
@@ -146,7 +152,10 @@ class RunLog:
 
     def _write(self, record: dict) -> None:
         finite = {name: None if _is_not_finite(value) else value for name, value in record.items()}
-        self._file.write(json.dumps(finite) + "\n")
+        try:
+            self._file.write(json.dumps(finite) + "\n")
+        except OSError as error:  # a full disk takes the log, and must not take the run
+            self.say(f"          metrics of step {record.get('step')} not written: {error}")
 
     def say(self, text: str) -> None:
         """Print a line on rank 0, above the progress bar."""

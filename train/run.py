@@ -15,6 +15,7 @@ from train.bad_numbers import BadNumbers
 from train.checkpoint import resume
 from train.commit import CheckpointError
 from train.config import RunConfig
+from train.disk_space import check_disk_space
 from train.engine import start_engine
 from train.events import resume_command, write_event
 from train.exit_codes import (
@@ -81,8 +82,10 @@ def _run(
     for damage in damages:
         watch.report("damaged checkpoint", damage=damage)
     log = RunLog(config, predicted_load=inputs.predicted_load, first_step=first_step)
-    for notice in [*damages, *resume_notices(manifest, ranks, config), *inputs.notices(config)]:
-        log.say(notice)
+    notices = [*damages, *resume_notices(manifest, ranks, config), *inputs.notices(config)]
+    for notice in [*notices, check_disk_space(config, network)]:
+        if notice:
+            log.say(notice)
     train(engine, config, inputs, log, watch, first_step=first_step)
     log.close()
     if watchdog:

@@ -2,10 +2,12 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ import yaml
 
 from tests.tiny_run import make_tiny_data, tiny_run_fields
 from train.commit import completed_checkpoints, step_of
-from train.exit_codes import EXIT_DONE, EXIT_HANG, EXIT_LOST_RANK, EXIT_STOPPED
+from train.exit_codes import EXIT_DONE, EXIT_HANG, EXIT_LOST_RANK, EXIT_NOT_SAVED, EXIT_STOPPED
 from train.ranks import free_port
 from train.read_metrics import read_points
 
@@ -34,9 +36,9 @@ def recipe(tmp_path_factory) -> Path:
 
 
 class Run:
-    """Two ranks of a run, started as a launcher would."""
+    """Two ranks of a run, started as a launcher would; file_size: what the files of rank 0 may grow to."""
 
-    def __init__(self, recipe: Path, run_dir: Path, *arguments):
+    def __init__(self, recipe: Path, run_dir: Path, *arguments, file_size: int = resource.RLIM_INFINITY):
         self.run_dir = run_dir
         port = str(free_port())
         environment = {
@@ -48,8 +50,9 @@ class Run:
             subprocess.Popen(
                 command, cwd=ROOT, env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                preexec_fn=partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, limit)),
             )
-            for rank in range(2)
+            for rank, limit in enumerate([file_size, resource.RLIM_INFINITY])
         ]  # fmt: skip
 
     def wait_for_step(self, step: int) -> None:
@@ -127,3 +130,12 @@ def test_a_stop_file_ends_a_run_at_a_checkpoint_and_is_gone_afterwards(recipe, t
     assert run.wait() == [EXIT_STOPPED, EXIT_STOPPED], run.output
     assert len(completed_checkpoints(run.run_dir / "checkpoints")) == 1
     assert not (run.run_dir / "STOP").exists()
+
+
+def test_a_run_that_cannot_save_trains_on_and_says_so_at_the_end(recipe, untouched, tmp_path):
+    run = Run(recipe, tmp_path / "run", file_size=60_000)  # of rank 0: enough for its log
+    assert run.wait() == [EXIT_NOT_SAVED, EXIT_NOT_SAVED], run.output
+    assert {event["what"] for event in events(run.run_dir)} == {"checkpoint failed"}
+    assert len(events(run.run_dir)) == NUM_STEPS / 20 and "not saved" in run.output[0]
+    assert losses(run.run_dir) == untouched
+    assert list((run.run_dir / "checkpoints").iterdir()) == []

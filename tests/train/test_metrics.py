@@ -2,6 +2,7 @@
 
 import json
 import re
+import resource
 from types import SimpleNamespace
 
 import numpy as np
@@ -185,6 +186,20 @@ def test_resuming_a_finished_run_keeps_its_expert_load(run_log, tmp_path, clock)
     log.close()
     run_log(**SPARSE, steps=2, first_step=2).close()
     assert lines(tmp_path, "expert_load")[-1]["observed"] == [12, 4]
+
+
+def test_a_full_disk_takes_the_log_and_not_the_run(run_log, tmp_path, clock, capsys):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    log = run_log()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+    try:
+        take_steps(log, clock, 1, 2)
+        log.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    printed = capsys.readouterr().out
+    assert "metrics of step 2 not written: [Errno 27] File too large" in printed
+    assert "log and plots not finished" in printed
 
 
 def test_a_line_that_was_cut_off_does_not_swallow_the_next(run_log, tmp_path, clock):

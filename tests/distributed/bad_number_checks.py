@@ -1,0 +1,56 @@
+"""What the tests of bad numbers run on every rank."""
+
+import deepspeed.comm as dist
+import torch
+
+from tests.distributed.checkpoint_checks import state
+from tests.distributed.engine_checks import start
+from tests.distributed.training import SilentLog, batch, micro_batches
+from train.fragments import num_updates
+from train.loop import train_step
+from train.stop_request import StopRequest
+from train.supervision import Supervision
+
+BAD_STEP, NUM_STEPS = 1, 3
+
+
+def leave_out_a_step(configs: list[dict], folder: str) -> list[dict]:
+    """Train with bad numbers on rank 1 in BAD_STEP, and without that step at all; what came of both, per config."""
+    results = []
+    for fields in configs:
+        fields = dict(fields)
+        kind = fields.pop("kind")
+        met, bad_steps = _train(fields, folder, steps=range(NUM_STEPS), kind=kind)
+        without, none = _train(fields, folder, steps=[s for s in range(NUM_STEPS) if s != BAD_STEP], kind=None)
+        results.append({"met": met, "without": without, "bad_steps": bad_steps, "none": none})
+    return results
+
+
+def _train(fields: dict, folder: str, *, steps, kind: str | None) -> tuple[dict, list[int]]:
+    engine, config = start(**fields, run_dir=folder)
+    watch, bad_steps = Supervision(engine, config, None, StopRequest(folder)), []
+    for step in steps:
+        poison = _poison(engine, kind) if step == BAD_STEP and kind and dist.get_rank() == 1 else None
+        train_step(
+            engine, micro_batches(batch(step), config, dist.get_rank(), dist.get_world_size()), SilentLog(), watch
+        )
+        if poison:
+            poison.remove()
+        if watch.left_out(step):
+            bad_steps.append(step)
+    return state(engine) | {
+        "updates": torch.tensor(num_updates(engine)),
+        "lr": torch.tensor(engine.get_lr()),
+    }, bad_steps
+
+
+def _poison(engine, kind: str):
+    """A NaN among the logits, or finite logits whose gradient is infinite."""
+
+    def hook(module, arguments, output):
+        if kind == "nan in the loss":
+            return output * torch.nan
+        output.register_hook(lambda gradient: gradient * torch.inf)
+        return output
+
+    return engine.module.lm_head.register_forward_hook(hook)

@@ -1,0 +1,79 @@
+"""A disk that is full, or a file that may not grow, costs one checkpoint and nothing else."""
+
+import os
+import resource
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.train.test_commit import alone, newest_sound_step
+from train.commit import CheckpointError, commit_checkpoint
+from train.safetensors_stream import SafetensorsStream, TensorSpec
+from train.stored_state import WEIGHT, Fragment, write_fragments
+
+STATE = torch.arange(300_000, dtype=torch.float32)  # 1.2 MB
+
+
+def save(checkpoints: Path, step: int) -> None:
+    def write(partial: Path) -> list[str]:
+        for number in range(3):
+            write_fragments(partial / f"{number}.safetensors", [Fragment("state", WEIGHT, 0, STATE)])
+        return [f"{number}.safetensors" for number in range(3)]
+
+    commit_checkpoint(checkpoints / f"step_{step:08d}", write, {"step": step}, rank=0, gather=alone)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 8 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"a file system cannot be mounted here: {mounted.stderr.decode().strip()}")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_on_a_full_disk_the_checkpoints_before_stay_and_the_next_one_succeeds_when_there_is_room(small_disk):
+    ballast = small_disk / "ballast"
+    save(small_disk / "checkpoints", 1)
+    ballast.write_bytes(bytes(2_000_000))
+    for step in (2, 3):
+        with pytest.raises(CheckpointError, match="No space left on device"):
+            save(small_disk / "checkpoints", step)
+        assert os.listdir(small_disk / "checkpoints") == ["step_00000001"]
+    ballast.unlink()
+    save(small_disk / "checkpoints", 4)
+    assert newest_sound_step(small_disk / "checkpoints") == 4
+
+
+@pytest.fixture
+def limit_file_size():
+    """Let no file of this process grow beyond a number of bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("size", [0, 1, 100, 4096, 65_536, 600_000, 1_199_999, 1_200_000])
+def test_a_limit_on_the_size_of_files_is_an_error_of_the_save(tmp_path, limit_file_size, size):
+    save(tmp_path, 1)
+    limit_file_size(size)
+    with pytest.raises(CheckpointError, match="File too large"):
+        save(tmp_path, 2)
+    limit_file_size(resource.RLIM_INFINITY)
+    assert os.listdir(tmp_path) == ["step_00000001"]
+    save(tmp_path, 2)
+    assert newest_sound_step(tmp_path) == 2
+
+
+def test_a_stream_that_collects_its_errors_lets_its_caller_finish(tmp_path, limit_file_size):
+    limit_file_size(1000)
+    errors = []
+    with SafetensorsStream(tmp_path / "file", {"a": TensorSpec(torch.float32, (300_000,))}, errors=errors) as stream:
+        for piece in STATE.split(100_000):
+            stream.write(piece)
+    assert [type(error) for error in errors] == [OSError]
