@@ -5,10 +5,12 @@ and moments lies under names that do not depend on the number of ranks. train/co
 at all. Everything else that training depends on (data order, dropout, schedule) follows from the step and the seed.
 """
 
+from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-import deepspeed.comm as dist
+import torch.distributed as dist
 from deepspeed.runtime.engine import DeepSpeedEngine
 
 from train.commit import commit_checkpoint, prune_checkpoints, read_manifest
@@ -18,7 +20,7 @@ from train.fragments import num_updates, owned_fragments, restore_counters, rest
 from train.inputs import Inputs
 from train.recovery import settle_on_checkpoint
 from train.run_folder import checkpoint_dir, checkpoints_dir
-from train.stored_state import StoredState, write_fragments
+from train.stored_state import Fragment, StoredState, write_fragments
 
 _STATE_DIR = "training"
 
@@ -30,20 +32,23 @@ def save_checkpoint(
 
     CheckpointError on all ranks where one of them could not write; the checkpoints before are as they were.
     """
-    folder, rank = checkpoint_dir(config, step), dist.get_rank()
-    if _gather(rank == 0 and folder.is_dir())[0]:
-        return folder  # only a sound one keeps this name: damaged ones are set aside
+    return prepare_checkpoint(engine, config, inputs, step=step, num_skipped=num_skipped)(gather)
 
-    def write(partial: Path) -> list[str]:
-        errors = export_model(engine.module, partial, tokenizer_dir=inputs.tokenizer_dir)
-        if errors:
-            raise errors[0]
-        exported = [str(path.relative_to(partial)) for path in partial.rglob("*") if path.is_file()]
-        state = f"{_STATE_DIR}/rank_{rank:05d}.safetensors"
-        (partial / _STATE_DIR).mkdir(exist_ok=True)
-        write_fragments(partial / state, owned_fragments(engine))
-        return [state, *(name for name in exported if rank == 0 and not name.startswith(_STATE_DIR))]
 
+def prepare_checkpoint(
+    engine: DeepSpeedEngine,
+    config: RunConfig,
+    inputs: Inputs,
+    *,
+    step: int,
+    num_skipped: int = 0,
+    copy: bool = False,
+) -> Callable[[Callable[[object], list]], Path]:
+    """What save_checkpoint does, as a function of `gather`, to be called on all ranks.
+
+    copy: of the state as it is now, so that training may go on meanwhile.
+    """
+    fragments = [replace(f, values=f.values.clone()) if copy else f for f in owned_fragments(engine)]
     facts = {
         "step": step,
         "updates": num_updates(engine),
@@ -55,7 +60,33 @@ def save_checkpoint(
         "versions": {name: version(name) for name in ("torch", "deepspeed", "transformers")},
         "identity": inputs.identity(config),
     }
-    commit_checkpoint(folder, write, facts, rank=rank, gather=_gather)
+    return lambda gather: _commit(engine, config, inputs, checkpoint_dir(config, step), fragments, facts, gather)
+
+
+def _commit(
+    engine: DeepSpeedEngine,
+    config: RunConfig,
+    inputs: Inputs,
+    folder: Path,
+    fragments: list[Fragment],
+    facts: dict,
+    gather: Callable[[object], list],
+) -> Path:
+    rank = dist.get_rank()
+    if gather(rank == 0 and folder.is_dir())[0]:
+        return folder  # only a sound one keeps this name: damaged ones are set aside
+
+    def write(partial: Path) -> list[str]:
+        state = f"{_STATE_DIR}/rank_{rank:05d}.safetensors"
+        (partial / _STATE_DIR).mkdir(exist_ok=True)
+        write_fragments(partial / state, fragments)
+        return [state]
+
+    def write_once(partial: Path) -> list[str]:
+        stored = StoredState(sorted((partial / _STATE_DIR).glob("*.safetensors")))
+        return export_model(engine.module, stored, partial, tokenizer_dir=inputs.tokenizer_dir)
+
+    commit_checkpoint(folder, write, facts, rank=rank, gather=gather, write_once=write_once)
     if rank == 0:
         prune_checkpoints(checkpoints_dir(config), keep_last=config.keep_last, keep_every=config.keep_every)
     return folder
@@ -66,7 +97,7 @@ def resume(engine: DeepSpeedEngine, config: RunConfig) -> tuple[dict | None, lis
 
     Returns its manifest, None where the run begins, and what settle_on_checkpoint has to say.
     """
-    folder, notices = settle_on_checkpoint(checkpoints_dir(config), rank=dist.get_rank(), gather=_gather)
+    folder, notices = settle_on_checkpoint(checkpoints_dir(config), rank=dist.get_rank(), gather=gather)
     if folder is None:
         return None, notices
     manifest = read_manifest(folder)
@@ -76,8 +107,8 @@ def resume(engine: DeepSpeedEngine, config: RunConfig) -> tuple[dict | None, lis
     return manifest, notices
 
 
-def _gather(value) -> list:
-    """The values of all ranks. Collective."""
-    values = [None] * dist.get_world_size()
-    dist.all_gather_object(values, value)
+def gather(value, group=None) -> list:
+    """The values of all ranks. Collective over the group, all ranks by default."""
+    values = [None] * dist.get_world_size(group)
+    dist.all_gather_object(values, value, group=group)
     return values

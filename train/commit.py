@@ -23,19 +23,29 @@ class CheckpointError(Exception):
     """A checkpoint could not be written; the ones before it are as they were."""
 
 
+Writer = Callable[[Path], Iterable[str]]
+
+
 def commit_checkpoint(
-    folder: Path, write: Callable[[Path], Iterable[str]], facts: dict, *, rank: int, gather: Callable[[object], list]
+    folder: Path,
+    write: Writer,
+    facts: dict,
+    *,
+    rank: int,
+    gather: Callable[[object], list],
+    write_once: Writer = lambda _: (),
 ) -> None:
     """Write a checkpoint and give it its name. Collective over all ranks.
 
-    write(partial): writes this rank's files below the folder `partial` and returns their relative names; it may be
-    collective, and then raises only after its last collective. facts: of the run, into the manifest. gather(value):
+    write(partial): writes this rank's files below the folder `partial` and returns their relative names, and
+    write_once(partial), on rank 0, what is made of all of them. facts: of the run, into the manifest. gather(value):
     the values of all ranks. CheckpointError on all ranks where one of them failed.
     """
     partial = folder.with_name(folder.name + ".partial")
     _agree(gather, lambda: _make_empty(partial) if rank == 0 else None, partial)
     described = _agree(gather, lambda: _write_and_describe(partial, write), partial)
-    files = {name: description for of_rank in described for name, description in of_rank.items()}
+    described += _agree(gather, lambda: _write_and_describe(partial, write_once) if rank == 0 else {}, partial)
+    files = {name: description for descriptions in described for name, description in descriptions.items()}
     _agree(gather, lambda: _publish(partial, folder, {**facts, "files": files}) if rank == 0 else None, partial)
 
 

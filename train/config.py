@@ -75,6 +75,7 @@ class RunConfig:
     save_every: int = field(default=500, metadata={"help": "steps between checkpoints; 0: only at the end"})
     keep_last: int = field(default=0, metadata={"help": "newest checkpoints to keep; 0: all"})
     keep_every: int = field(default=0, metadata={"help": "of older ones, keep those of every N-th step; 0: none"})
+    async_save: bool = field(default=False, metadata={"help": "write checkpoints from a copy while training goes on"})
     stop_on_failed_save: bool = field(
         default=False, metadata={"help": "end the run where a checkpoint cannot be written"}
     )

@@ -1,7 +1,9 @@
 """The training loop: batches in, optimizer steps, and metrics, validation and checkpoints on their schedule."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
+from pathlib import Path
 
 import deepspeed.comm as dist
 import torch
@@ -10,7 +12,6 @@ from deepspeed.runtime.engine import DeepSpeedEngine
 
 from train.bad_numbers import BadNumbers
 from train.batches import Batch, training_indices
-from train.checkpoint import save_checkpoint
 from train.commit import CheckpointError
 from train.config import RunConfig
 from train.evaluate import validate
@@ -19,6 +20,7 @@ from train.metrics import RunLog
 from train.model import derive_seed
 from train.route_ahead import plan_ahead
 from train.sample_order import SampleOrder
+from train.saver import Saver
 from train.stop_request import StopRequested
 from train.supervision import Supervision
 
@@ -32,6 +34,7 @@ def train(
     CheckpointError where the run is to end with it.
     """
     batches = plan_ahead(engine.module, _micro_batches(config, inputs, first_step=first_step), device=engine.device)
+    saver = Saver(engine, config, inputs)
     for step in range(first_step, config.steps):
         watch.at_step(step)
         # Dropout depends on step and rank alone, so that a resumed run draws what an untouched one draws.
@@ -53,7 +56,12 @@ def train(
             log.validated(engine, done, validate(engine, inputs.valid, config))
         if stops or _is_due(done, config.save_every, config.steps):
             watch.at_step(done, "saving")
-            _save(engine, config, inputs, log, watch, step=done, must=stops or config.stop_on_failed_save)
+            _keep(saver.finish, config, log, watch, step=done)
+            _keep(
+                partial(saver.save, step=done, num_skipped=watch.num_skipped), config, log, watch, step=done, must=stops
+            )
+        ends = stops or done == config.steps
+        _keep(saver.finish if ends else saver.finished, config, log, watch, step=done, must=ends)
         if stops and done < config.steps:
             raise StopRequested(f"stopped at step {done}, as was asked")
 
@@ -85,24 +93,20 @@ def dropout_seed(config: RunConfig, step: int) -> int:
     return derive_seed(config.seed, "dropout", step, dist.get_rank())
 
 
-def _save(
-    engine: DeepSpeedEngine,
-    config: RunConfig,
-    inputs: Inputs,
-    log: RunLog,
-    watch: Supervision,
-    *,
-    step: int,
-    must: bool,
+def _keep(
+    act: Callable[[], Path | None], config: RunConfig, log: RunLog, watch: Supervision, *, step: int, must: bool = False
 ) -> None:
-    """Save; where that fails the run goes on with the checkpoints it has, unless it must be saved now."""
+    """Call a method of the saver; where it fails the run goes on with the checkpoints it has, unless it must save."""
     try:
-        log.saved(save_checkpoint(engine, config, inputs, step=step, num_skipped=watch.num_skipped))
+        folder = act()
     except CheckpointError as error:
         watch.report("checkpoint failed", step=step, error=str(error))
-        if must or step == config.steps:
+        if must or config.stop_on_failed_save or step == config.steps:
             raise
         log.say(f"          not saved: {error}; training goes on")
+    else:
+        if folder:
+            log.saved(folder)
 
 
 def _micro_batches(config: RunConfig, inputs: Inputs, *, first_step: int) -> Iterator[Batch]:

@@ -3,7 +3,6 @@
 import json
 import math
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,63 +21,43 @@ class TensorSpec:
     shape: tuple[int, ...]
 
     @property
+    def num_elements(self) -> int:
+        return math.prod(self.shape)
+
+    @property
     def num_bytes(self) -> int:
-        return math.prod(self.shape) * self.dtype.itemsize
+        return self.num_elements * self.dtype.itemsize
 
 
 class SafetensorsStream:
     """Writes the header of all tensors, then their bytes in the same order; the safetensors library reads it.
 
-    A tensor may come in pieces (a stack of experts, one by one). With enabled=False, on ranks that do not write,
-    nothing happens. Leaving the context raises ValueError unless exactly the promised bytes were written.
-
-    errors: where given, an error of the disk is put there and ends the writing, but not the work of the caller.
+    A tensor may come in pieces (a stack of experts, one by one). Leaving the context raises ValueError unless exactly
+    the promised bytes were written.
     """
 
-    def __init__(
-        self, path: Path, specs: dict[str, TensorSpec], *, enabled: bool = True, errors: list[OSError] | None = None
-    ):
-        self.path, self.specs, self.enabled, self.errors = path, specs, enabled, errors
+    def __init__(self, path: Path, specs: dict[str, TensorSpec]):
+        self.path, self.specs = path, specs
         self.num_bytes = 0
 
     def __enter__(self):
-        self._try(self._open)
-        return self
-
-    def write(self, tensor: torch.Tensor | None) -> None:
-        """Append a tensor or a piece of one."""
-        self._try(lambda: self._append(tensor))
-
-    def __exit__(self, error_type, *_):
-        self._try(self._close)
-        promised = sum(spec.num_bytes for spec in self.specs.values())
-        if error_type is None and self.enabled and self.num_bytes != promised:
-            raise ValueError(f"{self.path} received {self.num_bytes} bytes, but its header promises {promised}")
-
-    def _open(self) -> None:
         self._file = open(self.path, "wb")
         self._file.write(_header(self.specs))
+        return self
 
-    def _append(self, tensor: torch.Tensor) -> None:
+    def write(self, tensor: torch.Tensor) -> None:
+        """Append a tensor or a piece of one."""
         data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
         self._file.write(data.data)
         self.num_bytes += len(data)
 
-    def _close(self) -> None:
+    def __exit__(self, error_type, *_):
         with self._file:
             self._file.flush()
             os.fsync(self._file.fileno())
-
-    def _try(self, act: Callable[[], None]) -> None:
-        if not self.enabled:
-            return
-        try:
-            act()
-        except OSError as error:
-            self.enabled = False
-            if self.errors is None:
-                raise
-            self.errors.append(error)
+        promised = sum(spec.num_bytes for spec in self.specs.values())
+        if error_type is None and self.num_bytes != promised:
+            raise ValueError(f"{self.path} received {self.num_bytes} bytes, but its header promises {promised}")
 
 
 def _header(specs: dict[str, TensorSpec]) -> bytes:

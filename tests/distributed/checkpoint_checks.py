@@ -1,24 +1,15 @@
 """What the tests of checkpoints run on every rank."""
 
-from pathlib import Path
-from types import SimpleNamespace
-
 import deepspeed.comm as dist
 import torch
 
-from tests.distributed.engine_checks import start
+from tests.distributed.engine_checks import fake_inputs, start
 from tests.distributed.training import SilentLog, batch, micro_batches
 from train.checkpoint import resume, save_checkpoint
 from train.fragments import owned_fragments
 from train.loop import train_step
 
 SAVED_AT = 2
-
-
-def fake_inputs(folder: str) -> SimpleNamespace:
-    tokenizer_dir = Path(folder) / "tokenizer"
-    tokenizer_dir.mkdir(exist_ok=True)
-    return SimpleNamespace(tokenizer_dir=tokenizer_dir, identity=lambda config: {})
 
 
 def train_and_save(configs: list[dict], folder: str, num_steps: int) -> list[dict]:

@@ -1,14 +1,16 @@
 """What the tests of the engine run on every rank."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import deepspeed.comm as dist
 
 from tests.distributed.training import SilentLog, batch, local_parameters, make_model, micro_batches, run_config
+from train.checkpoint import save_checkpoint
 from train.deepspeed_config import deepspeed_config
 from train.engine import start_engine
-from train.export import export_model
 from train.loop import train_step
 
 
@@ -18,6 +20,12 @@ def start(**fields):
     return start_engine(model, config, deepspeed_config(config, world_size=dist.get_world_size())), config
 
 
+def fake_inputs(folder: str) -> SimpleNamespace:
+    tokenizer_dir = Path(folder) / "tokenizer"
+    tokenizer_dir.mkdir(exist_ok=True)
+    return SimpleNamespace(tokenizer_dir=tokenizer_dir, identity=lambda config: {})
+
+
 def export_on_ranks(configs: list[dict], folder: str) -> list[dict]:
     """Train a step and export, once per config; each rank's own parameters."""
     results = []
@@ -25,9 +33,7 @@ def export_on_ranks(configs: list[dict], folder: str) -> list[dict]:
         engine, config = start(**fields)
         batches = micro_batches(batch(0), config, dist.get_rank(), dist.get_world_size())
         train_step(engine, batches, SilentLog())
-        exported = Path(folder) / f"{index}"
-        exported.mkdir(exist_ok=True)
-        assert export_model(engine.module, exported, tokenizer_dir=Path(folder) / "tokenizer") == []
+        save_checkpoint(engine, replace(config, run_dir=f"{folder}/{index}"), fake_inputs(folder), step=1)
         results.append(local_parameters(engine.module))
     return results
 

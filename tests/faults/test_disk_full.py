@@ -10,7 +10,6 @@ import torch
 
 from tests.train.test_commit import alone, newest_sound_step
 from train.commit import CheckpointError, commit_checkpoint
-from train.safetensors_stream import SafetensorsStream, TensorSpec
 from train.stored_state import WEIGHT, Fragment, write_fragments
 
 STATE = torch.arange(300_000, dtype=torch.float32)  # 1.2 MB
@@ -68,12 +67,3 @@ def test_a_limit_on_the_size_of_files_is_an_error_of_the_save(tmp_path, limit_fi
     assert os.listdir(tmp_path) == ["step_00000001"]
     save(tmp_path, 2)
     assert newest_sound_step(tmp_path) == 2
-
-
-def test_a_stream_that_collects_its_errors_lets_its_caller_finish(tmp_path, limit_file_size):
-    limit_file_size(1000)
-    errors = []
-    with SafetensorsStream(tmp_path / "file", {"a": TensorSpec(torch.float32, (300_000,))}, errors=errors) as stream:
-        for piece in STATE.split(100_000):
-            stream.write(piece)
-    assert [type(error) for error in errors] == [OSError]

@@ -132,10 +132,26 @@ def test_a_stop_file_ends_a_run_at_a_checkpoint_and_is_gone_afterwards(recipe, t
     assert not (run.run_dir / "STOP").exists()
 
 
-def test_a_run_that_cannot_save_trains_on_and_says_so_at_the_end(recipe, untouched, tmp_path):
-    run = Run(recipe, tmp_path / "run", file_size=60_000)  # of rank 0: enough for its log
+@pytest.mark.parametrize("arguments", [[], ["--async_save"]], ids=["waiting", "behind its back"])
+def test_a_run_that_cannot_save_trains_on_and_says_so_at_the_end(recipe, untouched, tmp_path, arguments):
+    run = Run(recipe, tmp_path / "run", *arguments, file_size=60_000)  # of rank 0: enough for its log
     assert run.wait() == [EXIT_NOT_SAVED, EXIT_NOT_SAVED], run.output
     assert {event["what"] for event in events(run.run_dir)} == {"checkpoint failed"}
     assert len(events(run.run_dir)) == NUM_STEPS / 20 and "not saved" in run.output[0]
     assert losses(run.run_dir) == untouched
     assert list((run.run_dir / "checkpoints").iterdir()) == []
+
+
+def test_a_checkpoint_written_meanwhile_has_the_bytes_of_one_that_training_waited_for(recipe, untouched, tmp_path):
+    run = Run(recipe, tmp_path / "run", "--async_save")
+    assert run.wait() == [EXIT_DONE, EXIT_DONE], run.output
+    assert losses(run.run_dir) == untouched
+    ours, theirs = (
+        completed_checkpoints(folder / "checkpoints") for folder in (run.run_dir, recipe.parent / "untouched")
+    )
+    assert [folder.name for folder in ours] == [folder.name for folder in theirs]
+    for folder, other in zip(ours, theirs, strict=True):
+        names = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+        assert names == {path.relative_to(other) for path in other.rglob("*") if path.is_file()}
+        for name in names:
+            assert (folder / name).read_bytes() == (other / name).read_bytes(), name

@@ -93,7 +93,7 @@ FREE = {
     "activation_checkpointing": True, "ds_config": "other", "run_dir": "moved/run", "log_every": 1, "eval_every": 1,
     "eval_sequences": 5, "save_every": 1, "resume": "must", "monitors": ["csv"], "dry_run": True, "plan_ranks": 4,
     "ep_size": 2, "zero_stage": 2, "keep_last": 2, "keep_every": 10, "allow_mismatch": ["lr"], "skip_bad_steps": 3,
-    "stop_on_failed_save": True, "hang_timeout_seconds": 5.0,
+    "stop_on_failed_save": True, "async_save": True, "hang_timeout_seconds": 5.0,
 }  # fmt: skip
 
 

@@ -76,9 +76,3 @@ def test_an_error_while_writing_is_not_hidden_by_the_missing_bytes(tmp_path):
     with pytest.raises(KeyError, match="mine"):
         with SafetensorsStream(tmp_path / "file", {"three": TensorSpec(torch.float32, (3,))}):
             raise KeyError("mine")
-
-
-def test_a_rank_that_does_not_write_leaves_no_file(tmp_path):
-    with SafetensorsStream(tmp_path / "file", specs(TENSORS), enabled=False) as stream:
-        stream.write(None)
-    assert list(tmp_path.iterdir()) == []
