@@ -18,3 +18,9 @@ class Agreement:
         answers = torch.tensor(int(answer))
         torch.distributed.all_reduce(answers, op=torch.distributed.ReduceOp.MAX, group=self._group)
         return bool(answers)
+
+    def gather(self, value) -> list:
+        """The values of all ranks, on every rank."""
+        values = [None] * torch.distributed.get_world_size(self._group)
+        torch.distributed.all_gather_object(values, value, group=self._group)
+        return values

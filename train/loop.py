@@ -50,6 +50,9 @@ def train(
             raise BadNumbers(
                 f"step {step} met NaN or Inf, and skip_bad_steps={config.skip_bad_steps} are left out already"
             )
+        slow = watch.slow_rank() if _is_due(done, config.log_every, config.steps) else None
+        if slow:
+            log.say(slow)
         stops = watch.stop_is_due()
         if inputs.valid and not stops and _is_due(done, config.eval_every, config.steps):
             watch.at_step(done, "validating")

@@ -17,6 +17,9 @@ from train.exit_codes import EXIT_HANG
 from train.stop_request import StopRequest
 from train.watchdog import TRAINING, Watchdog
 
+_BEATS_TO_COMPARE = 40  # 20 seconds
+_SLOW = 0.25  # of the time, that the others wait more than the slow rank
+
 
 class Supervision:
     """Collective over all ranks to make, and where a method says so.
@@ -63,10 +66,29 @@ class Supervision:
         """Whether any rank was asked to stop. Collective."""
         return self._agreement.any(self._stop.is_made())
 
+    def slow_rank(self) -> str | None:
+        """A line about a rank that the others wait for, once there are enough heartbeats to judge. Collective."""
+        if self._watchdog is None or self._agreement.any(self._watchdog.num_beats < _BEATS_TO_COMPARE):
+            return None
+        shares = self._agreement.gather(self._watchdog.take_waiting_share())
+        return describe_slow_rank(shares)
+
     def report(self, what: str, **details) -> None:
         """Write an event, once for all ranks."""
         if dist.get_rank() == 0:
             write_event(self._config.run_dir, what, **details)
+
+
+def describe_slow_rank(waiting_shares: list[float]) -> str | None:
+    """waiting_shares: of its time that each rank spends in collectives; a slow one is waited for, and hardly waits."""
+    slow = int(np.argmin(waiting_shares))
+    others = [share for rank, share in enumerate(waiting_shares) if rank != slow]
+    if not others or np.median(others) - waiting_shares[slow] < _SLOW:
+        return None
+    return (
+        f"note: rank {slow} is slow: it waits for others {waiting_shares[slow]:.0%} of its time, they wait "
+        f"{np.median(others):.0%} of theirs"
+    )
 
 
 def start_watchdog(config: RunConfig, *, rank: int, world_size: int) -> Watchdog | None:

@@ -43,7 +43,7 @@ class Watchdog:
         self._main, self._ended = threading.get_ident(), threading.Event()
         self._counts: dict[int, int] = {}
         self._counted = 0.0
-        self._num_beats = self._num_waiting = 0
+        self.num_beats = self._num_waiting = 0
         self.at(0, "starting")
 
     def start(self) -> None:
@@ -58,11 +58,11 @@ class Watchdog:
     def stop(self) -> None:
         self._ended.set()
 
-    def take_waiting_share(self) -> tuple[float, int]:
-        """Of the beats since this was last asked, the share at which this rank waited for others, and their number."""
-        beats, waiting = self._num_beats, self._num_waiting
-        self._num_beats = self._num_waiting = 0
-        return (waiting / beats if beats else 0.0), beats
+    def take_waiting_share(self) -> float:
+        """Of the beats since this was last asked, the share at which this rank was in a collective."""
+        share = self._num_waiting / max(self.num_beats, 1)
+        self.num_beats = self._num_waiting = 0
+        return share
 
     def _watch(self) -> None:
         while not self._ended.wait(self._interval):
@@ -81,8 +81,8 @@ class Watchdog:
 
     def _beat(self) -> None:
         stack = _stack_of(self._main)
-        self._num_beats += 1
-        self._num_waiting += any("distributed" in frame or "deepspeed/comm" in frame for frame in stack[-4:])
+        self.num_beats += 1
+        self._num_waiting += any("/torch/distributed/" in frame for frame in stack[-4:])
         beat = Heartbeat(self._rank, time.monotonic_ns(), self._step, self._phase, "".join(stack))
         path = self._folder / f"rank_{self._rank:05d}.json"
         temporary = path.with_suffix(".tmp")
