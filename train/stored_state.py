@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from train.safetensors_stream import SafetensorsStream, TensorSpec
 
@@ -39,7 +39,7 @@ class StoredState:
     """The fragments in the files of all ranks that wrote a checkpoint."""
 
     def __init__(self, paths: Iterable[Path]):
-        self._files = [safe_open(path, framework="pt") for path in paths]
+        self._files = [_open(path) for path in paths]
         self._pieces: dict[tuple[str, str], list[tuple[int, int, str]]] = {}
         for number, file in enumerate(self._files):
             for key in file.keys():  # noqa: SIM118 - it is no dict
@@ -63,6 +63,13 @@ class StoredState:
         """At most `count` elements of a piece, from the one that is number `offset` in the whole tensor."""
         begin, number, key = piece
         return self._files[number].get_slice(key)[offset - begin : offset - begin + count]
+
+
+def _open(path: Path):
+    try:
+        return safe_open(path, framework="pt")
+    except SafetensorError as error:  # nothing but tensors can be in such a file, and no other kind is ever opened
+        raise ValueError(f"{path} is not a safetensors file: {error}") from None
 
 
 def _key(kind: str, name: str, offset: int) -> str:

@@ -1,5 +1,7 @@
 """A training state is read back in other pieces than it was written in."""
 
+import os
+import pickle
 import re
 
 import pytest
@@ -40,3 +42,23 @@ def test_what_is_not_there_is_an_error(stored, kind, name, first_lacking):
     message = f"the checkpoint holds no {kind} of {name} from element {first_lacking} on"
     with pytest.raises(ValueError, match=re.escape(message)):
         stored.read(kind, name, 8, torch.empty(4))
+
+
+class Attack:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder):
+        self.folder = str(folder)
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+def test_code_in_the_place_of_a_state_is_refused_and_not_run(tmp_path):
+    path, folder = tmp_path / "rank_00000.safetensors", tmp_path / "attacked"
+    path.write_bytes(pickle.dumps(Attack(folder)))
+    with pytest.raises(ValueError, match=re.escape(f"{path} is not a safetensors file")):
+        StoredState([path])
+    assert not folder.exists()
+    pickle.loads(path.read_bytes())  # the file is indeed an attack
+    assert folder.is_dir()

@@ -1,0 +1,66 @@
+"""A run that is asked to stop knows it; asked again later, it leaves at once."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from train.stop_request import StopRequest
+
+WAITS = """
+import sys, time
+from train.stop_request import StopRequest
+stop = StopRequest(sys.argv[1])
+stop.listen()
+print("listening", flush=True)
+while True:
+    time.sleep(0.01)
+    if stop.is_made():
+        print("asked", flush=True)
+        time.sleep(100)
+"""
+
+
+@pytest.fixture
+def handlers():
+    """Put the signal handlers of this process back."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_a_signal_is_remembered(tmp_path, handlers, number):
+    stop = StopRequest(tmp_path)
+    stop.listen()
+    assert not stop.is_made()
+    os.kill(os.getpid(), number)
+    os.kill(os.getpid(), signal.SIGTERM)  # passed on by a launcher, which got it too
+    assert stop.is_made()
+
+
+def test_a_file_is_a_request_until_it_is_cleared(tmp_path):
+    stop = StopRequest(tmp_path)
+    (tmp_path / "STOP").touch()
+    assert stop.is_made()
+    stop.clear()
+    stop.clear()
+    assert not stop.is_made()
+
+
+def test_a_second_signal_ends_the_process_at_once(tmp_path):
+    root = Path(__file__).resolve().parents[2]
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITS, str(tmp_path)], cwd=root, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "listening\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout.readline() == "asked\n"
+    time.sleep(2.1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=2) == 128 + signal.SIGTERM
