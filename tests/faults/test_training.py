@@ -1,25 +1,17 @@
 """launch/train.py under faults: killed, asked to stop, stopped, damaged; it ends in time, says why, and goes on."""
 
-import json
-import os
-import resource
 import signal
-import subprocess
-import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.faults.two_ranks import Run, events, losses
 from tests.tiny_run import make_tiny_data, tiny_run_fields
 from train.commit import completed_checkpoints, step_of
 from train.exit_codes import EXIT_DONE, EXIT_HANG, EXIT_LOST_RANK, EXIT_NOT_SAVED, EXIT_STOPPED
-from train.ranks import free_port
-from train.read_metrics import read_points
 
-ROOT = Path(__file__).resolve().parents[2]
 NUM_STEPS = 120
 pytestmark = pytest.mark.distributed
 
@@ -33,46 +25,6 @@ def recipe(tmp_path_factory) -> Path:
     )  # fmt: skip
     (folder / "recipe.yaml").write_text(yaml.safe_dump(fields))
     return folder / "recipe.yaml"
-
-
-class Run:
-    """Two ranks of a run, started as a launcher would; file_size: what the files of rank 0 may grow to."""
-
-    def __init__(self, recipe: Path, run_dir: Path, *arguments, file_size: int = resource.RLIM_INFINITY):
-        self.run_dir = run_dir
-        port = str(free_port())
-        environment = {
-            **os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
-            "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1",
-        }  # fmt: skip
-        command = [sys.executable, "launch/train.py", "--config", str(recipe), "--run_dir", str(run_dir), *arguments]
-        self.ranks = [
-            subprocess.Popen(
-                command, cwd=ROOT, env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                preexec_fn=partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, limit)),
-            )
-            for rank, limit in enumerate([file_size, resource.RLIM_INFINITY])
-        ]  # fmt: skip
-
-    def wait_for_step(self, step: int) -> None:
-        metrics = self.run_dir / "metrics.jsonl"
-        deadline = time.monotonic() + 60
-        while not metrics.exists() or f'"step": {step},' not in metrics.read_text():
-            assert time.monotonic() < deadline and self.ranks[0].poll() is None, self.ranks[0].communicate()
-            time.sleep(0.01)
-
-    def wait(self, seconds: float = 60) -> list[int]:
-        self.output = [rank.communicate(timeout=seconds)[0] for rank in self.ranks]
-        return [rank.returncode for rank in self.ranks]
-
-
-def losses(run_dir: Path) -> list[float]:
-    return [point["loss"] for point in read_points(run_dir / "metrics.jsonl", kind="train")]
-
-
-def events(run_dir: Path) -> list[dict]:
-    return [json.loads(line) for line in (run_dir / "events.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")

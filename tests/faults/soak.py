@@ -1,0 +1,131 @@
+"""Run under a seeded mix of faults, and compare with a run that met none: `python -m tests.faults.soak --minutes 10`.
+
+Prints one JSON object: the faults, goodput, mean time to recover, and whether the weights are equal bit for bit.
+"""
+
+import argparse
+import json
+import random
+import signal
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import yaml
+
+from tests.faults.two_ranks import Run, losses
+from tests.tiny_run import make_tiny_data, tiny_run_fields
+from train.commit import completed_checkpoints
+from train.exit_codes import EXIT_DONE
+
+SIGNALS = ("terminate one", "signal one", "stop file")
+FAULTS = (*SIGNALS, "kill one", "kill all", "stop one", "flip a bit", "small files")
+HANG_TIMEOUT = 5
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10, help="about as long the run meets faults")
+    parser.add_argument("--attempts", type=int, default=1000, help="at most as many times it meets one")
+    parser.add_argument("--faults", nargs="+", choices=FAULTS, default=FAULTS)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps(soak(Path(folder), options), indent=1))
+
+
+def soak(folder: Path, options: argparse.Namespace) -> dict:
+    recipe, choice = _recipe(folder, num_steps=int(options.minutes * 300)), random.Random(options.seed)
+    start = time.monotonic()
+    untouched = Run(recipe, folder / "untouched")
+    assert untouched.wait(seconds=7200) == [EXIT_DONE, EXIT_DONE], untouched.output
+    untouched_seconds, start = time.monotonic() - start, time.monotonic()
+    faults, recoveries, codes = Counter(), [], None
+    run_dir, deadline = folder / "run", start + 60 * options.minutes
+    while codes != [EXIT_DONE, EXIT_DONE]:
+        calm = time.monotonic() > deadline or sum(faults.values()) >= options.attempts
+        fault = "none" if calm else choice.choice(options.faults)
+        faults[fault] += 1
+        codes, failed_at = _attempt(recipe, run_dir, fault, None if calm else choice)
+        recoveries += [failed_at] if failed_at else []
+        print(f"{time.monotonic() - start:7.1f} s  {fault}: exit codes {codes}", flush=True)
+    seconds = time.monotonic() - start
+    return {
+        "faults": faults,
+        "seconds": round(seconds, 1),
+        "untouched_seconds": round(untouched_seconds, 1),
+        "goodput": round(untouched_seconds / seconds, 3),
+        "mean_seconds_to_end_after_a_fault": round(sum(recoveries) / max(len(recoveries), 1), 2),
+        "losses_are_equal": losses(run_dir) == losses(folder / "untouched"),
+        "weights_are_equal": _final_bytes(run_dir) == _final_bytes(folder / "untouched"),
+    }
+
+
+def _recipe(folder: Path, *, num_steps: int) -> Path:
+    fields = tiny_run_fields(
+        make_tiny_data(folder / "data"), ep_size=2, steps=num_steps, save_every=25, eval_every=50, log_every=1,
+        dropout=0.1, keep_last=4, eval_sequences=40, hang_timeout_seconds=HANG_TIMEOUT,
+    )  # fmt: skip
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(fields))
+    return folder / "recipe.yaml"
+
+
+def _attempt(recipe: Path, run_dir: Path, fault: str, choice: random.Random | None) -> tuple[list[int], float | None]:
+    """Start the run, and let it meet the fault at a random moment; the exit codes, and how long it took to end."""
+    if fault == "flip a bit":
+        _flip_a_bit(run_dir, choice)
+    limit = {"file_size": choice.randrange(200_000)} if fault == "small files" else {}
+    run = Run(recipe, run_dir, *(["--async_save"] if choice and choice.random() < 0.5 else []), **limit)
+    if choice is None:
+        return run.wait(seconds=7200), None
+    try:
+        return run.wait(seconds=choice.uniform(3, 25)), None  # it may end by itself: done, or its files too small
+    except subprocess.TimeoutExpired:
+        failed = time.monotonic()
+    _strike(run, fault, choice)
+    try:
+        codes = run.wait(seconds=4 * HANG_TIMEOUT + 20)
+    finally:
+        for rank in run.ranks:
+            rank.kill()
+    return codes, time.monotonic() - failed
+
+
+def _strike(run: Run, fault: str, choice: random.Random) -> None:
+    victim = choice.choice(run.ranks)
+    if fault == "stop file":
+        (run.run_dir / "STOP").touch() if run.run_dir.exists() else victim.kill()
+    elif fault == "stop one":
+        victim.send_signal(signal.SIGSTOP)
+        other = run.ranks[1 - run.ranks.index(victim)]
+        other.wait(timeout=4 * HANG_TIMEOUT + 20)
+        victim.kill()
+    elif fault in SIGNALS:
+        victim.send_signal(signal.SIGTERM if fault == "terminate one" else signal.SIGUSR1)
+    elif fault == "kill one":
+        victim.kill()
+    else:
+        for rank in run.ranks:
+            rank.kill()
+
+
+def _flip_a_bit(run_dir: Path, choice: random.Random) -> None:
+    """In any file of the newest checkpoint; one is left alone, as a run that lost all of them would rightly refuse."""
+    checkpoints = completed_checkpoints(run_dir / "checkpoints")
+    if len(checkpoints) < 2:
+        return
+    path = choice.choice(sorted(path for path in checkpoints[0].rglob("*") if path.is_file() and path.stat().st_size))
+    content = bytearray(path.read_bytes())
+    content[choice.randrange(len(content))] ^= 1 << choice.randrange(8)
+    path.write_bytes(content)
+
+
+def _final_bytes(run_dir: Path) -> dict[str, bytes]:
+    newest = completed_checkpoints(run_dir / "checkpoints")[0]
+    return {str(path.relative_to(newest)): path.read_bytes() for path in newest.rglob("*") if path.is_file()}
+
+
+if __name__ == "__main__":
+    main()
