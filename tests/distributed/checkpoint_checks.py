@@ -35,10 +35,7 @@ def resume_and_train(configs: list[dict], folder: str, num_steps: int) -> list[d
         run = fields.pop("run")
         engine, config = start(**fields, run_dir=f"{folder}/{run}")
         manifest, _ = resume(engine, config)
-        result = {
-            "saved": state(engine),
-            "parameters": {n: p.detach().clone() for n, p in engine.module.named_parameters()},
-        }
+        result = {"saved": state(engine)}
         for step in range(manifest["step"], num_steps):
             _step(engine, config, step)
         results.append(result | {"ended": state(engine), "manifest": manifest})

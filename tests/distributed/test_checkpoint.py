@@ -8,6 +8,7 @@ import torch
 
 from tests.distributed.checkpoint_checks import SAVED_AT, resume_and_train, train_and_save
 from tests.distributed.ranks import run_ranks
+from tests.models.hashes import HASHES
 
 pytestmark = pytest.mark.distributed
 ADAM = {
@@ -28,8 +29,11 @@ WAYS = [
     {**ADAM, "ep_size": 2, "zero_stage": 1, "precision": "bf16"},
     {**ADAM, "ep_size": 2, "zero_stage": 2, "precision": "bf16"},
     {"optimizer": "sgd", "ep_size": 2, "zero_stage": 1},
+    {"optimizer": "sgd", "ep_size": 2, "zero_stage": 1, "hash": "inserted, 3 sublayers"},
+    *({**ADAM, "ep_size": 2, "zero_stage": 1, "hash": name} for name in HASHES if name != "token"),
 ]
-SHAPES = [{"ep_size": 1, "zero_stage": 1}, {"ep_size": 2, "zero_stage": 1}, {"ep_size": 2, "zero_stage": 0}]
+SGD_RUNS = [index for index, way in enumerate(WAYS) if way["optimizer"] == "sgd"]
+SHAPES = [{"ep_size": 1, "zero_stage": 1}, {"ep_size": 2, "zero_stage": 0}, {"ep_size": 4, "zero_stage": 2}]
 
 
 def same(a: dict, b: dict) -> bool:
@@ -57,16 +61,19 @@ def test_a_resumed_run_ends_as_one_that_was_never_touched(runs):
 def test_weights_and_moments_are_bit_equal_on_ranks_of_another_number_and_shape(runs, world_size):
     folder, untouched = runs
     shapes = [shape for shape in SHAPES if shape["ep_size"] <= world_size]
-    configs = [{**ADAM, **shape, "run": run} for shape in shapes for run in range(5)]
-    if world_size == 4:
-        configs = [{**ADAM, "ep_size": 4, "zero_stage": 2, "run": 0}, {**ADAM, "ep_size": 2, "zero_stage": 1, "run": 3}]
-    for config in configs:
-        config["micro_batch_size"] = 1
-    results = run_ranks(resume_and_train, world_size, configs=configs, folder=folder, num_steps=3)
+    configs = [
+        {**WAYS[run], **shape, "run": run, "micro_batch_size": 1}
+        for shape in shapes
+        for run in (0, 3, 4, *SGD_RUNS)
+        if shape["ep_size"] != WAYS[run]["ep_size"] or world_size != 2
+    ]
+    results = run_ranks(resume_and_train, world_size, configs=configs, folder=folder, num_steps=4)
     for config, found in zip(configs, results[0], strict=True):
-        assert same(found["saved"], untouched[0][config["run"]]["saved"]), config
-        for name in found["saved"]:  # the step after it differs by the order of sums alone
-            torch.testing.assert_close(found["ended"][name].isfinite().all(), torch.tensor(True))
+        expected = untouched[0][config["run"]]
+        assert same(found["saved"], expected["saved"]), config
+        if config["run"] in SGD_RUNS:  # the steps after it differ by the order of sums alone, which Adam would magnify
+            for name, values in expected["ended"].items():
+                torch.testing.assert_close(found["ended"][name], values, rtol=1e-4, atol=1e-5)
 
 
 def test_a_checkpoint_of_four_ranks_goes_on_on_two(runs, tmp_path):
