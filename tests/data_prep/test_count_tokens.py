@@ -11,7 +11,7 @@ from data_prep.counts import Counts, read_counts, write_counts
 from data_prep.hash_keys import num_keys, route_keys
 from data_prep.manifest import corpus_digest
 from data_prep.token_shards import TokenStream
-from tests.damage import damages
+from tests.damage import damages, flip_bit
 from tests.data_prep.test_token_shards import SHARDS, STREAM, edit_manifest, write_folder
 
 
@@ -48,11 +48,8 @@ def test_a_token_outside_the_vocabulary_is_named_with_its_shard(tmp_path):
 
 
 def test_a_flipped_bit_is_noticed_while_counting(tmp_path):
-    path = write_folder(tmp_path) / "shard2.bin"
-    content = bytearray(path.read_bytes())
-    content[0] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match="shard2.bin has checksum .* but the manifest says .*: damaged"):
+    flip_bit(write_folder(tmp_path) / "shard2.bin", 0)
+    with pytest.raises(ValueError, match="shard2.bin is damaged: bytes 0..3 have digest"):
         count_tokens.count_folders([tmp_path])
 
 
