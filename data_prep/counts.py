@@ -8,7 +8,7 @@ import numpy as np
 from data_prep.hash_keys import num_keys
 from data_prep.tensor_file import check_schema, read_tensors, write_tensors
 
-SCHEMA_VERSION = 2  # 1 knew no keys but tokens; it is still read
+SCHEMA_VERSION = 3  # 1 knew no keys but tokens, 2 had no digest of the file; both are still read
 KIND = "token_counts"
 
 
@@ -41,7 +41,7 @@ class Counts:
 def read_counts(path: str | Path) -> Counts:
     """Read a counts file; ValueError where it is damaged, of another kind or contradicts itself."""
     tensors, metadata = read_tensors(path)
-    check_schema(path, metadata, schema_versions=(1, SCHEMA_VERSION), kind=KIND)
+    check_schema(path, metadata, schema_versions=(1, 2, SCHEMA_VERSION), kind=KIND, digest_since=3)
     try:
         counts = Counts(
             tensors["counts"],

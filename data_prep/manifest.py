@@ -6,9 +6,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from data_prep.atomic_file import atomic_file
+from data_prep.sealed_json import sealed_json, unsealed
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1 had one digest per shard and none of itself; it is refused
+KIND = "token_shards"
 MANIFEST_NAME = "manifest.json"
+MAKE_AGAIN = "run data_prep.tokenize_shards again (predictions: launch/predict.py)"
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,9 @@ class Shard:
     source: str  # folder and name of the raw shard
     num_tokens: int
     num_documents: int
-    xxh3: str  # 32 hex digits, xxh3-128 of <name>.bin
+    block_bytes: int  # length of the blocks of <name>.bin; the last one may be shorter
+    block_xxh3: tuple[str, ...]  # 16 hex digits per block, its xxh3-64
+    index_xxh3: str  # 16 hex digits, xxh3-64 of <name>.idx
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ def make_manifest(shards: list[Shard], *, tokenizer_digest: str, vocab_size: int
 
 
 def read_manifest(folder: str | Path) -> Manifest:
-    """Read <folder>/manifest.json; FileNotFoundError without one, ValueError where it was edited."""
+    """Read <folder>/manifest.json; FileNotFoundError without one, ValueError where it is not as it was written."""
     path = Path(folder) / MANIFEST_NAME
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: {folder} is no finished folder of token shards; tokenize it again")
@@ -69,7 +74,7 @@ def read_manifest(folder: str | Path) -> Manifest:
 def write_manifest(folder: str | Path, manifest: Manifest) -> None:
     """Write <folder>/manifest.json atomically: from then on the folder is finished."""
     with atomic_file(Path(folder) / MANIFEST_NAME) as file:
-        file.write((json.dumps(asdict(manifest), indent=2) + "\n").encode())
+        file.write(sealed_json(asdict(manifest), kind=KIND))
 
 
 def token_dtype(vocab_size: int) -> str:
@@ -78,21 +83,53 @@ def token_dtype(vocab_size: int) -> str:
 
 
 def corpus_digest(shards: list[Shard] | tuple[Shard, ...], tokenizer_digest: str) -> str:
-    """Return "sha256:<64 hex>" over the tokenizer's digest and each shard's, in order."""
-    lines = [tokenizer_digest, *(f"{shard.xxh3} {shard.num_tokens} {shard.num_documents}" for shard in shards)]
+    """Return "sha256:<64 hex>" over the tokenizer's digest and, in order, all that is recorded of each shard's files.
+
+    It follows tokens, borders of documents and of shards, and the length of blocks; names and sources are left out.
+    """
+    lines = [tokenizer_digest, *(_digest_line(shard) for shard in shards)]
     return "sha256:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
+def _digest_line(shard: Shard) -> str:
+    numbers = f"{shard.num_tokens} {shard.num_documents} {shard.block_bytes}"
+    return " ".join([numbers, shard.index_xxh3, *shard.block_xxh3])
+
+
 def _parse(path: Path) -> Manifest:
+    values = _content(path)
+    if values["schema_version"] != SCHEMA_VERSION:
+        raise _wrong_version(path, values["schema_version"])
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        version = values.get("schema_version")
-        if version == SCHEMA_VERSION:
-            shards = tuple(Shard(**_exactly(Shard, shard)) for shard in values["shards"])
-            return Manifest(**_exactly(Manifest, values) | {"shards": shards})
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is not a manifest of token shards ({error}); tokenize the folder again") from error
-    raise ValueError(f"{path} has schema_version {version}, this code reads {SCHEMA_VERSION}; tokenize again")
+        return Manifest(**_exactly(Manifest, values) | {"shards": tuple(map(_shard, values["shards"]))})
+    except ValueError as error:
+        raise ValueError(f"{path} is not a manifest of token shards ({error}); {MAKE_AGAIN}") from error
+
+
+def _content(path: Path) -> dict:
+    content = path.read_bytes()
+    try:
+        return unsealed(content, kind=KIND)
+    except ValueError as error:
+        if _is_version_1(content):
+            raise _wrong_version(path, 1) from None
+        raise ValueError(f"{path} is damaged: {error}; copy it again, or {MAKE_AGAIN}") from None
+
+
+def _is_version_1(content: bytes) -> bool:
+    """Version 1 was JSON without a seal."""
+    try:
+        return json.loads(content)["schema_version"] == 1
+    except (KeyError, TypeError, ValueError):
+        return False
+
+
+def _wrong_version(path: Path, found: int) -> ValueError:
+    return ValueError(f"{path} has schema_version {found}, this code reads {SCHEMA_VERSION}; {MAKE_AGAIN}")
+
+
+def _shard(values: dict) -> Shard:
+    return Shard(**_exactly(Shard, values) | {"block_xxh3": tuple(values["block_xxh3"])})
 
 
 def _exactly(kind: type, values: dict) -> dict:

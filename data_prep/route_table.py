@@ -10,14 +10,15 @@ from data_prep.heavy_split import HeavySplit, check_split
 from data_prep.load import check_experts, max_over_mean, rank_load
 from data_prep.tensor_file import check_range, check_schema, read_tensors, tensor_digest, write_tensors
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4  # those before it are still read
 KIND = "route_table"
-CREATED_BY = "data_prep.route_table 3"
+CREATED_BY = "data_prep.route_table 4"
 MAKE_AGAIN = "make it again with data_prep.build_table"
 TEXT_FIELDS = ("method", "key", "tokenizer_digest", "corpus_digest")
 INTEGER_FIELDS = ("num_experts", "seed", "ep_size", "vocab_size", "num_buckets", "context_length", "top_k", "num_turns")
 DERIVED_FIELDS = ("num_tables", "num_hashes", "num_tokens", "max_over_mean", "rank_max_over_mean")
-# Version 1 had no keys but tokens, one expert per key, and no split tokens; version 2 had no turns.
+# Version 1 had no keys but tokens, one expert per key, and no split tokens; version 2 had no turns; version 3 had
+# no digest of the file.
 SINCE_VERSION_3 = {"num_turns": "1"}
 SINCE_VERSION_2 = {"num_buckets": "0", "context_length": "0", "top_k": "1", "split_digest": ""} | SINCE_VERSION_3
 MISSING = {"1": SINCE_VERSION_2, "2": SINCE_VERSION_3}
@@ -99,7 +100,7 @@ class RouteTable:
 def read_route_table(path: str | Path) -> RouteTable:
     """Read and check a route table; ValueError where its digest, shape or range is wrong."""
     tensors, metadata = read_tensors(path)
-    check_schema(path, metadata, schema_versions=(1, 2, SCHEMA_VERSION), kind=KIND)
+    check_schema(path, metadata, schema_versions=(1, 2, 3, SCHEMA_VERSION), kind=KIND, digest_since=4)
     metadata = MISSING.get(metadata["schema_version"], {}) | metadata
     try:
         table = _from_file(tensors, metadata)

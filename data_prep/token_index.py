@@ -4,6 +4,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+import xxhash
 
 # magic, version, dtype code, number of sequences, number of document indices
 HEADER = struct.Struct("<9sQBQQ")
@@ -25,12 +26,25 @@ def index_size(num_documents: int) -> int:
     return HEADER.size + num_documents * (4 + 8) + (num_documents + 1) * 8
 
 
-def read_lengths(path: Path, *, num_documents: int, dtype: str) -> np.ndarray:
-    """Return the documents' lengths in tokens, int32 [num_documents]; ValueError where the file says otherwise."""
-    with open(path, "rb") as file:
-        if file.read(HEADER.size) != _header(num_documents, dtype):
-            raise ValueError(f"{path} is not the index of {num_documents} documents of {dtype} tokens: damaged")
-        return np.fromfile(file, dtype="<i4", count=num_documents)
+def read_lengths(path: Path, *, num_documents: int, xxh3: str) -> np.ndarray:
+    """Return the documents' lengths in tokens, int32 [num_documents]; ValueError where the file is not as written."""
+    content = path.read_bytes()
+    check_index(path, content, xxh3=xxh3)
+    return np.frombuffer(content, dtype="<i4", count=num_documents, offset=HEADER.size)
+
+
+def check_index(path: Path, content: bytes, *, xxh3: str) -> None:
+    """Raise ValueError where `content` is not the .idx that was written."""
+    found = index_digest(content)
+    if found != xxh3:
+        raise ValueError(
+            f"{path} is damaged: it has digest {found} but was written with {xxh3}; copy it again or tokenize again"
+        )
+
+
+def index_digest(content: bytes) -> str:
+    """Return the xxh3-64 of a whole .idx, 16 hex digits."""
+    return xxhash.xxh3_64_hexdigest(content)
 
 
 def _header(num_documents: int, dtype: str) -> bytes:

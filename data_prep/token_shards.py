@@ -1,7 +1,8 @@
 """The token file format: write token shards, and read a folder of them as one stream of tokens.
 
 A shard is Megatron's IndexedDataset: <name>.bin holds the tokens and nothing else (nanoGPT reads it as it is),
-<name>.idx says where documents begin. manifest.json lists the shards; the folder carries its tokenizer along.
+<name>.idx says where documents begin. manifest.json lists the shards and the digests of their blocks, so that damage is
+never read as tokens; the folder carries its tokenizer along.
 """
 
 from array import array
@@ -9,11 +10,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
-import xxhash
 
 from data_prep.atomic_file import atomic_file, flush_to_disk
 from data_prep.manifest import Manifest, Shard, read_manifest, token_dtype
-from data_prep.token_index import index_bytes, index_size, read_lengths
+from data_prep.token_blocks import BLOCK_BYTES, BlockHasher, CheckedTokens
+from data_prep.token_index import index_bytes, index_digest, index_size, read_lengths
 
 __all__ = ["Manifest", "Shard", "ShardWriter", "TokenStream", "read_manifest", "token_dtype"]
 
@@ -26,13 +27,13 @@ class ShardWriter:
     Use it as `with ShardWriter(...) as writer: writer.add_document(ids)`; then `writer.shard` describes the shard.
     """
 
-    def __init__(self, folder: str | Path, name: str, *, source: str, vocab_size: int):
+    def __init__(self, folder: str | Path, name: str, *, source: str, vocab_size: int, block_bytes: int = BLOCK_BYTES):
         self.folder, self.name, self.source, self.vocab_size = Path(folder), name, source, vocab_size
         self.dtype = token_dtype(vocab_size)
         self.num_tokens = 0
         self.shard: Shard | None = None
         self._lengths = array("i")  # 4 bytes per document
-        self._hash = xxhash.xxh3_128()
+        self._blocks = BlockHasher(block_bytes)
 
     def __enter__(self) -> "ShardWriter":
         with ExitStack() as files:  # entered first, renamed last: <name>.idx
@@ -48,9 +49,9 @@ class ShardWriter:
             raise ValueError(f"a document of {len(ids)} tokens exceeds {LONGEST_DOCUMENT}; split it")
         if len(ids) and not (0 <= ids.min() and ids.max() < self.vocab_size):
             raise ValueError(f"token ids {ids.min()}..{ids.max()} do not fit vocab_size={self.vocab_size}")
-        block = ids.astype(np.dtype(self.dtype).newbyteorder("<")).tobytes()
-        self._tokens.write(block)
-        self._hash.update(block)
+        content = ids.astype(np.dtype(self.dtype).newbyteorder("<")).tobytes()
+        self._tokens.write(content)
+        self._blocks.update(content)
         self._lengths.append(len(ids))
         self.num_tokens += len(ids)
 
@@ -58,13 +59,29 @@ class ShardWriter:
         with self._files:  # removes the temporary files if anything is raised here
             if error is not None:
                 raise error
-            self._index.write(index_bytes(np.array(self._lengths, dtype=np.int32), dtype=self.dtype))
+            index = index_bytes(np.array(self._lengths, dtype=np.int32), dtype=self.dtype)
+            self._index.write(index)
             flush_to_disk(self._index)  # a full disk shows here, before either file has its name
-        self.shard = Shard(self.name, self.source, self.num_tokens, len(self._lengths), self._hash.hexdigest())
+        self.shard = self._describe(index_digest(index))
+
+    def _describe(self, index_xxh3: str) -> Shard:
+        return Shard(
+            name=self.name,
+            source=self.source,
+            num_tokens=self.num_tokens,
+            num_documents=len(self._lengths),
+            block_bytes=self._blocks.block_bytes,
+            block_xxh3=self._blocks.digests(),
+            index_xxh3=index_xxh3,
+        )
 
 
 class TokenStream:
-    """The tokens of a folder of shards as one stream, memory-mapped; it can be sent to other processes."""
+    """The tokens of a folder of shards as one stream, memory-mapped; it can be sent to other processes.
+
+    Every block of a .bin is compared with its digest when its first token is read, every .idx when it is read:
+    ValueError names the file, the bytes and both digests. Damage where nothing is read stops nobody.
+    """
 
     def __init__(self, folder: str | Path):
         """Open every shard of the manifest; FileNotFoundError or ValueError where one is missing or of another size."""
@@ -89,35 +106,31 @@ class TokenStream:
         shard, done = int(np.searchsorted(self._starts, start, side="right")) - 1, 0
         while done < length:
             offset = start + done - int(self._starts[shard])
-            part = self._shards[shard][offset : offset + length - done]
+            part = self._shards[shard].read(offset, offset + length - done)
             out[done : done + len(part)] = part
             shard, done = shard + 1, done + len(part)
         return out
 
-    def shard_tokens(self, shard: int) -> np.ndarray:
-        """Return the memory-mapped tokens of shard number `shard`."""
-        return self._shards[shard]
+    def shard_tokens(self, shard: int, start: int = 0, end: int | None = None) -> np.ndarray:
+        """Return tokens start..end-1 of shard number `shard`, as they lie in its memory-mapped file."""
+        return self._shards[shard].read(start, self.manifest.shards[shard].num_tokens if end is None else end)
 
     def documents(self, shard: int) -> np.ndarray:
         """Return where the documents of shard number `shard` begin: int64 [num_documents + 1], the last is its end."""
         entry = self.manifest.shards[shard]
         path = self.folder / f"{entry.name}.idx"
-        lengths = read_lengths(path, num_documents=entry.num_documents, dtype=self.manifest.dtype)
-        borders = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-        if borders[-1] != entry.num_tokens:
-            raise ValueError(f"{path} describes {borders[-1]} tokens but the manifest says {entry.num_tokens}: damaged")
-        return borders
+        lengths = read_lengths(path, num_documents=entry.num_documents, xxh3=entry.index_xxh3)
+        return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
-    def _open(self, shard: Shard) -> np.ndarray:
+    def _open(self, shard: Shard) -> CheckedTokens:
         path = self.folder / f"{shard.name}.bin"
-        _check_size(path, shard.num_tokens * self.dtype.itemsize)
-        _check_size(self.folder / f"{shard.name}.idx", index_size(shard.num_documents))
-        if shard.num_tokens == 0:
-            return np.empty(0, dtype=self.dtype)  # an empty file cannot be mapped
-        return np.memmap(path, dtype=self.dtype, mode="r")
+        check_size(path, shard.num_tokens * self.dtype.itemsize)
+        check_size(self.folder / f"{shard.name}.idx", index_size(shard.num_documents))
+        return CheckedTokens(path, shard, self.dtype)
 
 
-def _check_size(path: Path, num_bytes: int) -> None:
+def check_size(path: Path, num_bytes: int) -> None:
+    """Raise FileNotFoundError or ValueError where a file of the manifest is missing or of another size."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is listed in the manifest but missing; copy it here or tokenize again")
     found = path.stat().st_size

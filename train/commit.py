@@ -4,7 +4,6 @@ Every rank writes into step_N.partial and flushes; sizes and digests are gathere
 renames the folder and flushes its parent. Whatever moment a run is killed at, step_N is absent or complete.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterable
@@ -13,10 +12,10 @@ from pathlib import Path
 import xxhash
 
 from data_prep.atomic_file import flush_to_disk, sync_folder
+from data_prep.sealed_json import sealed_json, unsealed
 
 MANIFEST = "manifest.json"
 _BLOCK = 1 << 24
-_PREFIX, _MIDDLE, _SUFFIX = b'{"xxh3": "', b'", "checkpoint":\n', b"}\n"
 
 
 class CheckpointError(Exception):
@@ -88,8 +87,7 @@ def _publish(partial: Path, folder: Path, facts: dict) -> None:
 
 def manifest_bytes(facts: dict) -> bytes:
     """The manifest's bytes, which are a function of its content and its content's digest."""
-    body = json.dumps(facts, indent=1, sort_keys=True).encode()
-    return _PREFIX + xxhash.xxh3_128_hexdigest(body).encode() + _MIDDLE + body + _SUFFIX
+    return sealed_json(facts, kind="checkpoint")
 
 
 def read_manifest(folder: Path) -> dict:
@@ -97,14 +95,10 @@ def read_manifest(folder: Path) -> dict:
     path = folder / MANIFEST
     if not path.is_file():
         raise ValueError(f"{folder} has no {MANIFEST}: it was never completed")
-    found = path.read_bytes()
     try:
-        facts = json.loads(found)["checkpoint"]
-    except (ValueError, KeyError, TypeError) as error:
+        return unsealed(path.read_bytes(), kind="checkpoint")
+    except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from None
-    if manifest_bytes(facts) != found:
-        raise ValueError(f"{path} is damaged: its content does not have the digest that it names")
-    return facts
 
 
 def check_sizes(folder: Path, manifest: dict) -> None:

@@ -18,6 +18,7 @@ COMMANDS = [
     "import_table",
     "tokenize_shards",
     "train_tokenizer",
+    "verify",
 ]
 
 

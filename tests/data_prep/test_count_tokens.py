@@ -4,13 +4,14 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from data_prep import contexts, count_tokens
 from data_prep.counts import Counts, read_counts, write_counts
 from data_prep.hash_keys import num_keys, route_keys
 from data_prep.manifest import corpus_digest
-from data_prep.tensor_file import write_tensors
 from data_prep.token_shards import TokenStream
+from tests.damage import damages, flip_bit
 from tests.data_prep.test_token_shards import SHARDS, STREAM, edit_manifest, write_folder
 
 
@@ -47,11 +48,8 @@ def test_a_token_outside_the_vocabulary_is_named_with_its_shard(tmp_path):
 
 
 def test_a_flipped_bit_is_noticed_while_counting(tmp_path):
-    path = write_folder(tmp_path) / "shard2.bin"
-    content = bytearray(path.read_bytes())
-    content[0] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match="shard2.bin has checksum .* but the manifest says .*: damaged"):
+    flip_bit(write_folder(tmp_path) / "shard2.bin", 0)
+    with pytest.raises(ValueError, match="shard2.bin is damaged: bytes 0..3 have digest"):
         count_tokens.count_folders([tmp_path])
 
 
@@ -107,7 +105,7 @@ def test_the_command_writes_counts_of_a_key_under_their_own_name(tmp_path, capsy
 def test_counts_of_version_1_are_still_read(tmp_path):
     metadata = {"kind": "token_counts", "schema_version": "1", "vocab_size": "2", "num_tokens": "5"}
     metadata |= {"tokenizer_digest": "sha256:t", "corpus_digest": "sha256:c"}
-    write_tensors(tmp_path / "counts", {"counts": np.array([3, 2])}, metadata=metadata)
+    save_file({"counts": np.array([3, 2])}, tmp_path / "counts", metadata=metadata)
     counts = read_counts(tmp_path / "counts")
     assert (counts.counts.tolist(), counts.key, counts.vocab_size) == ([3, 2], "token", 2)
 
@@ -125,11 +123,20 @@ def test_counts_survive_the_file(tmp_path):
     assert (read.tokenizer_digest, read.corpus_digest) == ("sha256:t", "sha256:c")
 
 
-def test_a_flipped_bit_in_the_counts_is_noticed(tmp_path):
+def test_a_thousand_flipped_bits_and_truncations_of_counts_are_all_noticed(tmp_path):
     path = tmp_path / "counts.safetensors"
     write_counts(path, Counts(np.array([3, 0, 4]), "sha256:t", "sha256:c"))
-    content = bytearray(path.read_bytes())
-    content[-8] ^= 1  # 4 becomes 5
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match="the counts sum to 8 tokens but the file says 7"):
-        read_counts(path)
+    for _ in damages([path], number=1000):
+        with pytest.raises(ValueError, match="counts.safetensors"):
+            read_counts(path)
+    assert read_counts(path).counts.tolist() == [3, 0, 4]
+
+
+def test_counts_of_version_2_are_still_read(tmp_path):
+    metadata = {"kind": "token_counts", "schema_version": "2", "vocab_size": "2", "num_tokens": "5", "key": "token"}
+    metadata |= {"tokenizer_digest": "sha256:t", "corpus_digest": "sha256:c", "num_buckets": "0"}
+    save_file({"counts": np.array([3, 2])}, tmp_path / "counts", metadata=metadata)
+    assert read_counts(tmp_path / "counts").counts.tolist() == [3, 2]
+    save_file({"counts": np.array([3, 3])}, tmp_path / "counts", metadata=metadata)
+    with pytest.raises(ValueError, match="the counts sum to 6 tokens but the file says 5"):
+        read_counts(tmp_path / "counts")

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from data_prep.counts import Counts, write_counts
 from data_prep.route_table import (
@@ -16,6 +17,7 @@ from data_prep.route_table import (
     write_route_table,
 )
 from data_prep.tensor_file import read_tensors, write_tensors
+from tests.damage import damages
 
 TABLE = RouteTable(
     tables=np.array([[0, 1, 2, 3, 0], [3, 3, 1, 0, 2]], dtype=np.int32)[:, :, None],
@@ -63,7 +65,7 @@ def test_metadata_says_how_the_table_was_made(path):
         assert file.get_tensor("route_table").shape == (2, 5, 1)
     assert metadata["digest"] == TABLE.digest
     expected = {
-        "schema_version": "3",
+        "schema_version": "4",
         "num_turns": "1",
         "method": "balanced",
         "seed": "7",
@@ -90,26 +92,37 @@ def test_a_table_without_counts_has_no_imbalance():
     assert np.isnan(table.max_over_mean) and np.isnan(table.rank_max_over_mean)
 
 
-def test_a_flipped_bit_is_noticed(path):
-    content = bytearray(path.read_bytes())
-    content[-4] ^= 1  # the last expert, 2, becomes 3: still in range
-    path.write_bytes(content)
+@pytest.mark.parametrize("split", [None, SPLIT])
+def test_a_thousand_flipped_bits_and_truncations_are_all_noticed(path, split):
+    write_route_table(path, replace(TABLE, split=split))
+    for _ in damages([path], number=1000):
+        with pytest.raises(ValueError, match="table.safetensors"):
+            read_route_table(path)
+    assert read_route_table(path).digest == TABLE.digest
+
+
+def rewrite(path, name, tensor):
+    """Write the file with another tensor, as a program would that knows its format."""
+    tensors, metadata = read_tensors(path)
+    write_tensors(path, tensors | {name: tensor}, metadata=metadata)
+
+
+def test_other_tables_than_the_digest_tells_are_refused(path):
+    tables = TABLE.tables.copy()
+    tables[-1, -1] = 3
+    rewrite(path, "route_table", tables)
     with pytest.raises(ValueError, match=f"table.safetensors has digest sha256:.* but says {TABLE.digest}: damaged"):
         read_route_table(path)
 
 
 def test_an_expert_out_of_range_is_refused(path):
-    content = bytearray(path.read_bytes())
-    content[-4] = 4
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"table.safetensors: route_table holds 0..4, but only 0..3 exist"):
+    rewrite(path, "route_table", TABLE.tables + 1)
+    with pytest.raises(ValueError, match=r"table.safetensors: route_table holds 1..4, but only 0..3 exist"):
         read_route_table(path)
 
 
-def test_a_flipped_bit_in_the_load_is_noticed(path):
-    tensors, metadata = read_tensors(path)
-    tensors["load"] = tensors["load"] + np.array([[1], [1]]) * np.array([1, 0, 0, 0])
-    write_tensors(path, tensors, metadata=metadata)
+def test_a_load_of_other_tokens_is_refused(path):
+    rewrite(path, "load", TABLE.load + [1, 0, 0, 0])
     with pytest.raises(ValueError, match="has num_tokens 11 but says 10: damaged"):
         read_route_table(path)
 
@@ -141,19 +154,27 @@ def test_a_file_of_version_2_is_still_read(path):
     assert (read.num_turns, read.num_hashes, read.num_tokens, read.digest) == (1, 2, 10, hashes.digest)
 
 
-def test_a_table_that_does_not_tell_its_turns_is_refused(path):
+def test_a_file_of_version_3_is_still_read(path):
     tensors, metadata = read_tensors(path)
-    del metadata["num_turns"]
-    write_tensors(path, tensors, metadata=metadata)
-    with pytest.raises(ValueError, match="'num_turns'; make it again"):
+    del metadata["file_xxh3"]
+    save_file(tensors, path, metadata=metadata | {"schema_version": "3"})
+    read = read_route_table(path)
+    assert (read.digest, read.num_tokens, read.num_turns) == (TABLE.digest, 10, 1)
+
+
+def test_a_table_that_lost_the_digest_of_its_file_is_refused(path):
+    tensors, metadata = read_tensors(path)
+    del metadata["file_xxh3"]
+    save_file(tensors, path, metadata=metadata)
+    with pytest.raises(ValueError, match="table.safetensors is damaged: schema_version 4 needs file_xxh3"):
         read_route_table(path)
 
 
 def test_a_file_of_a_later_version_is_refused(path):
     tensors, metadata = read_tensors(path)
-    write_tensors(path, tensors, metadata=metadata | {"schema_version": "4"})
+    write_tensors(path, tensors, metadata=metadata | {"schema_version": "5"})
     with pytest.raises(
-        ValueError, match=r"holds route_table \(schema_version 4\), but .* \(schema_version 1 or 2 or 3\)"
+        ValueError, match=r"holds route_table \(schema_version 5\), but .* \(schema_version 1 or 2 or 3 or 4\)"
     ):
         read_route_table(path)
 
@@ -166,11 +187,9 @@ def test_split_tokens_survive_the_file(path):
     assert read.split_digest == SPLIT.digest != replace(SPLIT, split_table=SPLIT.split_table[:, ::-1]).digest
 
 
-def test_a_flipped_bit_in_the_split_is_noticed(path):
+def test_another_split_than_the_digest_tells_is_refused(path):
     write_route_table(path, replace(TABLE, split=SPLIT))
-    tensors, metadata = read_tensors(path)
-    tensors["split_table"] = np.array([[1, 1, -1, 3, 0, 2]], dtype=np.int32)
-    write_tensors(path, tensors, metadata=metadata)
+    rewrite(path, "split_table", np.array([[1, 1, -1, 3, 0, 2]], dtype=np.int32))
     with pytest.raises(ValueError, match="has split_digest sha256:.* but says sha256:.*: damaged"):
         read_route_table(path)
 

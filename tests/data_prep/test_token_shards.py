@@ -6,18 +6,23 @@ import struct
 
 import numpy as np
 import pytest
+import xxhash
 
-from data_prep.manifest import make_manifest, read_manifest, write_manifest
+from data_prep.manifest import KIND, make_manifest, read_manifest, write_manifest
+from data_prep.sealed_json import sealed_json, unsealed
 from data_prep.token_shards import ShardWriter, TokenStream, token_dtype
+from tests.damage import damages, flip_bit
 
 SHARDS = [[[1, 2, 9], [3, 9]], [], [[4, 9], [9], [5, 6, 7, 9]]]  # documents of three shards, the second is empty
 STREAM = [1, 2, 9, 3, 9, 4, 9, 9, 5, 6, 7, 9]
+BLOCK_BYTES = 4  # two tokens: 3, 0 and 4 blocks
 
 
-def write_folder(folder, *, shards=SHARDS, vocab_size=10):
+def write_folder(folder, *, shards=SHARDS, vocab_size=10, block_bytes=BLOCK_BYTES):
     entries = []
     for number, documents in enumerate(shards):
-        with ShardWriter(folder, f"shard{number}", source=f"raw/{number}.txt", vocab_size=vocab_size) as writer:
+        options = {"source": f"raw/{number}.txt", "vocab_size": vocab_size, "block_bytes": block_bytes}
+        with ShardWriter(folder, f"shard{number}", **options) as writer:
             for ids in documents:
                 writer.add_document(ids)
         entries.append(writer.shard)
@@ -75,7 +80,7 @@ def test_documents_gives_the_borders_of_each_shard(tmp_path):
 
 
 def test_a_pickled_stream_opens_the_files_again(tmp_path):
-    stream = TokenStream(write_folder(tmp_path, shards=[[[5] * 10_000]]))
+    stream = TokenStream(write_folder(tmp_path, shards=[[[5] * 10_000]], block_bytes=2**23))
     content = pickle.dumps(stream)
     assert len(content) < 1000
     assert pickle.loads(content).read(0, 3).tolist() == [5, 5, 5]
@@ -90,6 +95,7 @@ def test_the_manifest_sums_up_the_shards(tmp_path):
 
 def test_the_corpus_digest_follows_tokens_borders_and_tokenizer(tmp_path):
     variants = {"same": SHARDS, "token": [[[1, 2, 9], [4, 9]]], "border": [[[1, 2, 9, 3, 9]]], "none": [[]]}
+    variants |= {"moved border": [[[1], [2, 9, 3, 9], *SHARDS[0][2:]], *SHARDS[1:]]}
     digests = {
         name: read_manifest(write_folder(tmp_path / name, shards=s)).corpus_digest for name, s in variants.items()
     }
@@ -124,12 +130,66 @@ def test_a_file_of_the_wrong_size_is_named_with_both_sizes(tmp_path, suffix, exp
         TokenStream(tmp_path)
 
 
+def read_everything(folder):
+    stream = TokenStream(folder)
+    for shard in range(len(stream.manifest.shards)):
+        stream.documents(shard)
+    return stream.read(0, stream.num_tokens).tolist()
+
+
+def test_a_thousand_flipped_bits_and_truncations_are_all_noticed(tmp_path):
+    write_folder(tmp_path)
+    for path in damages(sorted(tmp_path.iterdir()), number=1000):
+        with pytest.raises(ValueError, match=path.name):
+            read_everything(tmp_path)
+    assert read_everything(tmp_path) == STREAM
+
+
+def test_each_block_has_the_digest_of_its_bytes_however_documents_lie_in_them(tmp_path):
+    content = np.array(SHARDS[2][0] + SHARDS[2][1] + SHARDS[2][2], dtype="<u2").tobytes()
+    blocks = [content[:6], content[6:12], content[12:]]
+    shard = read_manifest(write_folder(tmp_path, block_bytes=6)).shards[2]
+    assert shard.block_xxh3 == tuple(xxhash.xxh3_64_hexdigest(block) for block in blocks)
+    assert shard.index_xxh3 == xxhash.xxh3_64_hexdigest((tmp_path / "shard2.idx").read_bytes())
+
+
+def test_damage_is_told_with_the_file_its_bytes_and_both_digests(tmp_path):
+    path = write_folder(tmp_path) / "shard2.bin"
+    written = xxhash.xxh3_64_hexdigest(path.read_bytes()[4:8])
+    flip_bit(path, 5)
+    found = xxhash.xxh3_64_hexdigest(path.read_bytes()[4:8])
+    message = f"{path} is damaged: bytes 4..7 have digest {found} but were written with {written}"
+    for _ in range(2):  # the block is no better when it is tried again
+        with pytest.raises(ValueError, match=message):
+            TokenStream(tmp_path).read(8, 1)
+
+
+def test_damage_outside_of_what_is_read_stops_nobody(tmp_path):
+    write_folder(tmp_path)
+    flip_bit(tmp_path / "shard2.bin", 5)  # tokens 7 and 8 of the stream
+    flip_bit(tmp_path / "shard0.idx", 40)
+    stream = TokenStream(tmp_path)
+    assert stream.read(0, 7).tolist() + stream.read(9, 3).tolist() == STREAM[:7] + STREAM[9:]
+    assert stream.shard_tokens(2, 4).tolist() == STREAM[9:] and stream.documents(2).tolist() == [0, 2, 3, 7]
+    for read in (lambda: stream.read(6, 2), lambda: stream.read(8, 1), lambda: stream.shard_tokens(2)):
+        with pytest.raises(ValueError, match="shard2.bin is damaged: bytes 4..7"):
+            read()
+
+
+def test_a_block_is_compared_once(tmp_path, monkeypatch):
+    checked = []
+    monkeypatch.setattr("data_prep.token_blocks.check_block", lambda path, _, block, __: checked.append(block))
+    stream = TokenStream(write_folder(tmp_path))
+    for _ in range(2):
+        stream.read(6, 3)
+        stream.read(9, 3)
+    assert checked == [0, 1, 2, 3]
+
+
 def test_a_damaged_index_is_refused(tmp_path):
     path = write_folder(tmp_path) / "shard2.idx"
-    content = bytearray(path.read_bytes())
-    content[34] += 1  # the first document's length
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match="shard2.idx describes 8 tokens but the manifest says 7"):
+    flip_bit(path, 34)  # the first document's length
+    with pytest.raises(ValueError, match="shard2.idx is damaged: it has digest .{16} but was written with .{16}"):
         TokenStream(tmp_path).documents(2)
 
 
@@ -139,28 +199,46 @@ def test_a_folder_without_manifest_is_unfinished(tmp_path):
 
 
 def edit_manifest(folder, change):
-    values = json.loads((folder / "manifest.json").read_text())
+    """Change the manifest as a program would that knows its format."""
+    path = folder / "manifest.json"
+    values = unsealed(path.read_bytes(), kind=KIND)
     change(values)
-    (folder / "manifest.json").write_text(json.dumps(values))
+    path.write_bytes(sealed_json(values, kind=KIND))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda values: values.update(schema_version=2), "schema_version 2, this code reads 1"),
+        (lambda values: values.update(schema_version=3), "schema_version 3, this code reads 2"),
         (lambda values: values.pop("dtype"), r"wrong fields: \['dtype'\]"),
         (lambda values: values.update(colour="red"), r"wrong fields: \['colour'\]"),
+        (lambda values: values["shards"][0].pop("block_bytes"), r"wrong fields: \['block_bytes'\]"),
         (lambda values: values["shards"].reverse(), "its shards give sha256:"),
-        (lambda values: values["shards"][0].update(xxh3="0"), "its shards give sha256:"),
+        (lambda values: values["shards"][0].update(index_xxh3="0"), "its shards give sha256:"),
+        (lambda values: values["shards"][0]["block_xxh3"].reverse(), "its shards give sha256:"),
     ],
 )
-def test_an_edited_manifest_is_refused(tmp_path, change, message):
+def test_a_manifest_of_another_program_is_refused(tmp_path, change, message):
     edit_manifest(write_folder(tmp_path), change)
     with pytest.raises(ValueError, match=message):
         read_manifest(tmp_path)
 
 
-def test_a_manifest_that_is_not_json_is_refused(tmp_path):
-    (tmp_path / "manifest.json").write_text("[")
-    with pytest.raises(ValueError, match="manifest.json is not a manifest of token shards"):
+def test_an_edited_manifest_is_refused(tmp_path):
+    path = write_folder(tmp_path) / "manifest.json"
+    path.write_text(path.read_text().replace('"vocab_size": 10', '"vocab_size": 11'))
+    with pytest.raises(ValueError, match="manifest.json is damaged: its content has digest .{32}, but it begins with "):
+        read_manifest(tmp_path)
+
+
+def test_token_shards_of_version_1_are_to_be_made_again(tmp_path):
+    (tmp_path / "manifest.json").write_text(json.dumps({"schema_version": 1, "shards": []}))
+    with pytest.raises(ValueError, match="schema_version 1, this code reads 2; run data_prep.tokenize_shards again"):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "[", "[]", "{}"])
+def test_a_manifest_that_is_something_else_is_refused(tmp_path, content):
+    (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(ValueError, match="manifest.json is damaged"):
         read_manifest(tmp_path)

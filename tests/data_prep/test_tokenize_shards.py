@@ -38,9 +38,11 @@ def test_shards_hold_the_documents_each_with_its_end_token(raw_folder, tmp_path,
 
 
 def test_the_number_of_workers_does_not_change_a_byte(raw_folder, tmp_path, tokenizer_folder):
+    manifests = []
     for num_workers in (1, 3):
         output = tmp_path / f"tokens{num_workers}"
-        tokenize_shards([raw_folder], tokenizer=tokenizer_folder, output=output, num_workers=num_workers)
+        manifests += [tokenize_shards([raw_folder], tokenizer=tokenizer_folder, output=output, num_workers=num_workers)]
+    assert manifests[0] == manifests[1]  # the digests of all blocks among it
     assert digests(tmp_path / "tokens1") == digests(tmp_path / "tokens3")
 
 

@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from data_prep.token_shards import TokenStream
+from tests.damage import flip_bit
+from tests.data_prep.test_token_shards import write_folder
 from train.batches import Batch, PackedSequences, training_indices, validation_batches
 from train.sample_order import SampleOrder
 
@@ -73,14 +76,25 @@ def test_every_token_but_the_first_is_a_target_once():
 
 
 def test_a_real_token_stream_is_read_across_the_whole_corpus(tiny_data):
-    from data_prep.token_shards import TokenStream
-
     stream = TokenStream(tiny_data.train)
     packed = PackedSequences(stream, context_length=16)
     last = packed.num_sequences - 1
     batch = packed.batch(np.array([last]))
     assert batch.targets[0].tolist() == stream.read(last * 16 + 1, 16).tolist()
     assert stream.num_tokens - (last * 16 + 17) < 16  # less than one sequence is left over
+
+
+@pytest.mark.parametrize("damaged", ["tokens", "predictions"])
+def test_a_flipped_bit_ends_the_batch_with_the_name_of_its_file(tmp_path, damaged):
+    for name in ("tokens", "predictions"):
+        write_folder(tmp_path / name, shards=[[[1, 2, 3], [4, 5, 6, 7, 8, 9]]])
+    path = tmp_path / damaged / "shard0.bin"
+    flip_bit(path, 9)  # token 4
+    tokens, predictions = TokenStream(tmp_path / "tokens"), TokenStream(tmp_path / "predictions")
+    packed = PackedSequences(tokens, context_length=2, predictions=predictions)
+    assert packed.batch(np.array([0])).targets.tolist() == [[2, 3]]
+    with pytest.raises(ValueError, match=f"{path} is damaged: bytes 8..11 have digest"):
+        packed.batch(np.array([0, 2]))
 
 
 SPLITS = [(1, 8), (1, 2), (2, 4), (2, 1), (4, 2), (4, 1), (8, 1)]  # world size, micro-batch size

@@ -1,12 +1,12 @@
 """A checkpoint exists whole or not at all, whatever moment the writing ends at, and no changed bit is taken for it."""
 
 import os
-import random
 import shutil
 from pathlib import Path
 
 import pytest
 
+from tests.damage import damages
 from train.commit import (
     MANIFEST,
     CheckpointError,
@@ -140,20 +140,9 @@ def test_nothing_is_renamed_before_it_was_flushed(tmp_path, monkeypatch):
 
 
 def test_a_thousand_flipped_bits_and_truncations_are_all_noticed(tmp_path):
-    folder, generator = save(tmp_path, 1), random.Random(0)
-    names = [MANIFEST, *FILES]
-    for _ in range(1000):
-        path = folder / generator.choice(names)
-        content = path.read_bytes()
-        if generator.random() < 0.3:
-            damaged = content[: generator.randrange(len(content))]
-        else:
-            position = generator.randrange(len(content))
-            flipped = content[position] ^ (1 << generator.randrange(8))
-            damaged = content[:position] + bytes([flipped]) + content[position + 1 :]
-        path.write_bytes(damaged)
-        assert not is_sound(folder), f"{path} with {len(damaged)} of {len(content)} bytes"
-        path.write_bytes(content)
+    folder = save(tmp_path, 1)
+    for path in damages([folder / name for name in (MANIFEST, *FILES)], number=1000):
+        assert not is_sound(folder), f"{path} with {path.stat().st_size} bytes"
     assert is_sound(folder)
 
 

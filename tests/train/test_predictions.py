@@ -7,6 +7,7 @@ import torch
 from data_prep.token_shards import TokenStream
 from models.configuration_hash_gpt import HashGPTConfig
 from models.modeling_hash_gpt import HashGPTForCausalLM
+from tests.damage import flip_bit
 from tests.tiny_run import make_tiny_data
 from train.predictions import write_predictions
 
@@ -33,6 +34,13 @@ def test_each_token_has_the_guess_of_its_window(valid):
         tokens = stream.read(start, min(16, stream.num_tokens - start))
         guesses = model(torch.from_numpy(tokens)[None]).logits[0].argmax(-1).numpy()
         assert np.array_equal(predicted.read(start, len(tokens)), guesses)
+
+
+def test_a_flipped_bit_of_a_prediction_is_not_read(valid):
+    predictions = write_predictions(baseline(), valid)
+    flip_bit(predictions / "shard_00000.bin", 3)
+    with pytest.raises(ValueError, match="predictions/shard_00000.bin is damaged: bytes 0.."):
+        TokenStream(predictions).read(0, 1)
 
 
 def test_a_baseline_of_a_smaller_vocabulary_is_refused(valid):

@@ -1,0 +1,107 @@
+"""Check a folder of token shards to the last bit: `python -m data_prep.verify DIR` says per file what is wrong."""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from data_prep.command_line import user_errors_in_one_line
+from data_prep.manifest import Manifest, Shard, read_manifest
+from data_prep.output_folder import TOKENIZER_FOLDER
+from data_prep.token_blocks import check_block, read_blocks
+from data_prep.token_index import check_index, index_size
+from data_prep.token_shards import check_size
+from data_prep.tokenizer import load_tokenizer, tokenizer_digest
+
+
+@user_errors_in_one_line
+def main(argv: list[str] | None = None) -> int:
+    """Return 0 where all is well, 1 where something is not."""
+    folder = Path(_parser().parse_args(argv).folder)
+    problems = verify(folder)
+    print(*(problems or [_all_is_well(folder)]), sep="\n")
+    return 1 if problems else 0
+
+
+def verify(folder: Path) -> list[str]:
+    """Return what is wrong, one sentence per file; FileNotFoundError where `folder` has no manifest."""
+    try:
+        manifest = read_manifest(folder)
+    except ValueError as error:
+        return [str(error)]  # without a manifest that can be trusted there is nothing to compare files with
+    itemsize = np.dtype(manifest.dtype).itemsize
+    num_bytes = manifest.num_tokens * itemsize
+    with tqdm(total=num_bytes, unit="B", unit_scale=True, desc="verify") as bar:
+        checks = _checks(folder, manifest, itemsize=itemsize, on_read=bar.update)
+        return [problem for path, check in checks if (problem := _problem(path, check)) is not None]
+
+
+def _checks(
+    folder: Path, manifest: Manifest, *, itemsize: int, on_read: Callable[[int], object]
+) -> Iterator[tuple[Path, Callable[[], None]]]:
+    """Yield each file, or folder of the tokenizer, with what raises ValueError or OSError where it is damaged."""
+    tokenizer = folder / TOKENIZER_FOLDER
+    if tokenizer.is_dir():  # predictions have none of their own
+        yield tokenizer, partial(_check_tokenizer, tokenizer, manifest.tokenizer_digest)
+    for shard in manifest.shards:
+        index, tokens = (folder / f"{shard.name}.{suffix}" for suffix in ("idx", "bin"))
+        yield index, partial(_check_index, index, shard)
+        yield tokens, partial(_check_tokens, tokens, shard, itemsize=itemsize, on_read=on_read)
+
+
+def _problem(path: Path, check: Callable[[], None]) -> str | None:
+    try:
+        check()
+    except (ValueError, OSError) as error:
+        return str(error) if str(path) in str(error) else f"{path}: {error}"  # a disk's error names no file
+    return None
+
+
+def _check_tokens(path: Path, shard: Shard, *, itemsize: int, on_read: Callable[[int], object]) -> None:
+    check_size(path, shard.num_tokens * itemsize)
+    errors = []
+    for block, content in enumerate(read_blocks(path, shard)):
+        try:
+            check_block(path, shard, block, content)
+        except ValueError as error:
+            errors.append(str(error))
+        on_read(len(content))
+    if errors:
+        raise ValueError(f"{errors[0]} ({len(errors)} of its {len(shard.block_xxh3)} blocks are damaged)")
+
+
+def _check_index(path: Path, shard: Shard) -> None:
+    check_size(path, index_size(shard.num_documents))
+    check_index(path, path.read_bytes(), xxh3=shard.index_xxh3)
+
+
+def _check_tokenizer(path: Path, expected: str) -> None:
+    found = tokenizer_digest(load_tokenizer(path))
+    if found != expected:
+        raise ValueError(f"{path} has digest {found}, but the tokens were made with {expected}; copy it again")
+
+
+def _all_is_well(folder: Path) -> str:
+    manifest = read_manifest(folder)
+    num_blocks = sum(len(shard.block_xxh3) for shard in manifest.shards)
+    tokenizer = "its own" if (folder / TOKENIZER_FOLDER).is_dir() else "none beside the tokens"
+    return (
+        f"{folder} is as it was written (shards: {len(manifest.shards):,}, tokens: {manifest.num_tokens:,}, "
+        f"blocks: {num_blocks:,}, tokenizer: {tokenizer})"
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m data_prep.verify", description=__doc__)
+    parser.add_argument(
+        "folder", metavar="DIR", help="folder written by data_prep.tokenize_shards or launch/predict.py"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

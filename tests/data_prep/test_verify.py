@@ -1,0 +1,81 @@
+"""verify says in one line that a folder is as it was written, or for each damaged file what is wrong with it."""
+
+import shutil
+
+import pytest
+
+from data_prep.tokenize_shards import tokenize_shards
+from data_prep.verify import main, verify
+from tests.damage import damages, flip_bit
+from tests.data_prep.raw_shards import write_raw_shard
+from tests.data_prep.test_token_shards import write_folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_folder(tmp_path / "tokens")
+
+
+def test_a_sound_folder_is_one_line(folder, capsys):
+    assert main([str(folder)]) == 0
+    facts = "shards: 3, tokens: 12, blocks: 7, tokenizer: none beside the tokens"
+    assert capsys.readouterr().out == f"{folder} is as it was written ({facts})\n"
+
+
+def test_every_damaged_file_is_told_with_what_is_wrong(folder, capsys):
+    for position in (0, 13):
+        flip_bit(folder / "shard2.bin", position)
+    flip_bit(folder / "shard2.idx", 20)
+    (folder / "shard1.idx").unlink()
+    (folder / "shard0.bin").write_bytes(b"\x01\x00")
+    assert main([str(folder)]) == 1
+    size, missing, index, blocks = capsys.readouterr().out.splitlines()
+    assert "shard0.bin has 2 bytes but the manifest says 10" in size
+    assert "shard1.idx is listed in the manifest but missing" in missing
+    assert "shard2.idx is damaged: it has digest " in index
+    assert "shard2.bin is damaged: bytes 0..3 have digest " in blocks
+    assert blocks.endswith("(2 of its 4 blocks are damaged)")
+
+
+def test_a_damaged_manifest_is_told(folder, capsys):
+    flip_bit(folder / "manifest.json", 100)
+    assert main([str(folder)]) == 1
+    assert "manifest.json is damaged: its content has digest " in capsys.readouterr().out
+
+
+def test_a_folder_of_something_else_is_a_mistake_of_the_user(tmp_path, capsys):
+    assert main([str(tmp_path)]) == 2
+    assert "manifest.json is missing" in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_read_is_named(folder, monkeypatch):
+    def failing(path, shard):
+        raise OSError(5, "Input/output error")
+        yield
+
+    monkeypatch.setattr("data_prep.verify.read_blocks", failing)
+    assert verify(folder)[0] == f"{folder}/shard0.bin: [Errno 5] Input/output error"
+
+
+def test_every_damage_is_found(folder):
+    for path in damages(sorted(folder.iterdir()), number=200):
+        [problem] = verify(folder)
+        assert path.name in problem
+    assert verify(folder) == []
+
+
+def test_the_tokenizer_is_compared_with_the_one_that_made_the_tokens(tmp_path, tokenizer_folder, documents, capsys):
+    raw = write_raw_shard(tmp_path / "raw" / "part.txt", documents)
+    tokenize_shards([raw], tokenizer=tokenizer_folder, output=tmp_path / "tokens")
+    assert main([str(tmp_path / "tokens")]) == 0
+    assert capsys.readouterr().out.endswith("blocks: 1, tokenizer: its own)\n")
+    path = tmp_path / "tokens" / "tokenizer" / "tokenizer.json"
+    text = path.read_text()
+    path.write_text(text.replace("<|endoftext|>", "<|endofbooks|>"))
+    assert main([str(tmp_path / "tokens")]) == 1
+    assert f"{path.parent} has digest sha256:" in capsys.readouterr().out
+    path.write_text(text[:-9])
+    [problem] = verify(tmp_path / "tokens")
+    assert problem.startswith(f"{path} is not a tokenizer")
+    shutil.rmtree(path.parent)
+    assert verify(tmp_path / "tokens") == []
