@@ -67,16 +67,17 @@ def report(folder: Path, rank: int, *, within_seconds: float) -> tuple[float, st
     return None
 
 
-def wait_until_at(folder: Path, rank: int, step: int) -> None:
+def wait_until_in(folder: Path, rank: int, function: str) -> None:
+    """Until the rank's heartbeat says that it is in the function."""
     path = folder / f"rank_{rank:05d}.json"
-    while not path.exists() or json.loads(path.read_text())["step"] < step:
+    while not path.exists() or function not in json.loads(path.read_text())["stack"]:
         time.sleep(0.02)
 
 
 def test_a_stopped_rank_is_named_with_its_step_and_stack(start, tmp_path):
     first, _ = start(0, "waits"), start(1, "waits")
-    wait_until_at(tmp_path, 0, 4)
-    wait_until_at(tmp_path, 1, 4)
+    for rank in range(2):
+        wait_until_in(tmp_path, rank, "wait_for_the_other")
     stopped = time.time()
     os.kill(first.pid, signal.SIGSTOP)
     found = report(tmp_path, 1, within_seconds=10)
