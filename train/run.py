@@ -56,8 +56,9 @@ def run(config: RunConfig, ranks: Ranks, settings: dict, inputs: Inputs, network
             print(f"{end}\ngo on with: {resume_command(config.run_dir)}", file=sys.stderr, flush=True)
         dist.destroy_process_group()
         return _ENDS[type(end)]
-    except ValueError as error:  # of a checkpoint: everything else that a user can correct was checked before
-        print(f"error: {error}", file=sys.stderr, flush=True)
+    except ValueError as error:  # a damaged checkpoint or token shard: all that shows without reading was checked
+        print(f"error: rank {ranks.rank} ends, {error}", file=sys.stderr, flush=True)
+        write_event(config.run_dir, "bad input", rank=ranks.rank, error=str(error), traceback=traceback.format_exc())
         return EXIT_BAD_INPUT
     except Exception as error:
         return _crash(config, ranks, error)

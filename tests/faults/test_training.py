@@ -1,5 +1,6 @@
 """launch/train.py under faults: killed, asked to stop, stopped, damaged; it ends in time, says why, and goes on."""
 
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ import yaml
 from tests.faults.two_ranks import Run, events, losses
 from tests.tiny_run import make_tiny_data, tiny_run_fields
 from train.commit import completed_checkpoints, step_of
-from train.exit_codes import EXIT_DONE, EXIT_HANG, EXIT_LOST_RANK, EXIT_NOT_SAVED, EXIT_STOPPED
+from train.exit_codes import EXIT_BAD_INPUT, EXIT_DONE, EXIT_HANG, EXIT_LOST_RANK, EXIT_NOT_SAVED, EXIT_STOPPED
 
 NUM_STEPS = 120
 pytestmark = pytest.mark.distributed
@@ -73,6 +74,18 @@ def test_a_stopped_rank_is_named_by_the_other(recipe, tmp_path):
     run.wait()
     assert "rank 0 does not answer" in run.output[1] and "train_step" in run.output[1]
     assert events(run.run_dir)[-1]["what"] == "hang"
+
+
+def test_a_token_shard_that_is_damaged_while_it_is_read_ends_the_run_with_its_name(recipe, tmp_path):
+    data = shutil.copytree(recipe.parent / "data" / "train", tmp_path / "train")
+    shard = next(data.glob("*.bin"))
+    content = bytearray(shard.read_bytes())
+    content[100] ^= 1
+    shard.write_bytes(content)
+    run = Run(recipe, tmp_path / "run", "--train_data", str(data))
+    assert EXIT_BAD_INPUT in run.wait(), run.output
+    assert any(str(shard) in output for output in run.output)
+    assert "bad input" in {event["what"] for event in events(run.run_dir)}
 
 
 def test_a_stop_file_ends_a_run_at_a_checkpoint_and_is_gone_afterwards(recipe, tmp_path):
