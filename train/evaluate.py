@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import deepspeed.comm as dist
@@ -32,8 +33,13 @@ def perplexity(loss: float) -> float:
 
 
 @torch.no_grad()
-def validate(engine: DeepSpeedEngine, sequences: PackedSequences, config: RunConfig) -> Validation:
-    """Collective over all ranks. Every sequence counts once; batches are filled up where ranks would have none."""
+def validate(
+    engine: DeepSpeedEngine, sequences: PackedSequences, config: RunConfig, *, stop_is_due: Callable[[], bool]
+) -> Validation | None:
+    """Collective over all ranks. Every sequence counts once; batches are filled up where ranks would have none.
+
+    None where stop_is_due(), collective too and asked before each batch, said yes.
+    """
     num_sequences = min(config.eval_sequences or sequences.num_sequences, sequences.num_sequences)
     total = torch.zeros((), dtype=torch.float64, device=engine.device)
     engine.eval()
@@ -46,6 +52,9 @@ def validate(engine: DeepSpeedEngine, sequences: PackedSequences, config: RunCon
     )
     hidden = dist.get_rank() > 0 or not sys.stderr.isatty()
     for batch in tqdm(batches, desc="validating", unit="batch", leave=False, disable=hidden):
+        if stop_is_due():
+            engine.train()
+            return None
         total += _summed_loss(engine, batch)
     engine.train()
     dist.all_reduce(total, group=dist.get_world_group())

@@ -33,40 +33,80 @@ def train(
     StopRequested after a checkpoint where somebody asked; BadNumbers where too many steps had to be left out;
     CheckpointError where the run is to end with it.
     """
-    batches = plan_ahead(engine.module, _micro_batches(config, inputs, first_step=first_step), device=engine.device)
-    saver = Saver(engine, config, inputs)
+    training = _Training(engine, config, inputs, log, watch, first_step=first_step)
     for step in range(first_step, config.steps):
-        watch.at_step(step)
+        training.step(step)
+        stops = training.validate_if_due(step + 1)
+        training.save_if_due(step + 1, stops=stops)
+        if stops and step + 1 < config.steps:
+            raise StopRequested(f"stopped at step {step + 1}, as was asked")
+
+
+class _Training:
+    """What a run does at each step. Every method is collective over all ranks; `done` counts steps."""
+
+    def __init__(self, engine, config: RunConfig, inputs: Inputs, log: RunLog, watch: Supervision, *, first_step: int):
+        self.engine, self.config, self.inputs, self.log, self.watch = engine, config, inputs, log, watch
+        micro_batches = _micro_batches(config, inputs, first_step=first_step)
+        self.batches = plan_ahead(engine.module, micro_batches, device=engine.device)
+        self.saver = Saver(engine, config, inputs)
+
+    def step(self, step: int) -> None:
+        self.watch.at_step(step)
         # Dropout depends on step and rank alone, so that a resumed run draws what an untouched one draws.
-        torch.manual_seed(dropout_seed(config, step))
-        learning_rate = engine.get_lr()[0]  # of this step: the engine moves on to the next one's
-        losses = train_step(engine, islice(batches, engine.gradient_accumulation_steps()), log, watch)
-        done = step + 1
-        if watch.left_out(step):
-            log.leave_out(len(losses))
-            log.say(watch.describe_bad_step(step, _indices(config, inputs, step), dropout_seed(config, step), losses))
-        log.step_done(engine, done, learning_rate=learning_rate, seconds_waited=batches.take_seconds_waited())
-        if watch.num_skipped > config.skip_bad_steps:
+        torch.manual_seed(dropout_seed(self.config, step))
+        learning_rate = self.engine.get_lr()[0]  # of this step: the engine moves on to the next one's
+        micro_batches = islice(self.batches, self.engine.gradient_accumulation_steps())
+        losses = train_step(self.engine, micro_batches, self.log, self.watch)
+        if self.watch.left_out(step):
+            self._describe_bad_step(step, losses)
+        waited = self.batches.take_seconds_waited()
+        self.log.step_done(self.engine, step + 1, learning_rate=learning_rate, seconds_waited=waited)
+        if self.watch.num_skipped > self.config.skip_bad_steps:
             raise BadNumbers(
-                f"step {step} met NaN or Inf, and skip_bad_steps={config.skip_bad_steps} are left out already"
+                f"step {step} met NaN or Inf, and skip_bad_steps={self.config.skip_bad_steps} are left out already"
             )
-        slow = watch.slow_rank() if _is_due(done, config.log_every, config.steps) else None
+        slow = self.watch.slow_rank() if _is_due(step + 1, self.config.log_every, self.config.steps) else None
         if slow:
-            log.say(slow)
-        stops = watch.stop_is_due()
-        if inputs.valid and not stops and _is_due(done, config.eval_every, config.steps):
-            watch.at_step(done, "validating")
-            log.validated(engine, done, validate(engine, inputs.valid, config))
-        if stops or _is_due(done, config.save_every, config.steps):
-            watch.at_step(done, "saving")
-            _keep(saver.finish, config, log, watch, step=done)
-            _keep(
-                partial(saver.save, step=done, num_skipped=watch.num_skipped), config, log, watch, step=done, must=stops
-            )
-        ends = stops or done == config.steps
-        _keep(saver.finish if ends else saver.finished, config, log, watch, step=done, must=ends)
-        if stops and done < config.steps:
-            raise StopRequested(f"stopped at step {done}, as was asked")
+            self.log.say(slow)
+
+    def validate_if_due(self, done: int) -> bool:
+        """Whether the run is to stop here; it does not wait for a validation to end."""
+        stops, config = self.watch.stop_is_due(), self.config
+        if stops or not self.inputs.valid or not _is_due(done, config.eval_every, config.steps):
+            return stops
+        self.watch.at_step(done, "validating")
+        validation = validate(self.engine, self.inputs.valid, config, stop_is_due=self.watch.stop_is_due)
+        if validation:
+            self.log.validated(self.engine, done, validation)
+        return validation is None
+
+    def save_if_due(self, done: int, *, stops: bool) -> None:
+        """Save on schedule, where the run stops, and at its end; only there a checkpoint in flight is waited for."""
+        if stops or _is_due(done, self.config.save_every, self.config.steps):
+            self.watch.at_step(done, "saving")
+            self._keep(self.saver.finish, done)
+            self._keep(partial(self.saver.save, step=done, num_skipped=self.watch.num_skipped), done, must=stops)
+        ends = stops or done == self.config.steps
+        self._keep(self.saver.finish if ends else self.saver.finished, done, must=ends)
+
+    def _keep(self, act: Callable[[], Path | None], done: int, *, must: bool = False) -> None:
+        """Call a method of the saver; where it fails the run goes on with the checkpoints it has, if it may."""
+        try:
+            folder = act()
+        except CheckpointError as error:
+            self.watch.report("checkpoint failed", step=done, error=str(error))
+            if must or self.config.stop_on_failed_save or done == self.config.steps:
+                raise
+            self.log.say(f"          not saved: {error}; training goes on")
+        else:
+            if folder:
+                self.log.saved(folder)
+
+    def _describe_bad_step(self, step: int, losses: list[torch.Tensor]) -> None:
+        self.log.leave_out(len(losses))
+        samples, seed = _indices(self.config, self.inputs, step), dropout_seed(self.config, step)
+        self.log.say(self.watch.describe_bad_step(step, samples, seed, losses))
 
 
 def train_step(
@@ -94,22 +134,6 @@ def train_step(
 def dropout_seed(config: RunConfig, step: int) -> int:
     """Of this rank in a step."""
     return derive_seed(config.seed, "dropout", step, dist.get_rank())
-
-
-def _keep(
-    act: Callable[[], Path | None], config: RunConfig, log: RunLog, watch: Supervision, *, step: int, must: bool = False
-) -> None:
-    """Call a method of the saver; where it fails the run goes on with the checkpoints it has, unless it must save."""
-    try:
-        folder = act()
-    except CheckpointError as error:
-        watch.report("checkpoint failed", step=step, error=str(error))
-        if must or config.stop_on_failed_save or step == config.steps:
-            raise
-        log.say(f"          not saved: {error}; training goes on")
-    else:
-        if folder:
-            log.saved(folder)
 
 
 def _micro_batches(config: RunConfig, inputs: Inputs, *, first_step: int) -> Iterator[Batch]:

@@ -145,6 +145,15 @@ def test_two_hosts_of_a_hostfile_train_together(recipe, tmp_path):
     assert len(read_metrics(tmp_path / "run", "train")) == 6
 
 
+@pytest.mark.slow
+def test_ranks_of_mpi_train_together(recipe, finished_run, tmp_path):
+    result = launch([str(BIN / "mpirun"), "-n", "2", sys.executable], "--config", recipe, "--run_dir", tmp_path / "run")
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    assert [line["loss"] for line in read_metrics(tmp_path / "run", "train")] == [
+        line["loss"] for line in read_metrics(finished_run, "train")
+    ]
+
+
 def test_one_process_trains_without_a_launcher(recipe, tmp_path):
     result = python(
         "--config", recipe, "--run_dir", tmp_path / "run", "--ep_size", 1, "--precision", "bf16", "--steps", 2,
