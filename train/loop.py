@@ -30,9 +30,11 @@ def train(
 ) -> None:
     """Run the steps [first_step, config.steps). Collective over all ranks.
 
-    StopRequested after a checkpoint where somebody asked; BadNumbers where too many steps had to be left out;
-    CheckpointError where the run is to end with it.
+    StopRequested where somebody asked, after a checkpoint of what was done; BadNumbers where too many steps had to be
+    left out; CheckpointError where the run is to end with it.
     """
+    if watch.stop_is_due():
+        raise StopRequested(f"stopped before step {first_step}, as was asked")
     training = _Training(engine, config, inputs, log, watch, first_step=first_step)
     for step in range(first_step, config.steps):
         training.step(step)

@@ -14,6 +14,7 @@ from train.exit_codes import EXIT_BAD_INPUT, EXIT_DONE
 from train.inputs import Inputs, open_inputs
 from train.ranks import Ranks, is_first_of_its_host, read_ranks
 from train.run_folder import check_resume, check_run_folder
+from train.stop_request import StopRequest
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -30,9 +31,11 @@ def main(argv: list[str] | None = None) -> int:
         if ranks.rank == 0:
             print(describe_run(config, network, world_size=ranks.world_size, predicted_load=inputs.predicted_load))
         return EXIT_DONE
+    stop = StopRequest(config.run_dir)
+    stop.listen()
     from train.run import run  # not above: DeepSpeed takes seconds to import, and a refusal should take none
 
-    return run(config, ranks, settings, inputs, network)
+    return run(config, ranks, settings, inputs, network, stop)
 
 
 def check(config: RunConfig, ranks: Ranks) -> tuple[dict, Inputs, HashGPTConfig]:

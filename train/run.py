@@ -42,10 +42,10 @@ _LOST_RANK = ("Connection closed by peer", "Connection reset by peer", "Broken p
 _ENDS = {StopRequested: EXIT_STOPPED, BadNumbers: EXIT_BAD_NUMBERS, CheckpointError: EXIT_NOT_SAVED}
 
 
-def run(config: RunConfig, ranks: Ranks, settings: dict, inputs: Inputs, network: HashGPTConfig) -> int:
+def run(
+    config: RunConfig, ranks: Ranks, settings: dict, inputs: Inputs, network: HashGPTConfig, stop: StopRequest
+) -> int:
     """The exit code. Collective over all ranks. `settings` is the resolved DeepSpeed JSON."""
-    stop = StopRequest(config.run_dir)
-    stop.listen()
     silence_libraries()
     try:
         start_process_group(ranks, timeout_seconds=config.hang_timeout_seconds)

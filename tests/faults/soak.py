@@ -87,6 +87,11 @@ def _attempt(recipe: Path, run_dir: Path, fault: str, choice: random.Random | No
     _strike(run, fault, choice)
     try:
         codes = run.wait(seconds=4 * HANG_TIMEOUT + 20)
+    except subprocess.TimeoutExpired:
+        # A rank that was struck before it listened, or met the others, is missed by the launcher, which is not here.
+        codes = [rank.poll() for rank in run.ranks]
+        if -signal.SIGTERM not in codes and -signal.SIGUSR1 not in codes and -signal.SIGKILL not in codes:
+            raise
     finally:
         for rank in run.ranks:
             rank.kill()
