@@ -29,7 +29,10 @@ def plan_ahead(model: HashGPTForCausalLM, batches: Iterator[Batch], *, device: t
 
 
 class HostPlanner:
-    """Plans all sparse layers of a model on the host, from copies of its routers."""
+    """Plans all sparse layers of a model on the host, from copies of its routers.
+
+    forward() is called, not the module: ZeRO 3 hangs hooks on it that keep account of the training thread's calls.
+    """
 
     def __init__(self, model: HashGPTForCausalLM):
         self._transformer = model.transformer
@@ -42,7 +45,7 @@ class HostPlanner:
         """Collective over the ranks of the expert-parallel group, which must plan in the same order."""
         context = self._transformer.token_context(batch.input_ids, **batch.known) if self._routers else None
         plans = {
-            layer: [_plan_rows(routes, self._experts[layer]) for routes in router(context)]
+            layer: [_plan_rows(routes, self._experts[layer]) for routes in router.forward(context)]
             for layer, router in self._routers.items()
         }
         return plans if self._group is None else self._with_exchanges(plans)

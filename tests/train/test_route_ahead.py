@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.distributed.training import batch, make_model
-from train.route_ahead import plan_ahead
+from train.route_ahead import HostPlanner, plan_ahead
 
 CPU = torch.device("cpu")
 
@@ -19,6 +19,14 @@ def test_batches_arrive_in_order_with_the_plans_of_the_model():
         assert torch.equal(found.input_ids, batch(step).input_ids)
         expected = model.transformer.plan(found.input_ids, **found.known)
         assert all(torch.equal(p.order_N, e.order_N) for p, e in zip(found.plans[0], expected[0], strict=True))
+
+
+def test_planning_runs_no_hook_of_the_model():
+    model, calls = make_model("MultiHash 2"), []
+    for module in model.modules():
+        module.register_forward_pre_hook(lambda module, _: calls.append(module))
+    HostPlanner(model).plan(batch(0))
+    assert calls == []
 
 
 def test_the_end_stays_the_end():
