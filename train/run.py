@@ -6,6 +6,7 @@ import sys
 import time
 import traceback
 import warnings
+from contextlib import suppress
 
 import deepspeed.comm as dist
 import numpy as np
@@ -104,11 +105,12 @@ def resume_notices(manifest: dict | None, ranks: Ranks, config: RunConfig) -> li
 
 def _crash(config: RunConfig, ranks: Ranks, error: Exception) -> int:
     """Report an unforeseen end. A rank that only lost another waits, so that the launcher hears of that one first."""
-    traceback.print_exc()
     lost = any(text in str(error) for text in _LOST_RANK)
     write_event(
         config.run_dir, "lost rank" if lost else "crash", rank=ranks.rank, error=f"{type(error).__name__}: {error}"
     )
+    with suppress(OSError):  # stderr may lead to the host that is gone
+        traceback.print_exc()
     if lost:
         time.sleep(1.5)
     return EXIT_LOST_RANK if lost else EXIT_CRASHED

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 from pathlib import Path
 
 import deepspeed.comm as dist
@@ -19,6 +20,7 @@ from train.watchdog import TRAINING, Watchdog
 
 _BEATS_TO_COMPARE = 40  # 20 seconds
 _SLOW = 0.25  # of the time, that the others wait more than the slow rank
+_SECONDS_TO_SPEAK = 1
 
 
 class Supervision:
@@ -97,9 +99,11 @@ def start_watchdog(config: RunConfig, *, rank: int, world_size: int) -> Watchdog
         return None
 
     def fail(report: str) -> None:
-        print(f"error: rank {rank} ends, {report}", file=sys.stderr, flush=True)
-        write_event(config.run_dir, "hang", rank=rank, report=report)
-        os._exit(EXIT_HANG)  # the training thread waits in a collective that no exception reaches
+        try:
+            write_event(config.run_dir, "hang", rank=rank, report=report)
+            _say(f"error: rank {rank} ends, {report}")
+        finally:
+            os._exit(EXIT_HANG)  # the training thread waits in a collective that no exception reaches
 
     watchdog = Watchdog(
         Path(config.run_dir) / "heartbeats",
@@ -110,3 +114,10 @@ def start_watchdog(config: RunConfig, *, rank: int, world_size: int) -> Watchdog
     )
     watchdog.start()
     return watchdog
+
+
+def _say(text: str) -> None:
+    """On stderr, if anybody listens: it may lead to a host that is gone, where writing fails or never ends."""
+    words = threading.Thread(target=print, args=(text,), kwargs={"file": sys.stderr, "flush": True}, daemon=True)
+    words.start()
+    words.join(timeout=_SECONDS_TO_SPEAK)

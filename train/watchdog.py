@@ -14,18 +14,23 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 _BEATS_TO_JUDGE = 4  # a rank that is silent for so many of them is stopped, not only late
-TRAINING = "training"  # the phase whose steps are as long as each other; in any other a rank may take its time
+# The phase whose steps are as long as each other; in any other a rank may take its time while it does not wait itself.
+TRAINING = "training"
 
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """count: grows with every beat. step, phase: what the rank is at. stack: where, in its own words."""
+    """count: grows with every beat. step, phase: what the rank is at. stack: where, in its own words.
+
+    seconds_waited: for other ranks, at this very place; 0 where it works.
+    """
 
     rank: int
     count: int
     step: int
     phase: str
     stack: str
+    seconds_waited: float = 0.0
 
 
 class Watchdog:
@@ -44,6 +49,8 @@ class Watchdog:
         self._counts: dict[int, int] = {}
         self._counted = 0.0
         self.num_beats = self._num_waiting = 0
+        self._stack: list[str] = []
+        self._stack_since = self._seconds_waited = 0.0
         self.at(0, "starting")
 
     def start(self) -> None:
@@ -67,23 +74,34 @@ class Watchdog:
     def _watch(self) -> None:
         while not self._ended.wait(self._interval):
             self._beat()
-            now = time.monotonic()
-            if now - self._since < self._timeout - _BEATS_TO_JUDGE * self._interval:
-                self._counts = {}
-            elif not self._counts:
-                self._counts, self._counted = {beat.rank: beat.count for beat in self._read_all()}, now
-            elif now - self._since > self._timeout and now - self._counted > _BEATS_TO_JUDGE * self._interval:
-                report = self._diagnose(self._read_all())
-                if report:
-                    self._fail(report)
-                    return
-                self._counts = {}
+            report = self._judge(time.monotonic())
+            if report:
+                self._fail(report)
+                return
+
+    def _judge(self, now: float) -> str | None:
+        """The report that ends this rank; None while there is time, or somebody may be at work."""
+        report = None
+        if now - self._since < self._timeout - _BEATS_TO_JUDGE * self._interval:
+            self._counts = {}
+        elif self._seconds_waited > self._timeout and _all_wait(beats := self._read_all(), seconds=self._timeout):
+            report = self._name(_behind(beats), "makes no step")
+        elif not self._counts:
+            self._counts, self._counted = {beat.rank: beat.count for beat in self._read_all()}, now
+        elif now - self._since > self._timeout and now - self._counted > _BEATS_TO_JUDGE * self._interval:
+            report = self._diagnose(self._read_all())
+            self._counts = {}
+        return report
 
     def _beat(self) -> None:
         stack = _stack_of(self._main)
         self.num_beats += 1
-        self._num_waiting += any("/torch/distributed/" in frame for frame in stack[-4:])
-        beat = Heartbeat(self._rank, time.monotonic_ns(), self._step, self._phase, "".join(stack))
+        waits, now = _waits(stack), time.monotonic()
+        self._num_waiting += waits
+        if not waits or stack != self._stack:
+            self._stack, self._stack_since = stack, now
+        self._seconds_waited = now - self._stack_since
+        beat = Heartbeat(self._rank, time.monotonic_ns(), self._step, self._phase, "".join(stack), self._seconds_waited)
         path = self._folder / f"rank_{self._rank:05d}.json"
         temporary = path.with_suffix(".tmp")
         try:
@@ -106,18 +124,38 @@ class Watchdog:
         silent = [beat for beat in beats if self._counts.get(beat.rank) == beat.count]
         if not silent and any(beat.phase != TRAINING for beat in beats):
             return None
-        behind = min(beat.step for beat in beats)
-        named = silent or [beat for beat in beats if beat.step == behind]
-        state = "does not answer" if silent else "makes no step"
+        return self._name(silent, "does not answer") if silent else self._name(_behind(beats), "makes no step")
+
+    def _name(self, named: list[Heartbeat], state: str) -> str:
         lines = [f"no step for {self._timeout:g} seconds; rank {', '.join(str(b.rank) for b in named)} {state}"]
         lines += [f"rank {beat.rank}: last seen at step {beat.step}, {beat.phase}, in\n{beat.stack}" for beat in named]
         return "\n".join(lines)
 
 
+def _all_wait(beats: list[Heartbeat], *, seconds: float) -> bool:
+    """Whether every rank has waited for another for so long: nobody is at work, a message between them is lost."""
+    return all(beat.seconds_waited > seconds for beat in beats)
+
+
+def _behind(beats: list[Heartbeat]) -> list[Heartbeat]:
+    step = min(beat.step for beat in beats)
+    return [beat for beat in beats if beat.step == step]
+
+
+def _waits(stack: list[str]) -> bool:
+    """Whether a rank that is here waits for others."""
+    return any("/torch/distributed/" in frame for frame in stack[-4:])
+
+
 def _stack_of(thread: int) -> list[str]:
-    """Where a thread is, outermost call first; without source lines, for whose sake Python might wait for an import."""
-    frame, stack = sys._current_frames()[thread], []
+    """Where a thread is, outermost call first; without source lines, for whose sake Python might wait for an import.
+
+    Where it waits for the end of another thread, the stack goes on with that one's.
+    """
+    frame, stack, joined = sys._current_frames().get(thread), [], None
     while frame is not None:
+        if frame.f_code is threading.Thread.join.__code__:
+            joined = frame.f_locals["self"].ident
         stack.append(f'  File "{frame.f_code.co_filename}", line {frame.f_lineno}, in {frame.f_code.co_name}\n')
         frame = frame.f_back
-    return stack[::-1]
+    return stack[::-1] + (_stack_of(joined) if joined else [])

@@ -14,7 +14,7 @@ from train.watchdog import Heartbeat, Watchdog
 
 TIMEOUT = 2.0
 RANK = """
-import sys, time
+import sys, threading, time
 from pathlib import Path
 from train.watchdog import Watchdog
 folder, rank, behaviour = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
@@ -31,8 +31,16 @@ if behaviour == "works":
     while True:
         dog.at(5)
         time.sleep(0.1)
-if behaviour == "saves":
+if behaviour.startswith("saves"):
     dog.at(5, "saving")
+def wait_in_a_collective():
+    exec(compile("time.sleep(1000)", "/torch/distributed/gather.py", "exec"))
+if behaviour == "saves and waits":
+    wait_in_a_collective()
+if behaviour == "saves in a thread and waits":
+    thread = threading.Thread(target=wait_in_a_collective, daemon=True)
+    thread.start()
+    thread.join()
 if behaviour == "is ahead":
     dog.at(6)
 wait_for_the_other()
@@ -93,10 +101,23 @@ def test_a_rank_that_is_behind_is_named_by_all(start, tmp_path):
     assert all("rank 0 makes no step" in text for _, text in reports)
 
 
-@pytest.mark.parametrize("behaviour", ["works", "saves"])
-def test_a_rank_that_is_at_work_is_left_in_peace(start, tmp_path, behaviour):
-    start(0, behaviour)
-    start(1, behaviour)
+def test_ranks_that_all_wait_in_a_save_end_as_in_a_step(start, tmp_path):
+    start(0, "saves and waits")
+    start(1, "saves in a thread and waits")
+    for rank in range(2):
+        wait_until_in(tmp_path, rank, "gather.py")
+    waiting = time.time()
+    reports = [report(tmp_path, rank, within_seconds=10) for rank in range(2)]
+    assert all(found and found[0] - waiting < TIMEOUT + 2 for found in reports)
+    assert all(
+        "rank 0, 1 makes no step" in text and "step 5, saving" in text and "gather.py" in text for _, text in reports
+    )
+
+
+@pytest.mark.parametrize("behaviours", [("works", "works"), ("saves", "saves"), ("saves and waits", "saves")])
+def test_a_rank_that_is_at_work_is_left_in_peace(start, tmp_path, behaviours):
+    for rank, behaviour in enumerate(behaviours):
+        start(rank, behaviour)
     assert report(tmp_path, 0, within_seconds=2 * TIMEOUT + 1) is None
 
 
