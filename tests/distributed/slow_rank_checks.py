@@ -10,10 +10,10 @@ from train.watchdog import Watchdog
 
 
 def wait_for_rank_1(folder: str) -> float:
-    """Two seconds of steps in which rank 1 works long; this rank's share of waiting."""
+    """Some seconds of steps in which rank 1 works long; this rank's share of waiting."""
     dog = Watchdog(Path(folder), rank=dist.get_rank(), world_size=2, timeout_seconds=0.8, fail=print)
     dog.start()
-    for step in range(20):
+    for step in range(40):
         dog.at(step)
         time.sleep(0.1 if dist.get_rank() == 1 else 0.001)
         dist.all_reduce(torch.ones(1))
