@@ -42,14 +42,16 @@ def soak(folder: Path, options: argparse.Namespace) -> dict:
     untouched = Run(recipe, folder / "untouched")
     assert untouched.wait(seconds=7200) == [EXIT_DONE, EXIT_DONE], untouched.output
     untouched_seconds, start = time.monotonic() - start, time.monotonic()
-    faults, recoveries, codes = Counter(), [], None
+    faults, recoveries, codes, failed = Counter(), [], None, None
     run_dir, deadline = folder / "run", start + 60 * options.minutes
     while codes != [EXIT_DONE, EXIT_DONE]:
         calm = time.monotonic() > deadline or sum(faults.values()) >= options.attempts
         fault = "none" if calm else choice.choice(options.faults)
         faults[fault] += 1
-        codes, failed_at = _attempt(recipe, run_dir, fault, None if calm else choice)
-        recoveries += [failed_at] if failed_at else []
+        codes, stepped, struck = _attempt(recipe, run_dir, fault, None if calm else choice)
+        if stepped and failed:
+            recoveries.append(stepped - failed)
+        failed = (failed if stepped is None else None) or struck
         print(f"{time.monotonic() - start:7.1f} s  {fault}: exit codes {codes}", flush=True)
     seconds = time.monotonic() - start
     return {
@@ -57,7 +59,7 @@ def soak(folder: Path, options: argparse.Namespace) -> dict:
         "seconds": round(seconds, 1),
         "untouched_seconds": round(untouched_seconds, 1),
         "goodput": round(untouched_seconds / seconds, 3),
-        "mean_seconds_to_end_after_a_fault": round(sum(recoveries) / max(len(recoveries), 1), 2),
+        "mean_seconds_to_recover": round(sum(recoveries) / max(len(recoveries), 1), 2),
         "losses_are_equal": losses(run_dir) == losses(folder / "untouched"),
         "weights_are_equal": _final_bytes(run_dir) == _final_bytes(folder / "untouched"),
     }
@@ -72,18 +74,21 @@ def _recipe(folder: Path, *, num_steps: int) -> Path:
     return folder / "recipe.yaml"
 
 
-def _attempt(recipe: Path, run_dir: Path, fault: str, choice: random.Random | None) -> tuple[list[int], float | None]:
-    """Start the run, and let it meet the fault at a random moment; the exit codes, and how long it took to end."""
+def _attempt(
+    recipe: Path, run_dir: Path, fault: str, choice: random.Random | None
+) -> tuple[list[int], float | None, float | None]:
+    """Start the run, and let it meet the fault at a random moment, if it has not ended by itself until then.
+
+    The exit codes, and the moments of its first step and of the fault, where there were any.
+    """
     if fault == "flip a bit":
         _flip_a_bit(run_dir, choice)
     limit = {"file_size": choice.randrange(200_000)} if fault == "small files" else {}
     run = Run(recipe, run_dir, *(["--async_save"] if choice and choice.random() < 0.5 else []), **limit)
-    if choice is None:
-        return run.wait(seconds=7200), None
-    try:
-        return run.wait(seconds=choice.uniform(3, 25)), None  # it may end by itself: done, or its files too small
-    except subprocess.TimeoutExpired:
-        failed = time.monotonic()
+    stepped = _watch(run, seconds=7200 if choice is None else choice.uniform(3, 25))
+    if all(rank.poll() is not None for rank in run.ranks):  # done, or its files were too small
+        return run.wait(), stepped, None
+    struck = time.monotonic()
     _strike(run, fault, choice)
     try:
         codes = run.wait(seconds=4 * HANG_TIMEOUT + 20)
@@ -95,7 +100,18 @@ def _attempt(recipe: Path, run_dir: Path, fault: str, choice: random.Random | No
     finally:
         for rank in run.ranks:
             rank.kill()
-    return codes, time.monotonic() - failed
+    return codes, stepped, struck
+
+
+def _watch(run: Run, *, seconds: float) -> float | None:
+    """The moment of the run's first step within so many seconds, or until it ends."""
+    metrics, stepped, deadline = run.run_dir / "metrics.jsonl", None, time.monotonic() + seconds
+    size = metrics.stat().st_size if metrics.exists() else 0
+    while time.monotonic() < deadline and any(rank.poll() is None for rank in run.ranks):
+        if stepped is None and metrics.exists() and metrics.stat().st_size > size:
+            stepped = time.monotonic()
+        time.sleep(0.05)
+    return stepped
 
 
 def _strike(run: Run, fault: str, choice: random.Random) -> None:
