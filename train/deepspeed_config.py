@@ -118,6 +118,12 @@ def _refuse_silent_failures(config: RunConfig, settings: dict, path: Path) -> No
                 f"{path} sets zero_optimization.{name}=false, with which DeepSpeed reduces the gradients of experts "
                 "over the wrong ranks; set it to true"
             )
+    for name in ("offload_optimizer", "offload_param"):
+        device = (zero.get(name) or {}).get("device")
+        if device == "nvme":
+            raise ValueError(
+                f"{path} sets zero_optimization.{name}.device=nvme, where checkpoints do not reach the state; choose cpu"
+            )
     _refuse_bf16_without_zero(config)
 
 

@@ -134,6 +134,12 @@ def test_settings_that_reduce_experts_over_the_wrong_ranks_are_refused(error_of,
     assert resolve({"zero_optimization": {name: True}})
 
 
+@pytest.mark.parametrize("name", ["offload_optimizer", "offload_param"])
+def test_state_on_nvme_is_refused_because_checkpoints_do_not_reach_it(error_of, resolve, name):
+    assert f"{name}.device=nvme" in error_of({"zero_optimization": {name: {"device": "nvme"}}})
+    assert resolve({"zero_optimization": {name: {"device": "cpu"}}})
+
+
 def test_bf16_needs_zero(error_of):
     message = error_of({}, precision="bf16", zero_stage=0)
     assert "zero_stage=0" in message and "bf16" in message and "choose zero_stage 1" in message
