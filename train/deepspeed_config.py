@@ -122,7 +122,7 @@ def _refuse_silent_failures(config: RunConfig, settings: dict, path: Path) -> No
         device = (zero.get(name) or {}).get("device")
         if device == "nvme":
             raise ValueError(
-                f"{path} sets zero_optimization.{name}.device=nvme, where checkpoints do not reach the state; choose cpu"
+                f"{path} sets zero_optimization.{name}.device=nvme, which checkpoints do not reach; choose cpu"
             )
     _refuse_bf16_without_zero(config)
 
