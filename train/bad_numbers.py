@@ -1,6 +1,7 @@
 """Bad numbers: a NaN or Inf in a loss or gradient of any rank is seen by all in the same step, and updates nothing."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -69,11 +70,11 @@ def _gradients(engine: DeepSpeedEngine) -> list[torch.Tensor]:
 
 
 def describe_bad_step(
-    run_dir: str | Path, *, step: int, rank: int, sample_ids: np.ndarray, dropout_seed: int, losses: list[float]
-) -> Path:
-    """Write what this rank needs to do the step once more, bad_steps/step_N_rank_R.json; returns its path."""
-    path = Path(run_dir) / "bad_steps" / f"step_{step:08d}_rank_{rank:05d}.json"
-    path.parent.mkdir(exist_ok=True)
+    folder: Path, *, step: int, rank: int, sample_ids: np.ndarray, dropout_seed: int, losses: list[float]
+) -> None:
+    """Write what this rank needs to do the step once more into step_N_rank_R.json, if the disk takes it."""
     facts = {"step": step, "rank": rank, "sample_ids": sample_ids.tolist(), "dropout_seed": dropout_seed}
-    path.write_text(json.dumps(facts | {"losses": [str(loss) for loss in losses]}, indent=1))
-    return path
+    with suppress(OSError):  # a full disk is no reason to end a run that may leave the step out
+        folder.mkdir(exist_ok=True)
+        path = folder / f"step_{step:08d}_rank_{rank:05d}.json"
+        path.write_text(json.dumps(facts | {"losses": [str(loss) for loss in losses]}, indent=1))

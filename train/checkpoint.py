@@ -6,6 +6,7 @@ at all. Everything else that training depends on (data order, dropout, schedule)
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +16,7 @@ from deepspeed.runtime.engine import DeepSpeedEngine
 
 from train.commit import commit_checkpoint, prune_checkpoints, read_manifest
 from train.config import RunConfig
-from train.export import export_model
+from train.export import export_model, shapes_of_whole
 from train.fragments import num_updates, owned_fragments, restore_counters, restore_state
 from train.inputs import Inputs
 from train.recovery import settle_on_checkpoint
@@ -57,6 +58,7 @@ def prepare_checkpoint(
         "world_size": dist.get_world_size(),
         "ep_size": config.ep_size,
         "zero_stage": config.zero_stage,
+        "shapes": shapes_of_whole(engine.module.config),
         "versions": {name: version(name) for name in ("torch", "deepspeed", "transformers")},
         "identity": inputs.identity(config),
     }
@@ -88,7 +90,8 @@ def _commit(
 
     commit_checkpoint(folder, write, facts, rank=rank, gather=gather, write_once=write_once)
     if rank == 0:
-        prune_checkpoints(checkpoints_dir(config), keep_last=config.keep_last, keep_every=config.keep_every)
+        with suppress(OSError):  # the checkpoint is good, and the next one will delete what is left
+            prune_checkpoints(checkpoints_dir(config), keep_last=config.keep_last, keep_every=config.keep_every)
     return folder
 
 
@@ -101,10 +104,18 @@ def resume(engine: DeepSpeedEngine, config: RunConfig) -> tuple[dict | None, lis
     if folder is None:
         return None, notices
     manifest = read_manifest(folder)
+    _check_shapes(folder, manifest["shapes"], shapes_of_whole(engine.module.config))
     state_files = [folder / name for name in sorted(manifest["files"]) if name.startswith(_STATE_DIR)]
     restore_state(engine, StoredState(state_files))
     restore_counters(engine, step=manifest["step"], updates=manifest["updates"])
     return manifest, notices
+
+
+def _check_shapes(folder: Path, stored: dict[str, list[int]], wanted: dict[str, list[int]]) -> None:
+    """ValueError where a mismatch that was allowed made another network: its weights would be cut from those stored."""
+    for name in sorted(stored.keys() | wanted.keys()):
+        if stored.get(name) != wanted.get(name):
+            raise ValueError(f"{folder} holds {name} of shape {stored.get(name)}, but this run has {wanted.get(name)}")
 
 
 def gather(value, group=None) -> list:

@@ -6,6 +6,7 @@ renames the folder and flushes its parent. Whatever moment a run is killed at, s
 
 import os
 import shutil
+import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -53,7 +54,8 @@ def _agree(gather: Callable[[object], list], act: Callable[[], object], partial:
     try:
         result, error = act(), None
     except Exception as failure:  # whatever it is, the other ranks wait for this one's word
-        result, error = None, f"{type(failure).__name__}: {failure}"
+        is_of_the_disk = isinstance(failure, OSError)
+        result, error = None, f"{type(failure).__name__}: {failure}" if is_of_the_disk else traceback.format_exc()
     outcomes = gather((result, error))
     errors = [f"rank {rank}: {error}" for rank, (_, error) in enumerate(outcomes) if error]
     if errors:

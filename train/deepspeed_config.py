@@ -119,10 +119,11 @@ def _refuse_silent_failures(config: RunConfig, settings: dict, path: Path) -> No
                 "over the wrong ranks; set it to true"
             )
     for name in ("offload_optimizer", "offload_param"):
-        device = (zero.get(name) or {}).get("device")
-        if device == "nvme":
+        device = (zero.get(name) or {}).get("device", "none")
+        if device != "none":
             raise ValueError(
-                f"{path} sets zero_optimization.{name}.device=nvme, which checkpoints do not reach; choose cpu"
+                f"{path} sets zero_optimization.{name}.device={device}, where checkpoints and the guard against NaN do "
+                "not reach; remove it"
             )
     _refuse_bf16_without_zero(config)
 

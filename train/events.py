@@ -32,6 +32,6 @@ def write_event(run_dir: str | Path, what: str, **details) -> None:
 
 
 def resume_command(run_dir: str | Path) -> str:
-    """The command that goes on with a run where its data still lie."""
+    """The command that goes on with a run, to which a launcher's own options belong (number of GPUs, hosts)."""
     run_file = shlex.quote(str(Path(run_dir) / "run.yaml"))
-    return f"deepspeed launch/train.py --config {run_file} --resume must"
+    return f"deepspeed launch/train.py --config {run_file} --resume auto"

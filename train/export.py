@@ -9,6 +9,7 @@ import torch
 from transformers import GenerationConfig
 from transformers.dynamic_module_utils import custom_object_save
 
+from models.configuration_hash_gpt import HashGPTConfig
 from models.modeling_hash_gpt import HashGPTForCausalLM
 from train.safetensors_stream import SafetensorsStream, TensorSpec
 from train.stored_state import WEIGHT, StoredState
@@ -23,8 +24,7 @@ def export_model(model: HashGPTForCausalLM, stored: StoredState, folder: Path, *
     For one rank: reading what all ranks have written asks nothing of the others. Weights go to model-shared.safetensors
     and one file per sparse layer, in the precision of the training; of `model` only buffers and configuration count.
     """
-    with torch.device("meta"):
-        whole = HashGPTForCausalLM(model.config)
+    whole = _whole(model.config)
     buffers = {name: buffer for name, buffer in model.named_buffers() if name in whole.state_dict()}
     dtype = next(model.parameters()).dtype
     before, files, weight_map = _names(folder), _files(whole), {}
@@ -41,6 +41,16 @@ def export_model(model: HashGPTForCausalLM, stored: StoredState, folder: Path, *
     (folder / _INDEX).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}, indent=2))
     _write_description(model, folder, dtype=dtype, tokenizer_dir=tokenizer_dir)
     return sorted(_names(folder) - before)
+
+
+def shapes_of_whole(config: HashGPTConfig) -> dict[str, list[int]]:
+    """The shape of every parameter of the model on one device."""
+    return {name: list(parameter.shape) for name, parameter in _whole(config).named_parameters()}
+
+
+def _whole(config: HashGPTConfig) -> HashGPTForCausalLM:
+    with torch.device("meta"):
+        return HashGPTForCausalLM(config)
 
 
 def _files(whole: HashGPTForCausalLM) -> dict[str, list[str]]:

@@ -37,7 +37,11 @@ def train(
         raise StopRequested(f"stopped before step {first_step}, as was asked")
     training = _Training(engine, config, inputs, log, watch, first_step=first_step)
     for step in range(first_step, config.steps):
-        training.step(step)
+        try:
+            training.step(step)
+        except BadNumbers:
+            training.wait_for_checkpoint(step)  # all ranks come here together
+            raise
         stops = training.validate_if_due(step + 1)
         training.save_if_due(step + 1, stops=stops)
         if stops and step + 1 < config.steps:
@@ -87,10 +91,14 @@ class _Training:
         """Save on schedule, where the run stops, and at its end; only there a checkpoint in flight is waited for."""
         if stops or _is_due(done, self.config.save_every, self.config.steps):
             self.watch.at_step(done, "saving")
-            self._keep(self.saver.finish, done)
+            self.wait_for_checkpoint(done)
             self._keep(partial(self.saver.save, step=done, num_skipped=self.watch.num_skipped), done, must=stops)
         ends = stops or done == self.config.steps
         self._keep(self.saver.finish if ends else self.saver.finished, done, must=ends)
+
+    def wait_for_checkpoint(self, done: int) -> None:
+        """Let a checkpoint that is in flight arrive."""
+        self._keep(self.saver.finish, done)
 
     def _keep(self, act: Callable[[], Path | None], done: int, *, must: bool = False) -> None:
         """Call a method of the saver; where it fails the run goes on with the checkpoints it has, if it may."""

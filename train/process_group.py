@@ -8,6 +8,7 @@ import deepspeed.ops
 import torch
 from deepspeed.accelerator import get_accelerator
 from deepspeed.constants import default_pg_timeout
+from torch.distributed import distributed_c10d
 
 from train.ranks import Ranks, free_port
 
@@ -29,10 +30,10 @@ def start_process_group(ranks: Ranks, *, timeout_seconds: float = 0) -> torch.de
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     else:
         accelerator.set_device(ranks.local_rank)
+    timeout = max(default_pg_timeout, timedelta(seconds=2 * timeout_seconds))
+    # DeepSpeed makes groups of its own without a timeout, for which torch looks here: 10 minutes with NCCL.
+    distributed_c10d.default_pg_timeout = distributed_c10d.default_pg_nccl_timeout = timeout
     deepspeed.init_distributed(
-        accelerator.communication_backend_name(),
-        auto_mpi_discovery=False,
-        verbose=False,
-        timeout=max(default_pg_timeout, timedelta(seconds=2 * timeout_seconds)),
+        accelerator.communication_backend_name(), auto_mpi_discovery=False, verbose=False, timeout=timeout
     )
     return torch.device(accelerator.current_device_name())

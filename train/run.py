@@ -7,6 +7,7 @@ import time
 import traceback
 import warnings
 from contextlib import suppress
+from pathlib import Path
 
 import deepspeed.comm as dist
 import numpy as np
@@ -38,8 +39,12 @@ from train.run_folder import save_run_config
 from train.stop_request import StopRequest, StopRequested
 from train.supervision import Supervision, start_watchdog
 
+ROOT = Path(__file__).resolve().parent.parent
 # What gloo and NCCL say of a rank that is gone.
-_LOST_RANK = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process has terminated")
+_LOST_RANK = (
+    "Connection closed by peer", "Connection reset by peer", "Broken pipe", "closed by remote peer",
+    "remote process exit", "ncclRemoteError",
+)  # fmt: skip
 _ENDS = {StopRequested: EXIT_STOPPED, BadNumbers: EXIT_BAD_NUMBERS, CheckpointError: EXIT_NOT_SAVED}
 
 
@@ -57,12 +62,17 @@ def run(
             print(f"{end}\ngo on with: {resume_command(config.run_dir)}", file=sys.stderr, flush=True)
         dist.destroy_process_group()
         return _ENDS[type(end)]
-    except ValueError as error:  # a damaged checkpoint or token shard: all that shows without reading was checked
+    except ValueError as error:
+        if not _is_ours(error):
+            return _crash(config, ranks, error)
+        # A damaged checkpoint or token shard: all that shows without reading was checked before.
         print(f"error: rank {ranks.rank} ends, {error}", file=sys.stderr, flush=True)
         write_event(config.run_dir, "bad input", rank=ranks.rank, error=str(error), traceback=traceback.format_exc())
         return EXIT_BAD_INPUT
     except Exception as error:
         return _crash(config, ranks, error)
+    if ranks.rank == 0:
+        stop.clear()  # a request that came with the last step
     dist.destroy_process_group()
     return EXIT_DONE
 
@@ -101,6 +111,12 @@ def resume_notices(manifest: dict | None, ranks: Ranks, config: RunConfig) -> li
     now = {"world_size": ranks.world_size, "ep_size": config.ep_size, "zero_stage": config.zero_stage}
     changes = [f"{name}={value} (was {manifest[name]})" for name, value in now.items() if manifest[name] != value]
     return [f"note: going on from step {manifest['step']:,}" + (f" with {', '.join(changes)}" if changes else "")]
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether the error was raised by this project's code, whose messages are for users."""
+    innermost = traceback.extract_tb(error.__traceback__)[-1]
+    return Path(innermost.filename).is_relative_to(ROOT) and "site-packages" not in innermost.filename
 
 
 def _crash(config: RunConfig, ranks: Ranks, error: Exception) -> int:

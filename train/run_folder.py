@@ -5,6 +5,7 @@ from pathlib import Path
 
 import yaml
 
+from data_prep.atomic_file import atomic_file
 from train.commit import completed_checkpoints, read_manifest
 from train.config import RunConfig
 from train.recovery import obvious_damage
@@ -35,7 +36,8 @@ def save_run_config(config: RunConfig) -> None:
     """Write run.yaml, which makes run_dir a run."""
     Path(config.run_dir).mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False)
-    (Path(config.run_dir) / _RUN_FILE).write_text(text)
+    with atomic_file(Path(config.run_dir) / _RUN_FILE) as file:
+        file.write(text.encode())
 
 
 # What may change between a run and its resumption: where things lie, over how many ranks and how, how long, how often.

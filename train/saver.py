@@ -1,6 +1,7 @@
 """Saver: a run's checkpoints, written while training waits, or behind its back from a copy of its state."""
 
 import threading
+import traceback
 from functools import partial
 from pathlib import Path
 
@@ -61,4 +62,4 @@ class Saver:
         except CheckpointError as error:
             self._outcome = error
         except Exception as error:  # a rank is gone, which the training thread will notice by itself
-            self._outcome = CheckpointError(str(error))
+            self._outcome = CheckpointError(f"{error!r}\n{traceback.format_exc()}")

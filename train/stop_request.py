@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -14,6 +15,9 @@ class StopRequested(Exception):
     """The run was asked to stop, and has saved."""
 
 
+_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
+
 class StopRequest:
     """Remembers that this process was asked to stop; asked again later, it leaves at once, without saving."""
 
@@ -22,9 +26,13 @@ class StopRequest:
         self._first: float | None = None
 
     def listen(self) -> None:
-        """Take over the signals."""
-        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
-            signal.signal(number, self._receive)
+        """Take over the signals, on a thread: Python's own handlers wait while the main thread is in a collective."""
+        read_end, write_end = os.pipe()
+        os.set_blocking(write_end, False)
+        signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+        for number in _SIGNALS:
+            signal.signal(number, lambda *_: None)  # there must be one, or the default action is taken
+        threading.Thread(target=self._receive, args=(read_end,), daemon=True, name="signals").start()
 
     def is_made(self) -> bool:
         """Whether this process knows of a request."""
@@ -34,8 +42,12 @@ class StopRequest:
         """Forget the file, which would stop the next run too. Rank 0 only."""
         self._file.unlink(missing_ok=True)
 
-    def _receive(self, number: int, _) -> None:
-        now = time.monotonic()
-        if self._first is not None and now - self._first > _SECONDS_OF_ONE_REQUEST:
-            os._exit(128 + number)
-        self._first = self._first if self._first is not None else now
+    def _receive(self, read_end: int) -> None:
+        while True:
+            (number,) = os.read(read_end, 1)
+            now = time.monotonic()
+            if number not in _SIGNALS:
+                continue
+            if self._first is not None and now - self._first > _SECONDS_OF_ONE_REQUEST:
+                os._exit(128 + number)
+            self._first = now if self._first is None else self._first

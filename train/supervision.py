@@ -51,18 +51,17 @@ class Supervision:
 
     def describe_bad_step(self, step: int, sample_ids: np.ndarray, seed: int, losses: list[torch.Tensor]) -> str:
         """Write down what this rank needs to do the step once more, and an event; returns a line for the log."""
-        path = describe_bad_step(
-            self._config.run_dir,
+        where = Path(self._config.run_dir) / "bad_steps"
+        describe_bad_step(
+            where,
             step=step,
             rank=dist.get_rank(),
             sample_ids=sample_ids,
             dropout_seed=seed,
             losses=[loss.item() for loss in losses],
         )
-        self.report("bad numbers", step=step, num_skipped=self.num_skipped, replay=str(path.parent))
-        return (
-            f"          step {step}: NaN or Inf in a loss or gradient, no update; its samples and seeds: {path.parent}"
-        )
+        self.report("bad numbers", step=step, num_skipped=self.num_skipped, replay=str(where))
+        return f"          step {step}: NaN or Inf in a loss or gradient, no update; its samples and seeds: {where}"
 
     def stop_is_due(self) -> bool:
         """Whether any rank was asked to stop. Collective."""

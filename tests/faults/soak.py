@@ -15,10 +15,11 @@ from pathlib import Path
 
 import yaml
 
-from tests.faults.two_ranks import Run, losses
+from tests.faults.two_ranks import Run
 from tests.tiny_run import make_tiny_data, tiny_run_fields
 from train.commit import completed_checkpoints
 from train.exit_codes import EXIT_DONE
+from train.read_metrics import read_points
 
 SIGNALS = ("terminate one", "signal one", "stop file")
 FAULTS = (*SIGNALS, "kill one", "kill all", "stop one", "flip a bit", "small files")
@@ -60,7 +61,7 @@ def soak(folder: Path, options: argparse.Namespace) -> dict:
         "untouched_seconds": round(untouched_seconds, 1),
         "goodput": round(untouched_seconds / seconds, 3),
         "mean_seconds_to_recover": round(sum(recoveries) / max(len(recoveries), 1), 2),
-        "losses_are_equal": losses(run_dir) == losses(folder / "untouched"),
+        "losses_are_equal": _losses(run_dir).items() <= _losses(folder / "untouched").items(),
         "weights_are_equal": _final_bytes(run_dir) == _final_bytes(folder / "untouched"),
     }
 
@@ -141,6 +142,11 @@ def _flip_a_bit(run_dir: Path, choice: random.Random) -> None:
     content = bytearray(path.read_bytes())
     content[choice.randrange(len(content))] ^= 1 << choice.randrange(8)
     path.write_bytes(content)
+
+
+def _losses(run_dir: Path) -> dict[int, float]:
+    """By step; some are missing where the log met the limit on its size too."""
+    return {point["step"]: point["loss"] for point in read_points(run_dir / "metrics.jsonl", kind="train")}
 
 
 def _final_bytes(run_dir: Path) -> dict[str, bytes]:

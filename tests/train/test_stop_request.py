@@ -12,7 +12,8 @@ import pytest
 from train.stop_request import StopRequest
 
 WAITS = """
-import sys, time
+import ctypes, sys, time
+busy = sys.argv[2] == "True"
 from train.stop_request import StopRequest
 stop = StopRequest(sys.argv[1])
 stop.listen()
@@ -21,6 +22,9 @@ while True:
     time.sleep(0.01)
     if stop.is_made():
         print("asked", flush=True)
+        mutex = ctypes.create_string_buffer(64)
+        for _ in range(2 if busy else 0):  # waits for itself, as a collective for a rank that is gone
+            ctypes.CDLL(None).pthread_mutex_lock(mutex)
         time.sleep(100)
 """
 
@@ -41,6 +45,9 @@ def test_a_signal_is_remembered(tmp_path, handlers, number):
     assert not stop.is_made()
     os.kill(os.getpid(), number)
     os.kill(os.getpid(), signal.SIGTERM)  # passed on by a launcher, which got it too
+    deadline = time.monotonic() + 5
+    while not stop.is_made() and time.monotonic() < deadline:  # a thread hears of it
+        time.sleep(0.001)
     assert stop.is_made()
 
 
@@ -53,10 +60,11 @@ def test_a_file_is_a_request_until_it_is_cleared(tmp_path):
     assert not stop.is_made()
 
 
-def test_a_second_signal_ends_the_process_at_once(tmp_path):
+@pytest.mark.parametrize("busy", [False, True], ids=["in Python", "in a call that returns to Python no more"])
+def test_a_second_signal_ends_the_process_at_once(tmp_path, busy):
     root = Path(__file__).resolve().parents[2]
     process = subprocess.Popen(
-        [sys.executable, "-c", WAITS, str(tmp_path)], cwd=root, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", WAITS, str(tmp_path), str(busy)], cwd=root, stdout=subprocess.PIPE, text=True
     )
     assert process.stdout.readline() == "listening\n"
     process.send_signal(signal.SIGTERM)
