@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import sys
+import threading
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data_prep.manifest import Shard
-from data_prep.shard_job import ShardJob, tokenize_shard
+from data_prep.shard_job import ShardJob, finish_shard
 from data_prep.tokenizer import load_tokenizer
 
 POLL_SECONDS = 0.2
@@ -90,9 +91,16 @@ _worker: _Worker  # set in worker processes only
 
 def _start_worker(tokenizer: str | Path, num_workers: int, progress: Progress) -> None:
     global _worker
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _worker = _Worker(tokenizer, num_workers, progress)
+
+
+def _end_with_parent() -> None:
+    """Leave nobody writing when the parent was killed: the next run may begin at once."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def _run_job(job: ShardJob) -> Shard:
     progress = _worker.progress
-    return tokenize_shard(job, _worker.tokenizer, on_read=progress.add_bytes, on_tokens=progress.add_tokens)
+    return finish_shard(job, _worker.tokenizer, on_read=progress.add_bytes, on_tokens=progress.add_tokens)
