@@ -7,10 +7,11 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from data_prep.manifest import Shard
+from data_prep.mpi_ranks import divide
 from data_prep.readers import read_documents
 from data_prep.token_shards import ShardWriter
 from data_prep.tokenizer import encode_documents, end_token_id, vocab_size
-from data_prep.unfinished import finished_shard, identify, write_record
+from data_prep.unfinished import finished_shard, identify, is_recorded, write_record
 
 BATCH_CHARACTERS = 2**20  # about 250,000 tokens; 100 bytes each while they are encoded = 25 MB
 
@@ -25,6 +26,12 @@ class ShardJob:
     plan_digest: str  # of the plan that the folder follows
     text_field: str = "text"
     document_rule: str = "auto"
+
+
+def share_jobs(jobs: list[ShardJob], num_shares: int) -> list[list[ShardJob]]:
+    """Divide jobs by the sizes of their raw shards; those with a record are only compared, say 50 times as fast."""
+    sizes = [job.path.stat().st_size // (50 if is_recorded(job.output, job.name) else 1) for job in jobs]
+    return [[jobs[number] for number in share] for share in divide(sizes, num_shares)]
 
 
 def finish_shard(

@@ -30,8 +30,8 @@ def run(tmp_path, documents, tokenizer_folder, monkeypatch):
     return tokenize
 
 
-def run_jobs_here(jobs, *, tokenizer, **_):
-    tokenizer = load_tokenizer(tokenizer)
+def run_jobs_here(jobs, **_):
+    tokenizer = load_tokenizer(jobs[0].output / "tokenizer")
     return [finish_shard(job, tokenizer, on_read=lambda n: None, on_tokens=lambda n: None) for job in jobs]
 
 
