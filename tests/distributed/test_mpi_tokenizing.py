@@ -58,6 +58,13 @@ def test_a_folder_that_is_refused_is_refused_once(data):
     assert (status, errors.count("tokens is not empty; give another --output")) == (2, 1)
 
 
+def test_several_processes_that_mpi_does_not_know_of_are_refused(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+    status, _, errors = run("tokenize_shards", *inputs(data), "--output", tmp_path / "tokens", num_ranks=0)
+    assert status == 2 and "error: Slurm started 4 processes but MPI sees 1: mpi4py uses another" in errors
+    assert not (tmp_path / "tokens").exists()
+
+
 @pytest.mark.parametrize("victim", [0, 1, 2])
 def test_what_a_killed_rank_left_is_finished_by_other_ranks(long_data, tmp_path, victim):
     arguments = [*inputs(long_data), "--output", tmp_path / "tokens"]
