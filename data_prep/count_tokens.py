@@ -1,4 +1,7 @@
-"""Count how often each token, or another hash key, occurs in token shards: `python -m data_prep.count_tokens DIR`."""
+"""Count how often each token, or another hash key, occurs in token shards: `python -m data_prep.count_tokens DIR`.
+
+Under an MPI launcher the ranks divide the tokens: `mpirun -n N python -m data_prep.count_tokens DIR`.
+"""
 
 import argparse
 import hashlib
@@ -11,14 +14,17 @@ from data_prep.command_line import user_errors_in_one_line
 from data_prep.contexts import read_contexts
 from data_prep.counts import Counts, write_counts
 from data_prep.hash_keys import COUNTED_AS, num_keys, route_keys
+from data_prep.mpi_ranks import ONE_PROCESS, MpiRanks, divide, find_ranks, ranks_end_together
 from data_prep.token_shards import TokenStream
 
 CHUNK_TOKENS = 2**20  # 2 MiB of uint16: stays in the processor's cache
 
 
+@ranks_end_together
 @user_errors_in_one_line
 def main(argv: list[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
+    ranks = find_ranks()
     output = arguments.output or _default_output(arguments.folders, key=arguments.key)
     counts = count_folders(
         arguments.folders,
@@ -26,7 +32,10 @@ def main(argv: list[str] | None = None) -> None:
         vocab_size=arguments.vocab_size,
         num_buckets=arguments.num_buckets,
         context_length=arguments.context_length,
+        ranks=ranks,
     )
+    if ranks.rank > 0:  # rank 0 has the sum
+        return
     write_counts(output, counts)
     num_seen = np.count_nonzero(counts.counts)
     what = "token ids" if counts.key == "token" else f"{counts.key} keys"
@@ -40,11 +49,14 @@ def count_folders(
     vocab_size: int | None = None,
     num_buckets: int = 0,
     context_length: int = 0,
+    ranks: MpiRanks = ONE_PROCESS,
 ) -> Counts:
     """Count the keys of all folders together; ValueError where their tokenizers differ.
 
     With `context_length` sequence i of a folder is its tokens [i * S, i * S + S), as in training; without it the
     whole folder is one context. A model's padded `vocab_size` changes the buckets of bigrams: give it here.
+    Collective over `ranks`: each counts its share of the shards, and of the stream where a key crosses their borders;
+    the counts mean something on rank 0 alone.
     """
     streams = [TokenStream(folder) for folder in folders]
     for stream in streams[1:]:
@@ -57,20 +69,29 @@ def count_folders(
         "context_length": context_length if COUNTED_AS.get(key) != "token" else 0,
     }
     counts = np.zeros(num_keys(**options), dtype=np.int64)
-    for stream in streams:
-        for shard in range(len(stream.manifest.shards)):
-            of_tokens = count_shard(stream, shard)
-            if options["key"] == "token":
-                counts[: len(of_tokens)] += of_tokens
-        if options["key"] != "token":
-            counts += count_stream(stream, **options)
-    return Counts(counts, manifest.tokenizer_digest, _joint_digest(streams), **options)
+    for stream, shard in _share_of_shards(streams, ranks):
+        of_tokens = count_shard(stream, shard)  # for every key: it finds ids that cannot be
+        if options["key"] == "token":
+            counts[: len(of_tokens)] += of_tokens
+    for stream in streams if options["key"] != "token" else ():
+        counts += count_stream(stream, share=ranks.rank, num_shares=ranks.world_size, **options)
+    ranks.wait()
+    return Counts(ranks.sum(counts), manifest.tokenizer_digest, _joint_digest(streams), **options)
 
 
-def count_stream(stream: TokenStream, *, key: str, context_length: int, **options: int) -> np.ndarray:
-    """Return int64 [num_keys], the counts of a key that also depends on where a token stands."""
+def _share_of_shards(streams: list[TokenStream], ranks: MpiRanks) -> list[tuple[TokenStream, int]]:
+    """Return this rank's shards of all streams."""
+    shards = [(stream, shard) for stream in streams for shard in range(len(stream.manifest.shards))]
+    sizes = [stream.manifest.shards[shard].num_tokens for stream, shard in shards]
+    return [shards[number] for number in divide(sizes, ranks.world_size)[ranks.rank]]
+
+
+def count_stream(
+    stream: TokenStream, *, key: str, context_length: int, share: int = 0, num_shares: int = 1, **options: int
+) -> np.ndarray:
+    """Return int64 [num_keys], the counts of a key that also depends on where a token stands, of one share."""
     counts = np.zeros(num_keys(key, context_length=context_length, **options), dtype=np.int64)
-    for tokens, lead in read_contexts(stream, context_length=context_length):
+    for tokens, lead in read_contexts(stream, context_length=context_length, share=share, num_shares=num_shares):
         keys = route_keys(tokens, key=key, context_length=context_length, **options)
         counts += np.bincount(keys[lead:], minlength=len(counts))
     return counts

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import sys
+import threading
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -10,24 +11,28 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data_prep.manifest import Shard
-from data_prep.shard_job import ShardJob, tokenize_shard
+from data_prep.mpi_ranks import ONE_PROCESS, MpiRanks
+from data_prep.output_folder import TOKENIZER_FOLDER
+from data_prep.shard_job import ShardJob, finish_shard
 from data_prep.tokenizer import load_tokenizer
 
 POLL_SECONDS = 0.2
 
 
-def run_jobs(jobs: list[ShardJob], *, tokenizer: str | Path, num_workers: int) -> list[Shard]:
+def run_jobs(jobs: list[ShardJob], *, num_workers: int, ranks: MpiRanks = ONE_PROCESS) -> list[Shard]:
     """Return the finished shards in the order of `jobs`; the first error of a job stops the others and is raised."""
-    if num_workers < 1:
-        raise ValueError(f"--workers {num_workers} must be at least 1")
+    if not jobs:  # more ranks than raw shards
+        return []
     num_workers = min(num_workers, len(jobs))
+    tokenizer = jobs[0].output / TOKENIZER_FOLDER
     context = multiprocessing.get_context("spawn")  # fork would copy the tokenizer's threads in an unknown state
     progress = Progress(context)
-    arguments = (tokenizer, num_workers, progress)
+    num_threads = max(1, (os.cpu_count() or 1) // (num_workers * ranks.num_on_host))
+    arguments = (tokenizer, num_threads, progress)
     with ProcessPoolExecutor(num_workers, context, initializer=_start_worker, initargs=arguments) as pool:
         futures = [pool.submit(_run_job, job) for job in jobs]
         try:
-            _watch(futures, progress, total_bytes=sum(job.path.stat().st_size for job in jobs))
+            _watch(futures, progress, total_bytes=sum(job.path.stat().st_size for job in jobs), rank=ranks.rank)
         except BaseException:
             progress.stop.set()
             pool.shutdown(cancel_futures=True)
@@ -55,10 +60,11 @@ class Progress:
             self.num_tokens.value += num_tokens
 
 
-def _watch(futures: list[Future], progress: Progress, *, total_bytes: int) -> None:
-    """Show progress until all jobs are done; raise the first error at once."""
+def _watch(futures: list[Future], progress: Progress, *, total_bytes: int, rank: int) -> None:
+    """Show progress, of rank 0's share alone, until all jobs are done; raise the first error at once."""
     seconds = 0.5 if sys.stderr.isatty() else 30  # a log file gets few lines
-    with tqdm(total=total_bytes, unit="B", unit_scale=True, desc="tokenize", mininterval=seconds) as bar:
+    options = {"desc": "tokenize", "mininterval": seconds, "disable": rank > 0}
+    with tqdm(total=total_bytes, unit="B", unit_scale=True, **options) as bar:
         pending = set(futures)
         while pending:
             done, pending = wait(pending, timeout=POLL_SECONDS, return_when=FIRST_EXCEPTION)
@@ -79,8 +85,8 @@ def _raise_error(future: Future) -> None:
 class _Worker:
     """What one process keeps between jobs: its tokenizer, and where it reports progress."""
 
-    def __init__(self, tokenizer: str | Path, num_workers: int, progress: Progress):
-        os.environ["RAYON_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // num_workers))
+    def __init__(self, tokenizer: Path, num_threads: int, progress: Progress):
+        os.environ["RAYON_NUM_THREADS"] = str(num_threads)
         self.tokenizer = load_tokenizer(tokenizer)  # a pickled one would forget that special tokens in text are text
         self.progress = progress
 
@@ -88,11 +94,18 @@ class _Worker:
 _worker: _Worker  # set in worker processes only
 
 
-def _start_worker(tokenizer: str | Path, num_workers: int, progress: Progress) -> None:
+def _start_worker(tokenizer: Path, num_threads: int, progress: Progress) -> None:
     global _worker
-    _worker = _Worker(tokenizer, num_workers, progress)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _worker = _Worker(tokenizer, num_threads, progress)
+
+
+def _end_with_parent() -> None:
+    """Leave nobody writing when the parent was killed: the next run may begin at once."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def _run_job(job: ShardJob) -> Shard:
     progress = _worker.progress
-    return tokenize_shard(job, _worker.tokenizer, on_read=progress.add_bytes, on_tokens=progress.add_tokens)
+    return finish_shard(job, _worker.tokenizer, on_read=progress.add_bytes, on_tokens=progress.add_tokens)

@@ -1,6 +1,7 @@
 """Counts equal a plain count, belong to their corpus, and refuse tokens that cannot be."""
 
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from data_prep import contexts, count_tokens
 from data_prep.counts import Counts, read_counts, write_counts
 from data_prep.hash_keys import num_keys, route_keys
 from data_prep.manifest import corpus_digest
+from data_prep.mpi_ranks import MpiRanks
 from data_prep.token_shards import TokenStream
 from tests.damage import damages, flip_bit
 from tests.data_prep.test_token_shards import SHARDS, STREAM, edit_manifest, write_folder
@@ -140,3 +142,12 @@ def test_counts_of_version_2_are_still_read(tmp_path):
     save_file({"counts": np.array([3, 3])}, tmp_path / "counts", metadata=metadata)
     with pytest.raises(ValueError, match="the counts sum to 6 tokens but the file says 5"):
         read_counts(tmp_path / "counts")
+
+
+@pytest.mark.parametrize("num_ranks", [1, 2, 3, 7])
+@pytest.mark.parametrize(("key", "context_length"), [("token", 0), ("previous", 0), ("previous", 5), ("position", 5)])
+def test_the_shares_of_all_ranks_add_up(tmp_path, monkeypatch, key, context_length, num_ranks):
+    monkeypatch.setattr(contexts, "CHUNK_TOKENS", 2)
+    count = partial(count_tokens.count_folders, [write_folder(tmp_path)], key=key, context_length=context_length)
+    shares = [count(ranks=MpiRanks(rank, num_ranks)).counts for rank in range(num_ranks)]
+    assert sum(shares).tolist() == count().counts.tolist()

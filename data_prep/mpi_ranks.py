@@ -1,0 +1,125 @@
+"""Share work among processes that an MPI launcher started; without one there is one rank and MPI is not touched.
+
+MPI is imported only where a launcher says that it started several processes: most machines have no MPI library.
+"""
+
+import functools
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+# Number of processes, as each launcher names it. Slurm's comes last: mpirun starts its daemons as a step of Slurm.
+_WORLD_SIZES = {"Open MPI": "OMPI_COMM_WORLD_SIZE", "MPICH": "PMI_SIZE", "Slurm": "SLURM_STEP_NUM_TASKS"}
+_POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class MpiRanks:
+    """This process among world_size ones."""
+
+    rank: int = 0
+    world_size: int = 1
+    num_on_host: int = 1  # that share this host's cores
+    world: Any = None  # MPI.COMM_WORLD; None for one process
+
+    def broadcast(self, value: Any) -> Any:
+        """Return rank 0's `value`. Collective over the world: every rank must call it."""
+        return self.world.bcast(value) if self.world else value
+
+    def gather(self, value: Any) -> list | None:
+        """Return the values of all ranks on rank 0, None elsewhere. Collective over the world."""
+        return self.world.gather(value) if self.world else [value]
+
+    def sum(self, numbers: np.ndarray) -> np.ndarray:
+        """Return the sum over ranks on rank 0; elsewhere it means nothing. Collective over the world."""
+        total = numbers.copy()
+        if self.world:
+            self.world.Reduce(numbers, total)
+        return total
+
+    def wait(self) -> None:
+        """Return when all ranks are here. MPI's own waiting would keep a core busy that others work on."""
+        request = self.world.Ibarrier() if self.world else None
+        while request and not request.Test():
+            time.sleep(_POLL_SECONDS)
+
+
+ONE_PROCESS = MpiRanks()
+
+
+def find_ranks(environ: dict[str, str] | None = None) -> MpiRanks:
+    """Return this process's place among those that the launcher started; ValueError where MPI sees another number."""
+    launcher, world_size = launched(os.environ if environ is None else environ)
+    if world_size == 1:
+        return ONE_PROCESS
+    MPI = _import_mpi(launcher, world_size)
+    world = MPI.COMM_WORLD
+    if world.size != world_size:
+        raise ValueError(
+            f"{launcher} started {world_size} processes but MPI sees {world.size}: mpi4py uses another MPI library, "
+            "or Slurm starts without MPI; use the library's own mpirun, or srun --mpi=pmix or --mpi=pmi2"
+        )
+    num_on_host = world.Split_type(MPI.COMM_TYPE_SHARED).size
+    return MpiRanks(world.rank, world_size, num_on_host, world)
+
+
+def launched(environ: dict[str, str]) -> tuple[str, int]:
+    """Return which launcher started this process, and how many with it; ("", 1) without one."""
+    for launcher, name in _WORLD_SIZES.items():
+        if name in environ:
+            return launcher, int(environ[name])
+    return "", 1
+
+
+def divide(sizes: list[int], num_shares: int) -> list[list[int]]:
+    """Return which of the items each share gets, in their order: largest first, each to the share that has least."""
+    shares: list[list[int]] = [[] for _ in range(num_shares)]
+    loads = [0] * num_shares
+    for item in sorted(range(len(sizes)), key=lambda item: (-sizes[item], item)):
+        share = loads.index(min(loads))
+        shares[share].append(item)
+        loads[share] += sizes[item]
+    return [sorted(share) for share in shares]
+
+
+def ranks_end_together(main: Callable[..., int]) -> Callable[..., int]:
+    """Wrap `main(argv=None)`: a rank that fails ends all others, which would wait for it, with its exit status."""
+
+    @functools.wraps(main)
+    def main_of_a_rank(argv: list[str] | None = None) -> int:
+        try:
+            status = main(argv)
+        except Exception:
+            if not _is_one_of_several():
+                raise
+            traceback.print_exc()
+            status = 1
+        if status and _is_one_of_several():
+            sys.stdout.flush()
+            sys.stderr.flush()
+            sys.modules["mpi4py.MPI"].COMM_WORLD.Abort(status)
+        return status
+
+    return main_of_a_rank
+
+
+def _is_one_of_several() -> bool:
+    """Whether MPI was started here; it is never imported for one process."""
+    return "mpi4py.MPI" in sys.modules and sys.modules["mpi4py.MPI"].COMM_WORLD.size > 1
+
+
+def _import_mpi(launcher: str, world_size: int) -> Any:
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:  # RuntimeError: there is no MPI library
+        raise ValueError(
+            f"{launcher} started {world_size} processes, but mpi4py cannot be imported: {error}; install it and an "
+            "MPI library, or start one process"
+        ) from error
+    return MPI

@@ -1,0 +1,91 @@
+"""The command that tokenizes, killed at random moments in part or in whole, ends with the same folder."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from data_prep.train_tokenizer import save_tokenizer, train_tokenizer
+from tests.data_prep.raw_shards import FORMATS, write_raw_shard
+from tests.data_prep.test_interrupted import all_files, contents, recorded_files
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = [f"document {number} has {number * number} words that nobody counted" for number in range(2000)]
+TARGETS = ("parent", "worker", "all")
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Return the command line for a folder, without --output."""
+    for number in range(24):
+        path = tmp_path / "raw" / f"part{number:02d}{FORMATS[number % len(FORMATS)]}"
+        write_raw_shard(path, DOCUMENTS[: 100 * number])
+    save_tokenizer(train_tokenizer(DOCUMENTS[:100], vocab_size=300), tmp_path / "tokenizer")
+    words = [sys.executable, "-m", "data_prep.tokenize_shards", "--input", tmp_path / "raw"]
+    return [*map(str, [*words, "--tokenizer", tmp_path / "tokenizer", "--workers", 2, "--output"])]
+
+
+@pytest.mark.parametrize("num_kills", [20, pytest.param(50, marks=pytest.mark.slow)])
+def test_killed_commands_make_the_folder_of_an_untouched_one(command, tmp_path, num_kills):
+    start = time.monotonic()
+    assert start_command(command, tmp_path / "untouched").wait() == 0
+    seconds = time.monotonic() - start
+    generator, hits, folders = random.Random(num_kills), [], 0
+    while len(hits) < num_kills:
+        folders += 1
+        kill_until_finished(command, tmp_path / f"killed{folders}", generator, hits, seconds=seconds)
+        assert contents(tmp_path / f"killed{folders}") == contents(tmp_path / "untouched")
+    kept = [num_files for num_files in hits if num_files]
+    assert len(kept) >= num_kills / 5, f"the kills came too early: finished files that survived each kill: {hits}"
+
+
+def kill_until_finished(command, output, generator, hits, *, seconds):
+    """Start the command and kill it until it is done; for each kill append how many finished files it left."""
+    kept = {}
+    while True:
+        process = start_command(command, output)
+        time.sleep(generator.uniform(0.3, 1) * seconds)
+        is_running = process.poll() is None
+        if is_running:
+            kill(process, generator.choice(TARGETS))
+        files = all_files(output) if output.exists() else {}
+        assert kept.items() <= files.items()
+        if not is_running or is_complete(output):
+            return
+        kept = recorded_files(output) if output.exists() else {}
+        hits.append(len(kept))
+
+
+def is_complete(output):
+    return (output / "manifest.json").exists() and not (output / "unfinished.json").exists()
+
+
+def kill(process, target):
+    """Kill the parent, one of its workers or the whole group; a parent without a worker ends by itself, with 2."""
+    if target == "all":
+        os.killpg(process.pid, signal.SIGKILL)
+    elif target == "parent":
+        process.kill()
+    else:
+        workers = find_workers(process.pid)
+        for worker in workers[:1] or [process.pid]:
+            os.kill(worker, signal.SIGKILL)
+    assert process.wait() in (-signal.SIGKILL, 2, 0)
+
+
+def find_workers(parent):
+    """Return the worker processes of `parent`, as far as Linux tells."""
+    children = Path(f"/proc/{parent}/task/{parent}/children")
+    pids = map(int, children.read_text().split()) if children.exists() else []
+    return [pid for pid in pids if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def start_command(command, output):
+    return subprocess.Popen(
+        [*command, str(output)], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
