@@ -130,9 +130,9 @@ def _number(value: float, _) -> str:
 
 
 def _some_minor(value: float, _) -> str:
-    """Labels at 2 and 5 between the powers of ten."""
+    """Labels at 2, 3, 4 and 6 between the powers of ten."""
     mantissa = value / 10 ** np.floor(np.log10(value) + 1e-9)
-    return _number(value, _) if round(mantissa) in (2, 5) else ""
+    return _number(value, _) if round(mantissa) in (2, 3, 4, 6) else ""
 
 
 def _ranks(ep_size: int) -> str:
