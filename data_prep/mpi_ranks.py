@@ -17,6 +17,7 @@ import numpy as np
 # Number of processes, as each launcher names it. Slurm's comes last: mpirun starts its daemons as a step of Slurm.
 _WORLD_SIZES = {"Open MPI": "OMPI_COMM_WORLD_SIZE", "MPICH": "PMI_SIZE", "Slurm": "SLURM_STEP_NUM_TASKS"}
 _POLL_SECONDS = 0.05
+_SECONDS_TO_SPEAK = 1.0  # the launcher passes words on, and after an abort no more
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ def ranks_end_together(main: Callable[..., int]) -> Callable[..., int]:
         if status and _is_one_of_several():
             sys.stdout.flush()
             sys.stderr.flush()
+            time.sleep(_SECONDS_TO_SPEAK)
             sys.modules["mpi4py.MPI"].COMM_WORLD.Abort(status)
         return status
 
