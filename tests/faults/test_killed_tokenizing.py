@@ -41,7 +41,7 @@ def test_killed_commands_make_the_folder_of_an_untouched_one(command, tmp_path, 
         kill_until_finished(command, tmp_path / f"killed{folders}", generator, hits, seconds=seconds)
         assert contents(tmp_path / f"killed{folders}") == contents(tmp_path / "untouched")
     kept = [num_files for num_files in hits if num_files]
-    assert len(kept) >= num_kills / 5, f"the kills came too early: finished files that survived each kill: {hits}"
+    assert kept, f"the kills came too early: finished files that survived each kill: {hits}"
 
 
 def kill_until_finished(command, output, generator, hits, *, seconds):
