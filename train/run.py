@@ -128,7 +128,7 @@ def _crash(config: RunConfig, ranks: Ranks, error: Exception) -> int:
     with suppress(OSError):  # stderr may lead to the host that is gone
         traceback.print_exc()
     if lost:
-        time.sleep(1.5)
+        time.sleep(1.2)  # DeepSpeed's launcher looks every second
     return EXIT_LOST_RANK if lost else EXIT_CRASHED
 
 
