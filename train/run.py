@@ -1,6 +1,7 @@
 """A run from first line to last: process group, model, engine, training, plots, and what its end means."""
 
 import logging
+import os
 import random
 import sys
 import time
@@ -127,9 +128,11 @@ def _crash(config: RunConfig, ranks: Ranks, error: Exception) -> int:
     )
     with suppress(OSError):  # stderr may lead to the host that is gone
         traceback.print_exc()
-    if lost:
-        time.sleep(1.2)  # DeepSpeed's launcher looks every second
-    return EXIT_LOST_RANK if lost else EXIT_CRASHED
+    if not lost:
+        return EXIT_CRASHED
+    time.sleep(1.1)  # DeepSpeed's launcher looks every second
+    sys.stdout.flush()
+    os._exit(EXIT_LOST_RANK)  # Python's own way out would tidy up a broken process group first
 
 
 def silence_libraries() -> None:

@@ -42,7 +42,7 @@ def test_a_run_that_is_killed_stopped_and_damaged_ends_as_an_untouched_one(recip
     run.ranks[1].kill()
     killed = time.monotonic()
     assert run.wait() == [EXIT_LOST_RANK, -signal.SIGKILL], run.output
-    assert time.monotonic() - killed < 8  # about 2 on an idle machine
+    assert time.monotonic() - killed < 4  # 1.3 where nothing else runs
     assert events(run.run_dir)[-1]["what"] == "lost rank" and events(run.run_dir)[-1]["last_good_step"] == 20
 
     run = Run(recipe, run.run_dir)
