@@ -21,6 +21,11 @@ class Agreement:
 
     def gather(self, value) -> list:
         """The values of all ranks, on every rank."""
-        values = [None] * torch.distributed.get_world_size(self._group)
-        torch.distributed.all_gather_object(values, value, group=self._group)
-        return values
+        return gather(value, self._group)
+
+
+def gather(value, group=None) -> list:
+    """The values of all ranks, on every rank. Collective over the group, all ranks by default."""
+    values = [None] * torch.distributed.get_world_size(group)
+    torch.distributed.all_gather_object(values, value, group=group)
+    return values

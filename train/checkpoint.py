@@ -14,6 +14,7 @@ from pathlib import Path
 import torch.distributed as dist
 from deepspeed.runtime.engine import DeepSpeedEngine
 
+from train.agreement import gather
 from train.commit import commit_checkpoint, prune_checkpoints, read_manifest
 from train.config import RunConfig
 from train.export import export_model, shapes_of_whole
@@ -116,10 +117,3 @@ def _check_shapes(folder: Path, stored: dict[str, list[int]], wanted: dict[str, 
     for name in sorted(stored.keys() | wanted.keys()):
         if stored.get(name) != wanted.get(name):
             raise ValueError(f"{folder} holds {name} of shape {stored.get(name)}, but this run has {wanted.get(name)}")
-
-
-def gather(value, group=None) -> list:
-    """The values of all ranks. Collective over the group, all ranks by default."""
-    values = [None] * dist.get_world_size(group)
-    dist.all_gather_object(values, value, group=group)
-    return values

@@ -45,6 +45,5 @@ def check_disk_space(config: RunConfig, network: HashGPTConfig) -> str | None:
 
 def _existing(path: str) -> Path:
     """The folder itself, or the nearest of its parents that exists."""
-    return next(
-        folder for folder in [Path(os.path.abspath(path)), *Path(os.path.abspath(path)).parents] if folder.exists()
-    )
+    whole = Path(os.path.abspath(path))
+    return next(folder for folder in [whole, *whole.parents] if folder.exists())

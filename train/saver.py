@@ -2,14 +2,12 @@
 
 import threading
 import traceback
-from functools import partial
 from pathlib import Path
 
-import torch.distributed as dist
 from deepspeed.runtime.engine import DeepSpeedEngine
 
 from train.agreement import Agreement
-from train.checkpoint import gather, prepare_checkpoint, save_checkpoint
+from train.checkpoint import prepare_checkpoint, save_checkpoint
 from train.commit import CheckpointError
 from train.config import RunConfig
 from train.inputs import Inputs
@@ -27,8 +25,7 @@ class Saver:
         self._outcome: Path | CheckpointError | None = None
         if config.async_save:
             # Of its own, on hosts: the writing thread must not mix its collectives with those of the training.
-            self._gather = partial(gather, group=dist.new_group(backend="gloo"))
-            self._agreement = Agreement()
+            self._writers, self._agreement = Agreement(), Agreement()
 
     def save(self, *, step: int, num_skipped: int) -> Path | None:
         """The checkpoint's path, or None where it is only on its way: finished() or finish() will tell."""
@@ -58,7 +55,7 @@ class Saver:
 
     def _write(self, commit) -> None:
         try:
-            self._outcome = commit(self._gather)
+            self._outcome = commit(self._writers.gather)
         except CheckpointError as error:
             self._outcome = error
         except Exception as error:  # a rank is gone, which the training thread will notice by itself
