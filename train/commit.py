@@ -6,11 +6,13 @@ renames the folder and flushes its parent. Whatever moment a run is killed at, s
 
 import os
 import shutil
+import sys
 import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import xxhash
+from tqdm import tqdm
 
 from data_prep.atomic_file import flush_to_disk, sync_folder
 from data_prep.sealed_json import sealed_json, unsealed
@@ -115,7 +117,9 @@ def check_sizes(folder: Path, manifest: dict) -> None:
 
 def check_digests(folder: Path, manifest: dict, *, part: int = 0, num_parts: int = 1) -> None:
     """ValueError naming the first changed file; of num_parts that share the work, this one reads every num_parts-th."""
-    for name in sorted(manifest["files"])[part::num_parts]:
+    names = sorted(manifest["files"])[part::num_parts]
+    hidden = part > 0 or not sys.stderr.isatty()
+    for name in tqdm(names, desc=f"checking {folder.name}", unit="file", leave=False, disable=hidden):
         found, written = _describe(folder / name)["xxh3"], manifest["files"][name]["xxh3"]
         if found != written:
             raise ValueError(f"{folder / name} has digest {found}, but was written with {written}: it is damaged")
