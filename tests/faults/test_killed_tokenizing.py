@@ -41,7 +41,7 @@ def test_killed_commands_make_the_folder_of_an_untouched_one(command, tmp_path, 
         kill_until_finished(command, tmp_path / f"killed{folders}", generator, hits, seconds=seconds)
         assert contents(tmp_path / f"killed{folders}") == contents(tmp_path / "untouched")
     kept = [num_files for num_files in hits if num_files]
-    assert kept, f"the kills came too early: finished files that survived each kill: {hits}"
+    assert len(kept) >= num_kills / 5, f"the kills came too early: finished files that survived each kill: {hits}"
 
 
 def kill_until_finished(command, output, generator, hits, *, seconds):
@@ -49,6 +49,7 @@ def kill_until_finished(command, output, generator, hits, *, seconds):
     kept = {}
     while True:
         process = start_command(command, output)
+        wait_for_work(process, output)
         time.sleep(generator.uniform(0.3, 1) * seconds)
         is_running = process.poll() is None
         if is_running:
@@ -59,6 +60,12 @@ def kill_until_finished(command, output, generator, hits, *, seconds):
             return
         kept = recorded_files(output) if output.exists() else {}
         hits.append(len(kept))
+
+
+def wait_for_work(process, output):
+    """Until the first command has its plan: how long Python takes to start depends on what else the machine does."""
+    while process.poll() is None and not (output / "unfinished.json").exists():
+        time.sleep(0.005)
 
 
 def is_complete(output):
