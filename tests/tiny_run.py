@@ -4,6 +4,8 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from data_prep.build_table import build_table
 from data_prep.count_tokens import count_folders
 from data_prep.counts import write_counts
@@ -70,6 +72,14 @@ def tiny_run_fields(data: TinyData, **overrides) -> dict:
         "eval_sequences": 10, "save_every": 2,
     }  # fmt: skip
     return {**fields, **overrides}
+
+
+def write_tiny_recipe(folder: Path, **overrides) -> Path:
+    """A recipe of a run on two ranks with dropout, and its data, below a folder."""
+    fields = tiny_run_fields(make_tiny_data(folder / "data"), ep_size=2, log_every=1, dropout=0.1, **overrides)
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(fields))
+    return path
 
 
 def _documents(count: int, *, seed: int) -> list[str]:

@@ -6,10 +6,9 @@ import time
 from pathlib import Path
 
 import pytest
-import yaml
 
 from tests.faults.two_ranks import Run, events, losses
-from tests.tiny_run import make_tiny_data, tiny_run_fields
+from tests.tiny_run import write_tiny_recipe
 from train.commit import completed_checkpoints, step_of
 from train.exit_codes import EXIT_BAD_INPUT, EXIT_DONE, EXIT_HANG, EXIT_LOST_RANK, EXIT_NOT_SAVED, EXIT_STOPPED
 
@@ -20,12 +19,7 @@ pytestmark = pytest.mark.distributed
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("faults")
-    fields = tiny_run_fields(
-        make_tiny_data(folder / "data"), ep_size=2, steps=NUM_STEPS, save_every=20, eval_every=0, log_every=1,
-        dropout=0.1, keep_last=3, eval_sequences=4,
-    )  # fmt: skip
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(fields))
-    return folder / "recipe.yaml"
+    return write_tiny_recipe(folder, steps=NUM_STEPS, save_every=20, eval_every=0, keep_last=3, eval_sequences=4)
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
 
 from tests.faults.two_ranks import events, losses
 from tests.hosts.two_hosts import TwoHosts, two_hosts, why_not
-from tests.tiny_run import make_tiny_data, tiny_run_fields
+from tests.tiny_run import write_tiny_recipe
 from train.commit import check_digests, check_sizes, completed_checkpoints, read_manifest, step_of
 from train.exit_codes import EXIT_DONE, EXIT_HANG
 
@@ -27,13 +26,10 @@ def permission():
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("two_hosts")
-    fields = tiny_run_fields(
-        make_tiny_data(folder / "data"), ep_size=2, steps=NUM_STEPS, save_every=50, eval_every=0, log_every=1,
-        dropout=0.1, keep_last=3, eval_sequences=4, hang_timeout_seconds=TIMEOUT,
+    return write_tiny_recipe(
+        tmp_path_factory.mktemp("two_hosts"), steps=NUM_STEPS, save_every=50, eval_every=0, keep_last=3,
+        eval_sequences=4, hang_timeout_seconds=TIMEOUT,
     )  # fmt: skip
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(fields))
-    return folder / "recipe.yaml"
 
 
 class Run:
