@@ -1,4 +1,4 @@
-"""Read files block by block, decompressing .gz, .xz and .zst, and refuse those that are cut short or damaged.
+"""Read files block by block, decompress .gz, .xz and .zst, and refuse what is cut short or damaged.
 
 The libraries' own readers disagree: zstandard's ends quietly in the middle of a frame, lzma's ignores what follows a
 stream if it is damaged. Here every byte must belong to a stream that reached its verified end.
@@ -20,50 +20,43 @@ class DamagedShard(ValueError):
     """A raw shard that cannot be read to its end; the message names the file and about where."""
 
     @classmethod
-    def near(cls, position: str, path: str | Path, reason: object) -> "DamagedShard":
+    def near(cls, position: str, label: str | Path, reason: object) -> "DamagedShard":
         """Word the message. (An __init__ of three arguments would not survive pickling between processes.)"""
-        return cls(f"{path} is damaged near {position}: {reason}; fetch or make the file again")
+        return cls(f"{label} is damaged near {position}: {reason}; fetch or make the file again")
 
 
-def read_blocks(path: str | Path, *, on_read: Callable[[int], None] | None = None) -> Iterator[bytes]:
-    """Yield the content of `path` in blocks; `on_read` is told of every block's size in the file.
-
-    Several streams, members or frames in a row are one content. Raises DamagedShard, if need be after the last block.
-    """
-    path = Path(path)
-    blocks = _file_blocks(path, on_read or (lambda num_bytes: None))
-    if path.suffix not in DECOMPRESSORS:
-        return blocks
-    return _decompressed(path, blocks, DECOMPRESSORS[path.suffix])
-
-
-def _file_blocks(path: Path, on_read: Callable[[int], None]) -> Iterator[bytes]:
+def read_blocks(path: str | Path, on_read: Callable[[int], None]) -> Iterator[bytes]:
+    """Yield the bytes of a file in blocks; `on_read` is told of every block's size."""
     with open(path, "rb") as file:
         for block in iter(partial(file.read, BLOCK_BYTES), b""):
             on_read(len(block))
             yield block
 
 
-def _decompressed(path: Path, blocks: Iterator[bytes], new_stream: Callable) -> Iterator[bytes]:
+def decompressed(label: str, blocks: Iterator[bytes], suffix: str) -> Iterator[bytes]:
+    """Yield what `blocks` of a file with this suffix hold. Raises DamagedShard, if need be after the last block.
+
+    Several streams, members or frames in a row are one content.
+    """
     stream, num_finished, offset = None, 0, 0
     for block in blocks:
         position, offset = offset, offset + len(block)
-        while block := _without_padding(path, block, stream, num_finished):
-            stream = stream or new_stream()
+        while block := _without_padding(suffix, block, stream, num_finished):
+            stream = stream or DECOMPRESSORS[suffix]()
             try:
                 yield stream.decompress(block)
             except (zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
-                raise DamagedShard.near(f"byte {position}", path, error) from error
+                raise DamagedShard.near(f"byte {position}", label, error) from error
             block = b""
             if stream.eof:
                 block, stream, num_finished = stream.unused_data, None, num_finished + 1
     if stream is not None or num_finished == 0:
-        raise DamagedShard.near(f"byte {offset}", path, "the file ends before its content does")
+        raise DamagedShard.near(f"byte {offset}", label, "the file ends before its content does")
 
 
-def _without_padding(path: Path, block: bytes, stream: object, num_finished: int) -> bytes:
+def _without_padding(suffix: str, block: bytes, stream: object, num_finished: int) -> bytes:
     """Drop the zero bytes that .xz allows between and after its streams."""
-    return block.lstrip(b"\0") if path.suffix == ".xz" and stream is None and num_finished > 0 else block
+    return block.lstrip(b"\0") if suffix == ".xz" and stream is None and num_finished > 0 else block
 
 
 DECOMPRESSORS = {

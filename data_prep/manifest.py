@@ -7,8 +7,9 @@ from pathlib import Path
 
 from data_prep.atomic_file import atomic_file
 from data_prep.sealed_json import sealed_json, unsealed
+from data_prep.text_rules import TextRules
 
-SCHEMA_VERSION = 2  # 1 had one digest per shard and none of itself; it is refused
+SCHEMA_VERSION = 3  # 2 had no drops and of the rules the boundary, and is still read; 1 had one digest per shard, none of itself, and is refused
 KIND = "token_shards"
 MANIFEST_NAME = "manifest.json"
 MAKE_AGAIN = "run data_prep.tokenize_shards again (predictions: launch/predict.py)"
@@ -19,12 +20,13 @@ class Shard:
     """One pair of files, <name>.bin and <name>.idx."""
 
     name: str
-    source: str  # folder and name of the raw shard
+    source: str  # folder and name of the raw shard, or the data set
     num_tokens: int
     num_documents: int
     block_bytes: int  # length of the blocks of <name>.bin; the last one may be shorter
     block_xxh3: tuple[str, ...]  # 16 hex digits per block, its xxh3-64
     index_xxh3: str  # 16 hex digits, xxh3-64 of <name>.idx
+    drops: tuple[str, ...] = ()  # records of the raw shard that could not be read: where they stood, what was wrong
 
 
 @dataclass(frozen=True)
@@ -36,14 +38,16 @@ class Manifest:
     vocab_size: int
     end_token_id: int  # follows every document
     dtype: str  # "uint16" or "int32", little-endian
-    boundary: str  # "gpt2": documents are joined by the end token alone
+    rules: TextRules  # what documents were, and where end tokens stand
     corpus_digest: str  # of the shards in their order, and the tokenizer
     num_tokens: int
     num_documents: int
     shards: tuple[Shard, ...]
 
 
-def make_manifest(shards: list[Shard], *, tokenizer_digest: str, vocab_size: int, end_token_id: int) -> Manifest:
+def make_manifest(
+    shards: list[Shard], *, tokenizer_digest: str, vocab_size: int, end_token_id: int, rules: TextRules = TextRules()
+) -> Manifest:
     """Sum up finished shards."""
     return Manifest(
         schema_version=SCHEMA_VERSION,
@@ -51,7 +55,7 @@ def make_manifest(shards: list[Shard], *, tokenizer_digest: str, vocab_size: int
         vocab_size=vocab_size,
         end_token_id=end_token_id,
         dtype=token_dtype(vocab_size),
-        boundary="gpt2",
+        rules=rules,
         corpus_digest=corpus_digest(shards, tokenizer_digest),
         num_tokens=sum(shard.num_tokens for shard in shards),
         num_documents=sum(shard.num_documents for shard in shards),
@@ -77,6 +81,12 @@ def write_manifest(folder: str | Path, manifest: Manifest) -> None:
         file.write(sealed_json(asdict(manifest), kind=KIND))
 
 
+def shard_from_json(values: dict) -> Shard:
+    """Return the Shard that asdict() made `values` of; ValueError where fields are missing or unknown."""
+    lists = {name: tuple(values[name]) for name in ("block_xxh3", "drops")}
+    return Shard(**_exactly(Shard, values) | lists)
+
+
 def token_dtype(vocab_size: int) -> str:
     """Return Megatron's choice of dtype: two bytes per token where ids fit."""
     return "uint16" if vocab_size < 65500 else "int32"
@@ -98,10 +108,14 @@ def _digest_line(shard: Shard) -> str:
 
 def _parse(path: Path) -> Manifest:
     values = _content(path)
-    if values["schema_version"] != SCHEMA_VERSION:
+    if values["schema_version"] == 2:
+        values["rules"] = asdict(TextRules(boundary=values.pop("boundary")))
+        values["shards"] = [shard | {"drops": []} for shard in values["shards"]]
+    elif values["schema_version"] != SCHEMA_VERSION:
         raise _wrong_version(path, values["schema_version"])
     try:
-        return Manifest(**_exactly(Manifest, values) | {"shards": tuple(map(_shard, values["shards"]))})
+        parsed = {"rules": TextRules(**values["rules"]), "shards": tuple(map(shard_from_json, values["shards"]))}
+        return Manifest(**_exactly(Manifest, values) | parsed)
     except ValueError as error:
         raise ValueError(f"{path} is not a manifest of token shards ({error}); {MAKE_AGAIN}") from error
 
@@ -126,10 +140,6 @@ def _is_version_1(content: bytes) -> bool:
 
 def _wrong_version(path: Path, found: int) -> ValueError:
     return ValueError(f"{path} has schema_version {found}, this code reads {SCHEMA_VERSION}; {MAKE_AGAIN}")
-
-
-def _shard(values: dict) -> Shard:
-    return Shard(**_exactly(Shard, values) | {"block_xxh3": tuple(values["block_xxh3"])})
 
 
 def _exactly(kind: type, values: dict) -> dict:

@@ -1,127 +1,82 @@
-"""Read the documents of raw shards: .txt and .jsonl, plain or compressed with gz, xz or zst, and .parquet."""
+"""Read the documents of one raw shard: .txt, .jsonl or .parquet, plain or compressed, or a .tar of such files."""
 
-import codecs
-import json
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from data_prep.decompress import DECOMPRESSORS, DamagedShard, read_blocks
-from data_prep.parquet_documents import parquet_documents
+from data_prep.archives import tar_members
+from data_prep.decompress import DECOMPRESSORS, decompressed, read_blocks
+from data_prep.drops import Drops
+from data_prep.lines import group_lines
+from data_prep.rows import group_rows, json_rows, parquet_rows
+from data_prep.text_chunks import read_chunks
+from data_prep.text_rules import Parts, TextRules
 
-__all__ = ["DOCUMENT_RULES", "DamagedShard", "find_inputs", "read_documents"]
-
-DOCUMENT_RULES = ("auto", "blank_line", "line")
-SUFFIXES = (*(kind + compression for kind in (".txt", ".jsonl") for compression in ("", *DECOMPRESSORS)), ".parquet")
+SUFFIXES = (".txt", ".jsonl", ".parquet", ".tar")
+MOST_BYTES_IN_MEMORY = 2**26  # of a .parquet that comes in a stream; a longer one goes to the disk
 
 
-def find_inputs(paths: list[str | Path]) -> list[Path]:
-    """Return the raw shards among files and folders (searched to any depth), each once.
+def read_parts(path: Path, rules: TextRules, drops: Drops, on_read: Callable[[int], None]) -> Parts:
+    """Yield parts of documents in order: (text, whether it ends its document), line ends made LF.
 
-    The order of `paths` is kept, a folder's files are sorted by relative path; hidden files are left out. ValueError
-    where a folder holds none or a file has an unknown suffix: text must not go missing because of its name.
+    `on_read` is told how many bytes of the file were read. Raises DamagedShard for a file that cannot be read to its
+    end, ValueError for a record that cannot be read and that `drops` does not take. Memory holds a chunk of a .txt,
+    one row of a .jsonl, one batch of rows of a .parquet.
     """
-    found: dict[Path, Path] = {}  # where a file really is -> the name it was given by
-    for path in map(Path, paths):
-        if not path.exists():
-            raise FileNotFoundError(f"{path} does not exist; give raw shards or folders of them")
-        files = _files_in(path) if path.is_dir() else [path]
-        for file in files:
-            _suffix(file)
-            found.setdefault(file.resolve(), file)
-    return list(found.values())
+    kind, compressions = split_suffix(path.name)
+    if kind == ".parquet" and not compressions:
+        return _parts_of_parquet_file(path, rules, drops, on_read)
+    return _parts(path.name, read_blocks(path, on_read), rules, drops)
 
 
-def read_documents(
-    path: str | Path,
-    *,
-    text_field: str = "text",
-    document_rule: str = "auto",
-    on_read: Callable[[int], None] | None = None,
-) -> Iterator[str]:
-    """Yield the documents of one raw shard, empty ones left out, lines ended by LF.
-
-    `document_rule` concerns .txt alone: "blank_line" (and "auto") ends a document at a blank line, as CC100 does,
-    "line" at every line. .jsonl and .parquet hold one document per line or row, in `text_field`. `on_read` is told
-    how many bytes of the file were read. Raises DamagedShard for a file that cannot be read to its end, ValueError
-    for a row without the field. Holds one document in memory, not the file.
-    """
-    path, on_read = Path(path), on_read or (lambda num_bytes: None)
-    if document_rule not in DOCUMENT_RULES:
-        raise ValueError(f"document_rule {document_rule!r} is not one of {', '.join(DOCUMENT_RULES)}")
-    suffix = _suffix(path)
-    if suffix == ".parquet":
-        documents = parquet_documents(path, text_field, on_read)
-    elif suffix.startswith(".jsonl"):
-        documents = _json_documents(path, text_field, _lines(path, on_read))
-    elif document_rule == "line":
-        documents = _lines(path, on_read)
-    else:
-        documents = _paragraph_groups(_lines(path, on_read))
-    return (document.replace("\r\n", "\n") for document in documents if document)
+def split_suffix(name: str) -> tuple[str, list[str]]:
+    """Return what a file is and the compressions around it, outermost first; ValueError for an unknown suffix."""
+    compressions = []
+    kind = "." + name.rpartition(".")[2]
+    while kind in DECOMPRESSORS:
+        compressions.append(kind)
+        name = name.removesuffix(kind)
+        kind = "." + name.rpartition(".")[2]
+    if kind not in SUFFIXES:
+        raise ValueError(
+            f"{name} has no supported suffix ({', '.join(SUFFIXES)}, alone or with {', '.join(DECOMPRESSORS)}); "
+            "rename, convert or move it away"
+        )
+    return kind, compressions
 
 
-def _files_in(folder: Path) -> list[Path]:
-    relative = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
-    visible = [path for path in relative if not any(part.startswith(".") for part in path.parts)]
-    if not visible:
-        raise ValueError(f"{folder} holds no files; supported are {', '.join(SUFFIXES)}")
-    return [folder / path for path in sorted(visible, key=Path.as_posix)]
+def _parts(name: str, blocks: Iterator[bytes], rules: TextRules, drops: Drops) -> Parts:
+    kind, compressions = split_suffix(name)
+    for suffix in compressions:
+        blocks = decompressed(drops.label, blocks, suffix)
+    if kind == ".txt":
+        return group_lines(read_chunks(blocks, drops), rules)
+    if kind == ".jsonl":
+        return group_rows(json_rows(blocks, rules.text_field, drops), rules)
+    if kind == ".parquet":
+        return _parts_of_parquet_stream(blocks, rules, drops)
+    return _parts_of_tar(blocks, rules, drops)
 
 
-def _suffix(path: Path) -> str:
-    for suffix in SUFFIXES:
-        if path.name.endswith(suffix):
-            return suffix
-    raise ValueError(f"{path} has no supported suffix ({', '.join(SUFFIXES)}); rename, convert or move it away")
+def _parts_of_tar(blocks: Iterator[bytes], rules: TextRules, drops: Drops) -> Parts:
+    for name, content in tar_members(drops.label, blocks):
+        ends_document = True
+        for text, ends_document in _parts(name, content, rules, drops.inside(name)):
+            yield text, ends_document
+        if not ends_document:
+            yield "", True
 
 
-def _lines(path: Path, on_read: Callable[[int], None]) -> Iterator[str]:
-    """Yield lines without their ends; DamagedShard where one is not UTF-8."""
-    offset = 0
-    for raw in _split_lines(read_blocks(path, on_read=on_read)):
-        line = raw.removeprefix(codecs.BOM_UTF8) if offset == 0 else raw
-        try:
-            yield line.removesuffix(b"\r").decode()
-        except UnicodeDecodeError as error:
-            position = offset + len(raw) - len(line) + error.start
-            raise DamagedShard.near(f"byte {position} of its text", path, f"invalid UTF-8 ({error.reason})") from error
-        offset += len(raw) + 1
+def _parts_of_parquet_file(path, rules, drops, on_read) -> Parts:
+    with open(path, "rb") as file:
+        rows = parquet_rows(file, rules.text_field, drops, on_read=on_read, num_bytes=path.stat().st_size)
+        yield from group_rows(rows, rules)
 
 
-def _split_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    pending: list[bytes] = []  # the pieces of a line that goes on in the next block
-    for block in blocks:
-        first, *others = block.split(b"\n")
-        pending.append(first)
-        for line in others:
-            yield b"".join(pending)
-            pending = [line]
-    yield b"".join(pending)
-
-
-def _paragraph_groups(lines: Iterator[str]) -> Iterator[str]:
-    paragraphs: list[str] = []
-    for line in lines:
-        if line.strip():
-            paragraphs.append(line)
-        else:
-            yield "\n".join(paragraphs)
-            paragraphs = []
-    yield "\n".join(paragraphs)
-
-
-def _json_documents(path: Path, text_field: str, lines: Iterator[str]) -> Iterator[str]:
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            yield _json_text(line, text_field, where=f"{path}, line {number}")
-
-
-def _json_text(line: str, text_field: str, *, where: str) -> str:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{where} is not JSON: {error}; repair or remove the line") from error
-    if not isinstance(row, dict) or not isinstance(row.get(text_field), str):
-        fields = ", ".join(row) if isinstance(row, dict) else f"a {type(row).__name__}"
-        raise ValueError(f"{where} has no text in field {text_field!r} (it has {fields}); choose with --text_field")
-    return row[text_field]
+def _parts_of_parquet_stream(blocks: Iterator[bytes], rules: TextRules, drops: Drops) -> Parts:
+    """Parquet is read from its end, so that all of it must be there."""
+    with tempfile.SpooledTemporaryFile(MOST_BYTES_IN_MEMORY) as file:
+        for block in blocks:
+            file.write(block)
+        rows = parquet_rows(file, rules.text_field, drops, on_read=lambda num_bytes: None, num_bytes=0)
+        yield from group_rows(rows, rules)

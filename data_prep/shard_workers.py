@@ -13,13 +13,12 @@ from tqdm import tqdm
 from data_prep.manifest import Shard
 from data_prep.mpi_ranks import ONE_PROCESS, MpiRanks
 from data_prep.output_folder import TOKENIZER_FOLDER
-from data_prep.shard_job import ShardJob, finish_shard
-from data_prep.tokenizer import load_tokenizer
+from data_prep.shard_job import ShardJob, ShardTokenizer, finish_shard
 
 POLL_SECONDS = 0.2
 
 
-def run_jobs(jobs: list[ShardJob], *, num_workers: int, ranks: MpiRanks = ONE_PROCESS) -> list[Shard]:
+def run_jobs(jobs: list[ShardJob], *, num_workers: int, backend: str, ranks: MpiRanks = ONE_PROCESS) -> list[Shard]:
     """Return the finished shards in the order of `jobs`; the first error of a job stops the others and is raised."""
     if not jobs:  # more ranks than raw shards
         return []
@@ -28,11 +27,11 @@ def run_jobs(jobs: list[ShardJob], *, num_workers: int, ranks: MpiRanks = ONE_PR
     context = multiprocessing.get_context("spawn")  # fork would copy the tokenizer's threads in an unknown state
     progress = Progress(context)
     num_threads = max(1, (os.cpu_count() or 1) // (num_workers * ranks.num_on_host))
-    arguments = (tokenizer, num_threads, progress)
+    arguments = (tokenizer, backend, num_threads, progress)
     with ProcessPoolExecutor(num_workers, context, initializer=_start_worker, initargs=arguments) as pool:
         futures = [pool.submit(_run_job, job) for job in jobs]
         try:
-            _watch(futures, progress, total_bytes=sum(job.path.stat().st_size for job in jobs), rank=ranks.rank)
+            _watch(futures, progress, total_bytes=sum(job.raw_shard.num_bytes for job in jobs), rank=ranks.rank)
         except BaseException:
             progress.stop.set()
             pool.shutdown(cancel_futures=True)
@@ -82,22 +81,17 @@ def _raise_error(future: Future) -> None:
         raise OSError("a worker process was killed, perhaps for want of memory; use fewer --workers") from error
 
 
-class _Worker:
-    """What one process keeps between jobs: its tokenizer, and where it reports progress."""
-
-    def __init__(self, tokenizer: Path, num_threads: int, progress: Progress):
-        os.environ["RAYON_NUM_THREADS"] = str(num_threads)
-        self.tokenizer = load_tokenizer(tokenizer)  # a pickled one would forget that special tokens in text are text
-        self.progress = progress
+# What one worker process keeps between jobs.
+_tokenizer: ShardTokenizer
+_progress: Progress
 
 
-_worker: _Worker  # set in worker processes only
-
-
-def _start_worker(tokenizer: Path, num_threads: int, progress: Progress) -> None:
-    global _worker
+def _start_worker(tokenizer: Path, backend: str, num_threads: int, progress: Progress) -> None:
+    global _tokenizer, _progress
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _worker = _Worker(tokenizer, num_threads, progress)
+    os.environ["RAYON_NUM_THREADS"] = str(num_threads)
+    _tokenizer = ShardTokenizer(tokenizer, backend=backend, num_threads=num_threads)
+    _progress = progress
 
 
 def _end_with_parent() -> None:
@@ -107,5 +101,4 @@ def _end_with_parent() -> None:
 
 
 def _run_job(job: ShardJob) -> Shard:
-    progress = _worker.progress
-    return finish_shard(job, _worker.tokenizer, on_read=progress.add_bytes, on_tokens=progress.add_tokens)
+    return finish_shard(job, _tokenizer, on_read=_progress.add_bytes, on_tokens=_progress.add_tokens)

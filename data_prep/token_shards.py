@@ -22,17 +22,29 @@ LONGEST_DOCUMENT = 2**31 - 1  # lengths are int32
 
 
 class ShardWriter:
-    """Write one token shard, document by document; its files appear under their names only when it is complete.
+    """Write one token shard; its files appear under their names only when it is complete.
 
-    Use it as `with ShardWriter(...) as writer: writer.add_document(ids)`; then `writer.shard` describes the shard.
+    Use it as `with ShardWriter(...) as writer: writer.write(ids, document_ends=ends)`; then `writer.shard` describes
+    the shard. drops: what was left out of it, as the caller notes it until the end.
     """
 
-    def __init__(self, folder: str | Path, name: str, *, source: str, vocab_size: int, block_bytes: int = BLOCK_BYTES):
+    def __init__(
+        self,
+        folder: str | Path,
+        name: str,
+        *,
+        source: str,
+        vocab_size: int,
+        drops: list[str] | None = None,
+        block_bytes: int = BLOCK_BYTES,
+    ):
         self.folder, self.name, self.source, self.vocab_size = Path(folder), name, source, vocab_size
+        self.drops = [] if drops is None else drops
         self.dtype = token_dtype(vocab_size)
         self.num_tokens = 0
         self.shard: Shard | None = None
         self._lengths = array("i")  # 4 bytes per document
+        self._end_of_last = 0  # tokens of the documents that are complete
         self._blocks = BlockHasher(block_bytes)
 
     def __enter__(self) -> "ShardWriter":
@@ -43,17 +55,29 @@ class ShardWriter:
         return self
 
     def add_document(self, ids: list[int] | np.ndarray) -> None:
-        """Append one document, its end token included; ValueError for an id outside the vocabulary."""
-        ids = np.asarray(ids, dtype=np.int64)
-        if len(ids) > LONGEST_DOCUMENT:
-            raise ValueError(f"a document of {len(ids)} tokens exceeds {LONGEST_DOCUMENT}; split it")
+        """Append one whole document, its end token included; see write()."""
+        self.write(np.asarray(ids, dtype=np.int64), document_ends=np.array([len(ids)]))
+
+    def write(self, ids: np.ndarray, *, document_ends: np.ndarray) -> None:
+        """Append tokens [n], end tokens included; documents end at document_ends in them, the last one may go on.
+
+        ValueError for an id outside the vocabulary, and a document that is too long for the .idx.
+        """
         if len(ids) and not (0 <= ids.min() and ids.max() < self.vocab_size):
             raise ValueError(f"token ids {ids.min()}..{ids.max()} do not fit vocab_size={self.vocab_size}")
         content = ids.astype(np.dtype(self.dtype).newbyteorder("<")).tobytes()
         self._tokens.write(content)
         self._blocks.update(content)
-        self._lengths.append(len(ids))
+        self._end_documents(document_ends + self.num_tokens)
         self.num_tokens += len(ids)
+
+    def _end_documents(self, ends: np.ndarray) -> None:
+        """ends: in tokens of the shard."""
+        lengths = np.diff(ends, prepend=self._end_of_last)
+        if len(lengths) and lengths.max() > LONGEST_DOCUMENT:
+            raise ValueError(f"a document of {lengths.max()} tokens exceeds {LONGEST_DOCUMENT}; split it")
+        self._lengths.frombytes(lengths.astype(np.int32).tobytes())
+        self._end_of_last = int(ends[-1]) if len(ends) else self._end_of_last
 
     def __exit__(self, kind, error, traceback) -> None:
         with self._files:  # removes the temporary files if anything is raised here
@@ -73,6 +97,7 @@ class ShardWriter:
             block_bytes=self._blocks.block_bytes,
             block_xxh3=self._blocks.digests(),
             index_xxh3=index_xxh3,
+            drops=tuple(self.drops),
         )
 
 

@@ -8,18 +8,21 @@ Killed at any moment and started again, it keeps the shards that are finished an
 import argparse
 import sys
 import time
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 from tokenizers import Tokenizer
 
 from data_prep.command_line import user_errors_in_one_line
+from data_prep.encoders import BACKENDS, make_encoder
 from data_prep.manifest import Manifest, Shard, make_manifest, read_manifest, write_manifest
 from data_prep.mpi_ranks import ONE_PROCESS, MpiRanks, find_ranks, ranks_end_together
 from data_prep.output_folder import copy_tokenizer, locked_folder, prepare_folder
-from data_prep.readers import DOCUMENT_RULES, find_inputs
-from data_prep.shard_job import ShardJob, share_jobs, source_name
+from data_prep.raw_shards import RawShard, find_raw_shards
+from data_prep.shard_job import ShardJob, share_jobs
 from data_prep.shard_workers import run_jobs
+from data_prep.text_rules import BOUNDARIES, DOCUMENT_RULES, TextRules
 from data_prep.token_blocks import BLOCK_BYTES
 from data_prep.tokenizer import end_token_id, load_tokenizer, tokenizer_digest, vocab_size
 from data_prep.unfinished import Plan, forget
@@ -35,19 +38,17 @@ def main(argv: list[str] | None = None) -> None:
         arguments.input,
         tokenizer=arguments.tokenizer,
         output=arguments.output,
+        rules=TextRules(
+            arguments.text_field, arguments.document_rule, arguments.lines_per_document, arguments.boundary
+        ),
+        backend=arguments.backend,
         num_workers=arguments.workers,
-        text_field=arguments.text_field,
-        document_rule=arguments.document_rule,
+        max_bad=arguments.max_bad,
         overwrite=arguments.overwrite,
         ranks=ranks,
     )
-    if manifest is None:  # rank 0 speaks for all
-        return
-    rate = manifest.num_tokens / (time.perf_counter() - start)
-    print(
-        f"{manifest.num_documents:,} documents, {manifest.num_tokens:,} tokens in {len(manifest.shards)} shards, "
-        f"{rate:,.0f} tokens/s -> {arguments.output}"
-    )
+    if manifest is not None:  # rank 0 speaks for all
+        print(summary(manifest, seconds=time.perf_counter() - start), "->", arguments.output)
 
 
 def tokenize_shards(
@@ -55,99 +56,133 @@ def tokenize_shards(
     *,
     tokenizer: str | Path,
     output: str | Path,
+    rules: TextRules = TextRules(),
+    backend: str = "tokenizers",
     num_workers: int = 1,
-    text_field: str = "text",
-    document_rule: str = "auto",
+    max_bad: int = 0,
     overwrite: bool = False,
     ranks: MpiRanks = ONE_PROCESS,
 ) -> Manifest | None:
     """Write the folder `output`: token shards, a copy of the tokenizer and, last of all, the manifest.
 
-    A folder that the same call left unfinished is finished. ValueError for any other folder that is not empty, or
-    with `overwrite` it is replaced. Collective over `ranks`: each of them makes its share of the token shards, rank 0
-    does the rest and returns the manifest, the others return None.
+    max_bad: how many records of all raw shards together may be left out because they cannot be read; the manifest
+    names them. A folder that the same call left unfinished is finished. ValueError for any other folder that is not
+    empty, or with `overwrite` it is replaced. Collective over `ranks`: each of them makes its share of the token
+    shards, rank 0 does the rest and returns the manifest, the others return None.
     """
-    run = partial(_run_share, num_workers=num_workers, ranks=ranks)
+    run = partial(_run_share, num_workers=num_workers, backend=backend, ranks=ranks)
     if ranks.rank > 0:
         run(None)
         return None
-    if num_workers < 1:
-        raise ValueError(f"--workers {num_workers} must be at least 1")
-    paths = find_inputs(inputs)
+    _check_numbers(num_workers=num_workers, max_bad=max_bad)
+    raw_shards = find_raw_shards(inputs, text_field=rules.text_field)
     loaded = load_tokenizer(tokenizer)
     end_token_id(loaded)
-    plan = _make_plan(paths, loaded, text_field=text_field, document_rule=document_rule)
+    make_encoder(Path(tokenizer), backend)  # says now what it cannot do
+    plan = _make_plan(raw_shards, loaded, rules)
     with locked_folder(output) as output:
         if prepare_folder(output, plan, overwrite=overwrite):
             run([])
             return read_manifest(output)
         copy_tokenizer(tokenizer, output)
-        return _finish(output, plan, run(_make_jobs(paths, plan, output)), loaded)
+        jobs = [
+            ShardJob(raw_shard, name, output, plan.digest, rules, max_bad)
+            for raw_shard, name in zip(raw_shards, plan.shards, strict=True)
+        ]
+        return _finish(output, plan, run(jobs), loaded, rules, max_bad=max_bad)
 
 
-def _run_share(jobs: list[ShardJob] | None, *, num_workers: int, ranks: MpiRanks) -> list[Shard]:
+def summary(manifest: Manifest, *, seconds: float) -> str:
+    """What was made and how fast; drops are listed where there are some."""
+    num_drops = sum(len(shard.drops) for shard in manifest.shards)
+    dropped = f", {num_drops:,} records dropped (manifest.json names them)" if num_drops else ""
+    return (
+        f"{manifest.num_documents:,} documents, {manifest.num_tokens:,} tokens in {len(manifest.shards)} shards, "
+        f"{manifest.num_tokens / seconds:,.0f} tokens/s{dropped}"
+    )
+
+
+def _check_numbers(*, num_workers: int, max_bad: int) -> None:
+    if num_workers < 1:
+        raise ValueError(f"--workers {num_workers} must be at least 1")
+    if max_bad < 0:
+        raise ValueError(f"--max_bad {max_bad} must be at least 0")
+
+
+def _run_share(jobs: list[ShardJob] | None, *, num_workers: int, backend: str, ranks: MpiRanks) -> list[Shard]:
     """Run this rank's share of rank 0's `jobs`; on rank 0 return the shards of all in the order of the jobs.
 
     Collective over `ranks`: every rank must call it.
     """
     shares = ranks.broadcast(jobs and share_jobs(jobs, ranks.world_size))
-    shards = run_jobs(shares[ranks.rank], num_workers=num_workers, ranks=ranks) if shares else []
+    shards = run_jobs(shares[ranks.rank], num_workers=num_workers, backend=backend, ranks=ranks) if shares else []
     ranks.wait()
     gathered = ranks.gather(shards)
     by_name = {shard.name: shard for shards in gathered or () for shard in shards}
     return [by_name[job.name] for job in jobs or ()]
 
 
-def _make_plan(paths: list[Path], tokenizer: Tokenizer, *, text_field: str, document_rule: str) -> Plan:
+def _make_plan(raw_shards: list[RawShard], tokenizer: Tokenizer, rules: TextRules) -> Plan:
     return Plan(
         tokenizer_digest=tokenizer_digest(tokenizer),
-        text_field=text_field,
-        document_rule=document_rule,
+        **asdict(rules),
         block_bytes=BLOCK_BYTES,
-        shards=tuple(_shard_name(number, path) for number, path in enumerate(paths)),
-        sources=tuple(source_name(path) for path in paths),
+        # The number keeps the order and tells equal names apart: "00003-en-00000".
+        shards=tuple(f"{number:05d}-{raw_shard.name}" for number, raw_shard in enumerate(raw_shards)),
+        sources=tuple(raw_shard.source for raw_shard in raw_shards),
     )
 
 
-def _make_jobs(paths: list[Path], plan: Plan, output: Path) -> list[ShardJob]:
-    return [
-        ShardJob(path, name, output, plan.digest, plan.text_field, plan.document_rule)
-        for path, name in zip(paths, plan.shards, strict=True)
-    ]
-
-
-def _finish(output: Path, plan: Plan, shards: list[Shard], tokenizer: Tokenizer) -> Manifest:
+def _finish(
+    output: Path, plan: Plan, shards: list[Shard], tokenizer: Tokenizer, rules: TextRules, *, max_bad: int
+) -> Manifest:
     """Write the manifest, and only then forget what it was made from."""
+    _check_drops(shards, max_bad=max_bad)
     manifest = make_manifest(
         shards,
         tokenizer_digest=plan.tokenizer_digest,
         vocab_size=vocab_size(tokenizer),
         end_token_id=end_token_id(tokenizer),
+        rules=rules,
     )
     write_manifest(output, manifest)
     forget(output, plan)
     return manifest
 
 
-def _shard_name(number: int, path: Path) -> str:
-    """Return e.g. "00003-en-00000": the number keeps the order and tells equal names apart."""
-    return f"{number:05d}-{path.name.split('.')[0]}"
+def _check_drops(shards: list[Shard], *, max_bad: int) -> None:
+    drops = [f"{shard.source}, {drop}" for shard in shards for drop in shard.drops]
+    if len(drops) > max_bad:
+        raise ValueError(
+            f"{len(drops)} records cannot be read, --max_bad {max_bad} lets so many be dropped: {'; '.join(drops[:10])}"
+            f"{' ...' if len(drops) > 10 else ''}; repair them, or repeat the command with --max_bad {len(drops)}"
+        )
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m data_prep.tokenize_shards", description=__doc__)
     add = parser.add_argument
-    add("--input", nargs="+", required=True, metavar="PATH", help="raw shards, or folders of them: txt, jsonl, parquet")
+    add(
+        "--input",
+        nargs="+",
+        required=True,
+        metavar="PATH",
+        help="raw shards (txt, jsonl, parquet, tar; gz, xz, zst), folders or quoted globs of them, or hf:NAME",
+    )
     add("--tokenizer", required=True, metavar="DIR", help="folder with tokenizer.json")
     add("--output", required=True, metavar="DIR", help="folder to write: new, empty, or begun by the same command")
     add("--workers", type=int, default=1, help="processes; one raw shard each at a time (default: 1)")
+    add("--backend", choices=BACKENDS, default="tokenizers", help="library that encodes; the ids are the same")
     add("--text_field", default="text", help="field of .jsonl, column of .parquet that holds the text (default: text)")
     add(
         "--document_rule",
         choices=DOCUMENT_RULES,
         default="auto",
-        help="what ends a document in .txt (auto: a blank line)",
+        help="what ends a document (auto: a blank line in .txt, each row of .jsonl and .parquet)",
     )
+    add("--lines_per_document", type=int, default=1, metavar="N", help="with --document_rule line (default: 1)")
+    add("--boundary", choices=BOUNDARIES, default="gpt2", help="fairseq: each newline becomes the end token, too")
+    add("--max_bad", type=int, default=0, metavar="N", help="drop up to N records that cannot be read (default: 0)")
     add("--overwrite", action="store_true", help="replace the token shards that --output already holds")
     return parser
 

@@ -52,12 +52,6 @@ def vocab_size(tokenizer: Tokenizer) -> int:
     return max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
 
 
-def encode_documents(tokenizer: Tokenizer, documents: list[str]) -> list[list[int]]:
-    """Return the ids of each document, without special tokens; lone surrogates count as U+FFFD."""
-    texts = [without_surrogates(document) for document in documents]
-    return [encoding.ids for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
-
-
 def without_surrogates(text: str) -> str:
     """Replace lone surrogates, which JSON can spell and UTF-8 cannot, by U+FFFD; join those that form a pair."""
     try:

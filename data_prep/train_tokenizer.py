@@ -10,7 +10,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from data_prep.atomic_file import atomic_file
 from data_prep.command_line import user_errors_in_one_line
-from data_prep.readers import find_inputs, read_documents
+from data_prep.raw_shards import find_raw_shards, read_documents
+from data_prep.text_rules import TextRules
 from data_prep.tokenizer import END_TOKEN, byte_level, without_surrogates
 
 SMALLEST_VOCABULARY = 256 + 1  # every byte, and the end token
@@ -19,8 +20,9 @@ SMALLEST_VOCABULARY = 256 + 1  # every byte, and the end token
 @user_errors_in_one_line
 def main(argv: list[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
-    paths = find_inputs(arguments.input)
-    documents = (document for path in paths for document in read_documents(path, text_field=arguments.text_field))
+    raw_shards = find_raw_shards(arguments.input, text_field=arguments.text_field)
+    rules = TextRules(arguments.text_field)
+    documents = (document for raw_shard in raw_shards for document in read_documents(raw_shard, rules))
     tokenizer = train_tokenizer(documents, vocab_size=arguments.vocab_size)
     save_tokenizer(tokenizer, arguments.output)
     end_id = tokenizer.token_to_id(END_TOKEN)

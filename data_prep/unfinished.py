@@ -10,14 +10,14 @@ from pathlib import Path
 import xxhash
 
 from data_prep.atomic_file import atomic_file, sync_folder
-from data_prep.manifest import Shard
+from data_prep.manifest import Shard, shard_from_json
 from data_prep.sealed_json import sealed_json, unsealed
 from data_prep.token_blocks import check_block, read_blocks
 from data_prep.token_index import check_index
 
 PLAN_NAME = "unfinished.json"
 PLAN_KIND, RECORD_KIND = "unfinished_token_shards", "finished_token_shard"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,11 @@ class Plan:
     tokenizer_digest: str
     text_field: str
     document_rule: str
+    lines_per_document: int
+    boundary: str
     block_bytes: int
     shards: tuple[str, ...]  # names of the token shards in their order
-    sources: tuple[str, ...]  # folder and name of each raw shard
+    sources: tuple[str, ...]  # of each raw shard, as the manifest names it
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -68,16 +70,10 @@ def is_recorded(folder: Path, name: str) -> bool:
 
 
 def write_record(folder: Path, shard: Shard, *, plan_digest: str, raw_shard: dict) -> None:
-    """Record that the files of `shard` are on the disk; `raw_shard` was returned by identify before it was read."""
+    """Record that the files of `shard` are on the disk; `raw_shard` is its identity before it was read."""
     content = {"plan_digest": plan_digest, "raw_shard": raw_shard, "shard": asdict(shard)}
     with atomic_file(_record_path(folder, shard.name)) as file:
         file.write(sealed_json(content, kind=RECORD_KIND))
-
-
-def identify(path: Path) -> dict:
-    """Return what tells a raw shard from another one, and from itself after a change."""
-    status = path.stat()
-    return {"path": str(path.absolute()), "num_bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
 
 
 def finished_shard(folder: Path, name: str, *, plan_digest: str, raw_shard: dict) -> Shard | None:
@@ -86,7 +82,7 @@ def finished_shard(folder: Path, name: str, *, plan_digest: str, raw_shard: dict
         record = unsealed(_record_path(folder, name).read_bytes(), kind=RECORD_KIND)
         if (record["plan_digest"], record["raw_shard"]) != (plan_digest, raw_shard):
             return None
-        shard = Shard(**record["shard"] | {"block_xxh3": tuple(record["shard"]["block_xxh3"])})
+        shard = shard_from_json(record["shard"])
         _check_files(folder, shard)
     except (OSError, ValueError):
         return None

@@ -3,11 +3,11 @@
 from pydoc_data.topics import topics
 
 from data_prep.embedded_corpus import main
-from data_prep.readers import find_inputs, read_documents
+from data_prep.raw_shards import find_raw_shards, read_documents
 
 
 def documents_of(folder):
-    return [document for path in find_inputs([folder]) for document in read_documents(path)]
+    return [document for shard in find_raw_shards([folder]) for document in read_documents(shard)]
 
 
 def test_each_topic_is_one_document_of_one_part(tmp_path, capsys):

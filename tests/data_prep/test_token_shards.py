@@ -209,7 +209,7 @@ def edit_manifest(folder, change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda values: values.update(schema_version=3), "schema_version 3, this code reads 2"),
+        (lambda values: values.update(schema_version=4), "schema_version 4, this code reads 3"),
         (lambda values: values.pop("dtype"), r"wrong fields: \['dtype'\]"),
         (lambda values: values.update(colour="red"), r"wrong fields: \['colour'\]"),
         (lambda values: values["shards"][0].pop("block_bytes"), r"wrong fields: \['block_bytes'\]"),
@@ -231,9 +231,21 @@ def test_an_edited_manifest_is_refused(tmp_path):
         read_manifest(tmp_path)
 
 
+def test_version_2_had_no_drops_and_is_read(tmp_path):
+    def as_version_2(values):
+        values |= {"schema_version": 2, "boundary": values.pop("rules")["boundary"]}
+        for shard in values["shards"]:
+            del shard["drops"]
+
+    folder = write_folder(tmp_path)
+    shards = read_manifest(folder).shards
+    edit_manifest(folder, as_version_2)
+    assert read_manifest(folder).shards == shards
+
+
 def test_token_shards_of_version_1_are_to_be_made_again(tmp_path):
     (tmp_path / "manifest.json").write_text(json.dumps({"schema_version": 1, "shards": []}))
-    with pytest.raises(ValueError, match="schema_version 1, this code reads 2; run data_prep.tokenize_shards again"):
+    with pytest.raises(ValueError, match="schema_version 1, this code reads 3; run data_prep.tokenize_shards again"):
         read_manifest(tmp_path)
 
 

@@ -9,7 +9,7 @@ import pytest
 from data_prep.shard_workers import _raise_error
 from data_prep.token_shards import TokenStream
 from data_prep.tokenize_shards import main, tokenize_shards
-from data_prep.tokenizer import encode_documents, load_tokenizer
+from data_prep.tokenizer import load_tokenizer
 from tests.data_prep.raw_shards import write_raw_shard
 
 SUFFIXES = [".txt", ".txt.xz", ".jsonl.zst", ".parquet"]
@@ -31,7 +31,7 @@ def test_shards_hold_the_documents_each_with_its_end_token(raw_folder, tmp_path,
     manifest = tokenize_shards([raw_folder], tokenizer=tokenizer_folder, output=tmp_path / "tokens")
     stream, tokenizer = TokenStream(tmp_path / "tokens"), load_tokenizer(tmp_path / "tokens" / "tokenizer")
     expected = [documents[number % 3 :] for number in range(4)]
-    ids = [id_ for shard in expected for ids in encode_documents(tokenizer, shard) for id_ in [*ids, 259]]
+    ids = [id_ for shard in expected for text in shard for id_ in [*tokenizer.encode(text).ids, 259]]
     assert stream.read(0, stream.num_tokens).tolist() == ids
     assert [shard.num_documents for shard in manifest.shards] == [3, 2, 1, 3]
     assert [shard.source for shard in manifest.shards] == [f"raw/part{i}{suffix}" for i, suffix in enumerate(SUFFIXES)]

@@ -1,0 +1,103 @@
+"""Raw shards: the files, or parts of Hugging Face data sets, that each become one token shard."""
+
+import glob
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_prep.drops import Drops
+from data_prep.hub_datasets import PREFIX, DatasetShard, find_dataset_shards
+from data_prep.readers import read_parts, split_suffix
+from data_prep.text_rules import Parts, TextRules
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """A file of documents."""
+
+    path: Path
+
+    @property
+    def label(self) -> str:
+        return str(self.path)
+
+    @property
+    def name(self) -> str:
+        return self.path.name.split(".")[0]
+
+    @property
+    def source(self) -> str:
+        """Folder and name, the same wherever the folder lies."""
+        return "/".join(self.path.absolute().parts[-2:])
+
+    @property
+    def num_bytes(self) -> int:
+        return self.path.stat().st_size
+
+    def identity(self) -> dict:
+        """What tells it from another one, and from itself after a change."""
+        status = self.path.stat()
+        return {"path": str(self.path.absolute()), "num_bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+    def read_parts(self, rules: TextRules, drops: Drops, on_read: Callable[[int], None]) -> Parts:
+        """Yield parts of documents; see data_prep/readers.py."""
+        return read_parts(self.path, rules, drops, on_read)
+
+
+RawShard = RawFile | DatasetShard
+
+
+def find_raw_shards(inputs: list[str | Path], *, text_field: str = "text") -> list[RawShard]:
+    """Return the raw shards among files, folders (searched to any depth), globs and `hf:` data sets, each once.
+
+    The order of `inputs` is kept, a folder's files are sorted by relative path; hidden files are left out. ValueError
+    where a folder or a glob holds none or a file has an unknown suffix: text must not go missing because of its name.
+    """
+    found: dict[Path | str, RawShard] = {}  # where a file really is -> the first that was found there
+    for each in map(str, inputs):
+        if each.startswith(PREFIX):
+            shards = find_dataset_shards(each, text_field=text_field)
+            found |= {shard.label: shard for shard in shards if shard.label not in found}
+            continue
+        for file in _files(each):
+            split_suffix(file.name)
+            found.setdefault(file.resolve(), RawFile(file))
+    return list(found.values())
+
+
+def read_documents(
+    raw_shard: RawShard,
+    rules: TextRules = TextRules(),
+    *,
+    max_bad: int = 0,
+) -> Iterator[str]:
+    """Yield the documents of a raw shard, each of them whole; those without text are left out."""
+    parts: list[str] = []
+    for text, ends_document in raw_shard.read_parts(rules, Drops(raw_shard.label, max_bad), lambda num_bytes: None):
+        parts.append(text)
+        if ends_document:
+            yield from filter(None, ["".join(parts)])
+            parts = []
+    yield from filter(None, ["".join(parts)])
+
+
+def _files(given: str) -> list[Path]:
+    path = Path(given)
+    if path.is_dir():
+        return _files_in(path)
+    if path.exists():
+        return [path]
+    if not glob.has_magic(given):
+        raise FileNotFoundError(f"{path} does not exist; give raw shards, folders or globs of them, or {PREFIX}NAME")
+    files = sorted(path for path in map(Path, glob.glob(given, recursive=True)) if path.is_file())
+    if not files:
+        raise ValueError(f"{given} matches no file; quote it, so that the shell leaves it alone, or correct it")
+    return files
+
+
+def _files_in(folder: Path) -> list[Path]:
+    relative = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    visible = [path for path in relative if not any(part.startswith(".") for part in path.parts)]
+    if not visible:
+        raise ValueError(f"{folder} holds no files")
+    return [folder / path for path in sorted(visible, key=Path.as_posix)]
