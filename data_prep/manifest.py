@@ -9,7 +9,8 @@ from data_prep.atomic_file import atomic_file
 from data_prep.sealed_json import sealed_json, unsealed
 from data_prep.text_rules import TextRules
 
-SCHEMA_VERSION = 3  # 2 had no drops and of the rules the boundary, and is still read; 1 had one digest per shard, none of itself, and is refused
+# 2 had no drops, of the rules the boundary alone, and is still read; 1 had no digest of itself and is refused.
+SCHEMA_VERSION = 3
 KIND = "token_shards"
 MANIFEST_NAME = "manifest.json"
 MAKE_AGAIN = "run data_prep.tokenize_shards again (predictions: launch/predict.py)"
