@@ -80,7 +80,8 @@ class TokenStream:
     """The tokens of a folder of shards as one stream, memory-mapped; it can be sent to other processes.
 
     Every block of a .bin is compared with its digest when its first token is read, every .idx when it is read:
-    ValueError names the file, the bytes and both digests. Damage where nothing is read stops nobody.
+    ValueError names the file, the bytes and both digests, or an id that is not below the manifest's vocab_size.
+    Damage where nothing is read stops nobody.
     """
 
     def __init__(self, folder: str | Path):
@@ -126,7 +127,7 @@ class TokenStream:
         path = self.folder / f"{shard.name}.bin"
         check_size(path, shard.num_tokens * self.dtype.itemsize)
         check_size(self.folder / f"{shard.name}.idx", index_size(shard.num_documents))
-        return CheckedTokens(path, shard, self.dtype)
+        return CheckedTokens(path, shard, self.dtype, vocab_size=self.manifest.vocab_size)
 
 
 def check_size(path: Path, num_bytes: int) -> None:
