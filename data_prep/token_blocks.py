@@ -91,9 +91,7 @@ def check_ids(path: Path, tokens: np.ndarray, *, vocab_size: int) -> None:
     highest, lowest = int(tokens.max()), 0 if tokens.dtype.kind == "u" else int(tokens.min())
     if lowest < 0 or highest >= vocab_size:
         wrong = lowest if lowest < 0 else highest
-        raise ValueError(
-            f"{path} holds token id {wrong}, but vocab_size={vocab_size} in its manifest; tokenize again"
-        )
+        raise ValueError(f"{path} holds token id {wrong}, but vocab_size={vocab_size} in its manifest; tokenize again")
 
 
 def read_blocks(path: Path, shard: Shard) -> Iterator[bytes]:

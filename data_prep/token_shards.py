@@ -104,13 +104,17 @@ class TokenStream:
         if not 0 <= start <= start + length <= self.num_tokens:
             raise ValueError(f"tokens {start}..{start + length} are not within the stream's 0..{self.num_tokens}")
         out = np.empty(length, dtype=np.int64)
+        self.read_into(out, start)
+        return out
+
+    def read_into(self, out: np.ndarray, start: int) -> None:
+        """Fill int64 `out` with the stream's tokens from `start` on, which must be as many."""
         shard, done = int(np.searchsorted(self._starts, start, side="right")) - 1, 0
-        while done < length:
+        while done < len(out):
             offset = start + done - int(self._starts[shard])
-            part = self._shards[shard].read(offset, offset + length - done)
+            part = self._shards[shard].read(offset, offset + len(out) - done)
             out[done : done + len(part)] = part
             shard, done = shard + 1, done + len(part)
-        return out
 
     def shard_tokens(self, shard: int, start: int = 0, end: int | None = None) -> np.ndarray:
         """Return tokens start..end-1 of shard number `shard`, as they lie in its memory-mapped file."""
