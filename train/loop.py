@@ -37,16 +37,12 @@ def train(
     if watch.stop_is_due():
         raise StopRequested(f"stopped before step {first_step}, as was asked")
     training = _Training(engine, config, inputs, log, watch, first_step=first_step)
-    for step in range(first_step, config.steps):
-        try:
-            training.step(step)
-        except BadNumbers:
-            training.wait_for_checkpoint(step)  # all ranks come here together
-            raise
-        stops = training.validate_if_due(step + 1)
-        training.save_if_due(step + 1, stops=stops)
-        if stops and step + 1 < config.steps:
-            raise StopRequested(f"stopped at step {step + 1}, as was asked")
+    try:
+        training.run(first_step)
+    except (StopRequested, BadNumbers, CheckpointError):
+        training.batches.close()  # all ranks come here together
+        raise
+    training.batches.close()
 
 
 class _Training:
@@ -64,6 +60,18 @@ class _Training:
     def per_step(self) -> int:
         """Micro-batches of this rank per step."""
         return self.engine.gradient_accumulation_steps()
+
+    def run(self, first_step: int) -> None:
+        for step in range(first_step, self.config.steps):
+            try:
+                self.step(step)
+            except BadNumbers:
+                self.wait_for_checkpoint(step)  # all ranks come here together
+                raise
+            stops = self.validate_if_due(step + 1)
+            self.save_if_due(step + 1, stops=stops)
+            if stops and step + 1 < self.config.steps:
+                raise StopRequested(f"stopped at step {step + 1}, as was asked")
 
     def step(self, step: int) -> None:
         self.watch.at_step(step)

@@ -6,10 +6,12 @@ of its own.
 """
 
 import copy
+import math
 import queue
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 import torch
@@ -20,6 +22,8 @@ from models.modeling_hash_gpt import HashGPTForCausalLM
 from train.batches import Batch
 from train.expert_parallel import ExpertParallelExperts, make_exchange
 from train.row_plans import LayerPlanner, RowPlanner
+
+_SECONDS_TO_CLOSE = 10.0  # where a rank is lost meanwhile
 
 
 def plan_ahead(model: HashGPTForCausalLM, batches: Iterator[Batch], *, device: torch.device) -> "BatchesAhead":
@@ -74,10 +78,12 @@ class BatchesAhead(Iterator[Batch]):
     """
 
     def __init__(self, exchange: PlanExchange, batches: Iterator[Batch], device: torch.device):
-        self._exchange, self._batches, self._device = exchange, batches, device
+        self._exchange, self._device = exchange, device
         self._ready: queue.Queue = queue.Queue(maxsize=1)
-        self._seconds_waited = 0.0
-        threading.Thread(target=self._work, daemon=True, name="route-ahead").start()
+        self._seconds_waited, self._num_taken, self._last = 0.0, 0, math.inf
+        # The thread alone refers to `batches`: it ends the processes that make them.
+        self._thread = threading.Thread(target=self._work, args=(batches,), daemon=True, name="route-ahead")
+        self._thread.start()
 
     def __next__(self) -> Batch:
         start = time.perf_counter()
@@ -86,6 +92,7 @@ class BatchesAhead(Iterator[Batch]):
         if isinstance(batch, BaseException):
             self._ready.put(batch)  # whoever asks again gets the same answer
             raise batch
+        self._num_taken += 1
         return batch
 
     def take_seconds_waited(self) -> float:
@@ -93,11 +100,25 @@ class BatchesAhead(Iterator[Batch]):
         seconds, self._seconds_waited = self._seconds_waited, 0.0
         return seconds
 
-    def _work(self) -> None:
+    def close(self) -> None:
+        """End the thread: Python would kill it at exit, and abort where it is in the midst of torch's code.
+
+        Collective over all ranks, which have taken equally many batches: one more lies ready and one is in the making,
+        so that no rank leaves the exchange of either.
+        """
+        self._last = self._num_taken + 2
+        give_up = time.monotonic() + _SECONDS_TO_CLOSE
+        while self._thread.is_alive() and time.monotonic() < give_up:
+            with suppress(queue.Empty):
+                self._ready.get(timeout=0.05)
+
+    def _work(self, batches: Iterator[Batch]) -> None:
         try:
-            for batch in self._batches:
+            for number, batch in enumerate(batches, start=1):
                 plans = self._exchange.complete(batch.plans)
                 self._ready.put(_to_device(replace(batch, plans=plans), self._device))
+                if number >= self._last:
+                    return
             self._ready.put(StopIteration())
         except BaseException as error:  # whatever it is, the training thread must not wait for a batch for ever
             self._ready.put(error)

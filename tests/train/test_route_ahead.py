@@ -1,6 +1,7 @@
 """Batches made ahead arrive in order, and an error in the making reaches the training loop."""
 
 import itertools
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -64,3 +65,19 @@ def test_the_time_spent_waiting_is_told_once():
     next(batches)
     assert batches.take_seconds_waited() > 0
     assert batches.take_seconds_waited() == 0
+
+
+def test_a_closed_thread_has_made_two_batches_more_than_were_taken():
+    """All ranks make these two: whoever left out an exchange would let the others wait in it."""
+    model, made = make_model(), []
+
+    def endless():
+        while True:
+            made.extend(planned(model, 1))
+            yield made[-1]
+
+    batches = plan_ahead(model, endless(), device=CPU)
+    next(batches)
+    batches.close()
+    assert len(made) == 3
+    assert "route-ahead" not in {thread.name for thread in threading.enumerate()}
