@@ -4,7 +4,6 @@ Under an MPI launcher the ranks divide the tokens: `mpirun -n N python -m data_p
 """
 
 import argparse
-import hashlib
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from data_prep.command_line import user_errors_in_one_line
 from data_prep.contexts import read_contexts
 from data_prep.counts import Counts, write_counts
 from data_prep.hash_keys import COUNTED_AS, num_keys, route_keys
+from data_prep.mixture import Mixture, read_mixtures, scaled
 from data_prep.mpi_ranks import ONE_PROCESS, MpiRanks, divide, find_ranks, ranks_end_together
 from data_prep.token_shards import TokenStream
 
@@ -51,38 +51,39 @@ def count_folders(
     context_length: int = 0,
     ranks: MpiRanks = ONE_PROCESS,
 ) -> Counts:
-    """Count the keys of all folders together; ValueError where their tokenizers differ.
+    """Count the keys of all folders, or mixtures of them, together; ValueError where their tokenizers differ.
 
     With `context_length` sequence i of a folder is its tokens [i * S, i * S + S), as in training; without it the
     whole folder is one context. A model's padded `vocab_size` changes the buckets of bigrams: give it here.
     Collective over `ranks`: each counts its share of the shards, and of the stream where a key crosses their borders;
-    the counts mean something on rank 0 alone.
+    the counts mean something on rank 0 alone. Weights multiply what all ranks have counted of a part, so that numbers
+    are rounded alike however many ranks there are.
     """
-    streams = [TokenStream(folder) for folder in folders]
-    for stream in streams[1:]:
-        _check_same_tokenizer(streams[0], stream)
-    manifest = streams[0].manifest
+    mixture = read_mixtures(folders)
     options = {
         "key": COUNTED_AS.get(key, key),
-        "vocab_size": _padded_vocab_size(vocab_size, manifest.vocab_size),
+        "vocab_size": _padded_vocab_size(vocab_size, mixture.vocab_size),
         "num_buckets": num_buckets if key == "bigram" else 0,
         "context_length": context_length if COUNTED_AS.get(key) != "token" else 0,
     }
-    counts = np.zeros(num_keys(**options), dtype=np.int64)
-    for stream, shard in _share_of_shards(streams, ranks):
-        of_tokens = count_shard(stream, shard)  # for every key: it finds ids that cannot be
-        if options["key"] == "token":
-            counts[: len(of_tokens)] += of_tokens
-    for stream in streams if options["key"] != "token" else ():
-        counts += count_stream(stream, share=ranks.rank, num_shares=ranks.world_size, **options)
+    counts = np.zeros((len(mixture.parts), num_keys(**options)), dtype=np.int64)
+    if options["key"] == "token":
+        for part, shard in _share_of_shards(mixture, ranks):
+            of_shard = count_shard(mixture.streams[part], shard)
+            counts[part, : len(of_shard)] += of_shard
+    else:
+        for part, stream in enumerate(mixture.streams):
+            counts[part] = count_stream(stream, share=ranks.rank, num_shares=ranks.world_size, **options)
     ranks.wait()
-    return Counts(ranks.sum(counts), manifest.tokenizer_digest, _joint_digest(streams), **options)
+    return Counts(
+        sum(map(scaled, ranks.sum(counts), mixture.weights)), mixture.tokenizer_digest, mixture.corpus_digest, **options
+    )
 
 
-def _share_of_shards(streams: list[TokenStream], ranks: MpiRanks) -> list[tuple[TokenStream, int]]:
-    """Return this rank's shards of all streams."""
-    shards = [(stream, shard) for stream in streams for shard in range(len(stream.manifest.shards))]
-    sizes = [stream.manifest.shards[shard].num_tokens for stream, shard in shards]
+def _share_of_shards(mixture: Mixture, ranks: MpiRanks) -> list[tuple[int, int]]:
+    """Return this rank's shards of all parts: (part, shard)."""
+    shards = [(part, n) for part, stream in enumerate(mixture.streams) for n in range(len(stream.manifest.shards))]
+    sizes = [mixture.streams[part].manifest.shards[n].num_tokens for part, n in shards]
     return [shards[number] for number in divide(sizes, ranks.world_size)[ranks.rank]]
 
 
@@ -98,31 +99,12 @@ def count_stream(
 
 
 def count_shard(stream: TokenStream, shard: int) -> np.ndarray:
-    """Return int64 [vocab_size]; ValueError for ids outside the vocabulary and for a damaged block of the shard."""
-    entry, vocab_size = stream.manifest.shards[shard], stream.manifest.vocab_size
+    """Return int64 [vocab_size]; ValueError for a damaged block of the shard."""
+    vocab_size = stream.manifest.vocab_size
     counts = np.zeros(vocab_size, dtype=np.int64)
-    for start in range(0, entry.num_tokens, CHUNK_TOKENS):
-        chunk = stream.shard_tokens(shard, start, start + CHUNK_TOKENS)
-        lowest, highest = int(chunk.min()), int(chunk.max())
-        if lowest < 0 or highest >= vocab_size:
-            path, wrong = stream.folder / f"{entry.name}.bin", lowest if lowest < 0 else highest
-            raise ValueError(f"{path} holds token id {wrong}, but vocab_size is {vocab_size}: damaged")
-        counts += np.bincount(chunk, minlength=vocab_size)
+    for start in range(0, stream.manifest.shards[shard].num_tokens, CHUNK_TOKENS):
+        counts += np.bincount(stream.shard_tokens(shard, start, start + CHUNK_TOKENS), minlength=vocab_size)
     return counts
-
-
-def _check_same_tokenizer(first: TokenStream, other: TokenStream) -> None:
-    if first.manifest.tokenizer_digest != other.manifest.tokenizer_digest:
-        raise ValueError(
-            f"{first.folder} was tokenized with {first.manifest.tokenizer_digest} but {other.folder} with "
-            f"{other.manifest.tokenizer_digest}; count them apart or tokenize them alike"
-        )
-
-
-def _joint_digest(streams: list[TokenStream]) -> str:
-    """One folder keeps its digest; several get the digest of their digests, in the order given."""
-    digests = [stream.manifest.corpus_digest for stream in streams]
-    return digests[0] if len(digests) == 1 else "sha256:" + hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def _padded_vocab_size(vocab_size: int | None, counted: int) -> int:
@@ -136,13 +118,16 @@ def _padded_vocab_size(vocab_size: int | None, counted: int) -> int:
 def _default_output(folders: list[str], *, key: str) -> Path:
     if len(folders) > 1:
         raise ValueError(f"{len(folders)} folders are given; say with --output where their joint counts go")
-    return Path(folders[0]) / ("counts.safetensors" if COUNTED_AS[key] == "token" else f"counts_{key}.safetensors")
+    folder = Path(folders[0])
+    if folder.is_file():  # a mixture
+        raise ValueError(f"{folder} is a file; say with --output where its counts go")
+    return folder / ("counts.safetensors" if COUNTED_AS[key] == "token" else f"counts_{key}.safetensors")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m data_prep.count_tokens", description=__doc__)
     add = parser.add_argument
-    add("folders", nargs="+", metavar="DIR", help="folder written by data_prep.tokenize_shards")
+    add("folders", nargs="+", metavar="DIR", help="folder of token shards, or a mixture (docs/data.md)")
     add("--key", choices=sorted(COUNTED_AS), default="token", help="what the model will hash (default: token)")
     add("--num_buckets", type=int, default=0, help="for --key bigram: number of buckets that bigrams share")
     add("--context_length", type=int, default=0, help="the model's; without it a folder is one context")

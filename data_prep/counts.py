@@ -14,11 +14,14 @@ KIND = "token_counts"
 
 @dataclass(frozen=True, eq=False)
 class Counts:
-    """Counts of every key of one corpus under one tokenizer; the keys of hash_keys.py, token ids unless said."""
+    """Counts of every key of one corpus under one tokenizer; the keys of hash_keys.py, token ids unless said.
+
+    Of a mixture they are those of an epoch: occurrences in each part times its weight, rounded, and summed.
+    """
 
     counts: np.ndarray  # int64 [num_keys], occurrences of each key
     tokenizer_digest: str  # of the tokenizer that gave the ids their meaning
-    corpus_digest: str  # of the token shards that were counted
+    corpus_digest: str  # of the token shards that were counted, with their weights where these are not 1
     key: str = "token"
     vocab_size: int = 0  # number of token ids; 0: as many as there are keys
     num_buckets: int = 0  # of key bigram

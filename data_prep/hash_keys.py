@@ -67,6 +67,14 @@ def positions(length: int, *, context_length: int = 0) -> np.ndarray:
     return np.arange(length) % (context_length or max(length, 1))
 
 
+def document_positions(tokens: np.ndarray, *, end_token_id: int) -> np.ndarray:
+    """Return the position of each of `tokens` [..., S] in its document, int64: 0 at the start of S and after an end."""
+    index = np.arange(tokens.shape[-1])
+    begins = np.zeros(tokens.shape, dtype=np.int64)
+    begins[..., 1:] = np.where(tokens[..., :-1] == end_token_id, index[1:], 0)
+    return index - np.maximum.accumulate(begins, axis=-1)
+
+
 def bigram_buckets(previous: np.ndarray, tokens: np.ndarray, *, vocab_size: int, num_buckets: int) -> np.ndarray:
     """Return mix64(previous * (vocab_size + 1) + current) modulo num_buckets, in unsigned arithmetic."""
     pair = previous.astype(np.uint64) * np.uint64(vocab_size + 1) + tokens.astype(np.uint64)

@@ -1,4 +1,4 @@
-"""Blocks of a .bin file: their digests are made while it is written, and compared when a block is first touched."""
+"""Blocks of a .bin file: digested while it is written; digest and token ids are checked when one is first touched."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,13 +42,14 @@ class BlockHasher:
 
 
 class CheckedTokens:
-    """The tokens of one .bin, memory-mapped; ValueError where one is read from a block that is not as it was written.
+    """The tokens of one .bin, memory-mapped; ValueError where one is read from a block that is not as it was written,
+    or that holds an id outside the vocabulary.
 
-    A block is compared with its digest once, before its first token is handed out.
+    A block is checked once, before its first token is handed out: all ids that are read are within 0..vocab_size-1.
     """
 
-    def __init__(self, path: Path, shard: Shard, dtype: np.dtype):
-        self.path, self.shard, self.dtype = path, shard, dtype
+    def __init__(self, path: Path, shard: Shard, dtype: np.dtype, *, vocab_size: int):
+        self.path, self.shard, self.dtype, self.vocab_size = path, shard, dtype, vocab_size
         empty = shard.num_tokens == 0  # an empty file cannot be mapped
         self._tokens = np.empty(0, dtype) if empty else np.memmap(path, dtype, mode="r")
         self._bytes = self._tokens.view(np.uint8)
@@ -64,11 +65,13 @@ class CheckedTokens:
         return self._tokens[start:end]
 
     def _check_blocks(self, start: int, end: int) -> None:
-        """Compare the blocks that hold the bytes start..end-1, but for those that were compared before."""
-        length = self.shard.block_bytes
+        """Check the blocks that hold the bytes start..end-1, but for those that were checked before."""
+        length, size = self.shard.block_bytes, self.dtype.itemsize
         for block in range(start // length, -(-end // length)):
             if not self._is_checked[block]:
-                check_block(self.path, self.shard, block, self._bytes[block * length : (block + 1) * length])
+                first, last = block * length, (block + 1) * length
+                check_block(self.path, self.shard, block, self._bytes[first:last])
+                check_ids(self.path, self._tokens[first // size : -(-last // size)], vocab_size=self.vocab_size)
                 self._is_checked[block] = True
 
 
@@ -81,6 +84,14 @@ def check_block(path: Path, shard: Shard, block: int, content: np.ndarray | byte
             f"{path} is damaged: bytes {start}..{start + len(content) - 1} have digest {found} but were written with "
             f"{written}; copy it again or tokenize again"
         )
+
+
+def check_ids(path: Path, tokens: np.ndarray, *, vocab_size: int) -> None:
+    """Raise ValueError where one of `tokens`, at least one, is no id of the vocabulary."""
+    highest, lowest = int(tokens.max()), 0 if tokens.dtype.kind == "u" else int(tokens.min())
+    if lowest < 0 or highest >= vocab_size:
+        wrong = lowest if lowest < 0 else highest
+        raise ValueError(f"{path} holds token id {wrong}, but vocab_size={vocab_size} in its manifest; tokenize again")
 
 
 def read_blocks(path: Path, shard: Shard) -> Iterator[bytes]:

@@ -105,7 +105,8 @@ class TokenStream:
     """The tokens of a folder of shards as one stream, memory-mapped; it can be sent to other processes.
 
     Every block of a .bin is compared with its digest when its first token is read, every .idx when it is read:
-    ValueError names the file, the bytes and both digests. Damage where nothing is read stops nobody.
+    ValueError names the file, the bytes and both digests, or an id that is not below the manifest's vocab_size.
+    Damage where nothing is read stops nobody.
     """
 
     def __init__(self, folder: str | Path):
@@ -128,13 +129,17 @@ class TokenStream:
         if not 0 <= start <= start + length <= self.num_tokens:
             raise ValueError(f"tokens {start}..{start + length} are not within the stream's 0..{self.num_tokens}")
         out = np.empty(length, dtype=np.int64)
+        self.read_into(out, start)
+        return out
+
+    def read_into(self, out: np.ndarray, start: int) -> None:
+        """Fill int64 `out` with the stream's tokens from `start` on, which must be as many."""
         shard, done = int(np.searchsorted(self._starts, start, side="right")) - 1, 0
-        while done < length:
+        while done < len(out):
             offset = start + done - int(self._starts[shard])
-            part = self._shards[shard].read(offset, offset + length - done)
+            part = self._shards[shard].read(offset, offset + len(out) - done)
             out[done : done + len(part)] = part
             shard, done = shard + 1, done + len(part)
-        return out
 
     def shard_tokens(self, shard: int, start: int = 0, end: int | None = None) -> np.ndarray:
         """Return tokens start..end-1 of shard number `shard`, as they lie in its memory-mapped file."""
@@ -151,7 +156,7 @@ class TokenStream:
         path = self.folder / f"{shard.name}.bin"
         check_size(path, shard.num_tokens * self.dtype.itemsize)
         check_size(self.folder / f"{shard.name}.idx", index_size(shard.num_documents))
-        return CheckedTokens(path, shard, self.dtype)
+        return CheckedTokens(path, shard, self.dtype, vocab_size=self.manifest.vocab_size)
 
 
 def check_size(path: Path, num_bytes: int) -> None:

@@ -11,6 +11,7 @@ if __name__ == "__main__":
 import torch
 
 from data_prep.command_line import user_errors_in_one_line
+from data_prep.mixture import read_mixtures
 from launch.generate import find_model
 from models.modeling_hash_gpt import HashGPTForCausalLM
 from train.predictions import write_predictions
@@ -22,13 +23,18 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "model", metavar="MODEL", help="Hugging Face directory of the baseline, or the folder of its run"
     )
-    parser.add_argument("folders", metavar="FOLDER", nargs="+", help="token shards; FOLDER/predictions is written")
+    parser.add_argument(
+        "folders",
+        metavar="FOLDER",
+        nargs="+",
+        help="token shards; FOLDER/predictions is written, for a mixture in each part",
+    )
     parser.add_argument("--batch_size", type=int, default=8, help="windows per forward pass (default: 8)")
     options = parser.parse_args(argv)
     model = HashGPTForCausalLM.from_pretrained(find_model(options.model)).eval()
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    for folder in options.folders:
-        print(write_predictions(model, Path(folder), batch_size=options.batch_size))
+    for stream in read_mixtures(options.folders).streams:
+        print(write_predictions(model, stream.folder, batch_size=options.batch_size))
 
 
 if __name__ == "__main__":

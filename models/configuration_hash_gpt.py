@@ -29,6 +29,8 @@ class HashGPTConfig(GPT2Config):
             None: vocab_size.
         split_sizes: sizes [H, G, P] of each layer's tables for split heavy tokens, [0, 0, 0] without; None: nowhere.
         position_embedding: "learned" (GPT-2's) or "sinusoidal" (no parameters; appendix B.2 of the paper).
+        document_mask: trained on documents that do not see each other, each with positions from 0 (position_ids say
+            where they begin); nothing in the model depends on it.
         route_table_digests: digest of each sparse layer's table, in the order of `sparse_layers`; None until set.
         route_table_ep_sizes: number of ranks that each of these tables was balanced for; nothing depends on it.
 
@@ -48,6 +50,7 @@ class HashGPTConfig(GPT2Config):
     hash_vocab_size: int | None = None
     split_sizes: list[list[int]] | None = None
     position_embedding: str = "learned"
+    document_mask: bool = False
     route_table_digests: list[str] | None = None
     route_table_ep_sizes: list[int] | None = None
     loss_type: str | None = "ForCausalLM"

@@ -25,15 +25,43 @@ class TokenContext:
     predicted: torch.Tensor | None = None
 
 
-def previous_tokens(input_ids: torch.Tensor, attention_mask: torch.Tensor | None, *, none: int) -> torch.Tensor:
-    """The token before each of input_ids [B, S]; `none` for the first, and after padding (mask 0)."""
+def token_context(
+    input_ids: torch.Tensor,
+    *,
+    none: int,
+    attention_mask: torch.Tensor | None = None,
+    position_ids: torch.Tensor | None = None,
+    num_cached: int = 0,
+    previous_ids: torch.Tensor | None = None,
+    next_ids: torch.Tensor | None = None,
+    predicted_ids: torch.Tensor | None = None,
+) -> TokenContext:
+    """What hashes may look at of input_ids [B, S]; what is not given follows from them.
+
+    position_ids that begin again at 0 within a row begin a new document there, which knows nothing of the one before.
+    """
+    if previous_ids is None:
+        previous_ids = previous_tokens(input_ids, attention_mask, position_ids, none=none)
+    if position_ids is None:
+        position_ids = torch.arange(input_ids.shape[1], device=input_ids.device).unsqueeze(0) + num_cached
+    return TokenContext(input_ids, previous_ids, position_ids.expand_as(input_ids), next_ids, predicted_ids)
+
+
+def previous_tokens(
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor | None = None,
+    position_ids: torch.Tensor | None = None,
+    *,
+    none: int,
+) -> torch.Tensor:
+    """The token before each of input_ids [B, S]; `none` for the first, at position 0, and after padding (mask 0)."""
     previous = torch.full_like(input_ids, none)
     # Tokens added to the vocabulary after the tables were built have ids from `none` on: no table knows them.
     previous[:, 1:] = input_ids[:, :-1].clamp(max=none)
     if attention_mask is not None and attention_mask.dim() == 2:
         before = attention_mask[:, -input_ids.shape[1] :][:, :-1]
         previous[:, 1:] = previous[:, 1:].masked_fill(before == 0, none)
-    return previous
+    return previous if position_ids is None else previous.masked_fill(position_ids == 0, none)
 
 
 def hash_keys(key: str, context: TokenContext, *, none: int, num_buckets: int) -> torch.Tensor:

@@ -8,7 +8,7 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2Block, GPT2LMHeadModel, G
 from .configuration_hash_gpt import HashGPTConfig
 from .dispatch import Plan
 from .experts import Experts
-from .hash_keys import TokenContext, previous_tokens
+from .hash_keys import TokenContext, previous_tokens, token_context
 from .positions import SinusoidalPositions
 from .router_hash import UNSET, HashRouter
 from .sparse_ffn import SparseFFN
@@ -98,36 +98,25 @@ class HashGPTModel(HashGPTPreTrainedModel, GPT2Model):
     def plan(self, input_ids: torch.Tensor, **known) -> dict[int, list[Plan]]:
         """The plans of all sparse layers, from token ids [B, S] alone: no hidden state is needed.
 
-        known: what else is known of the tokens, as token_context() takes it.
+        known: what else is known of the tokens, as models/hash_keys.py's token_context() takes it.
         """
         if not self.config.sparse_layers:
             return {}
         context = self.token_context(input_ids, **known)
         return {layer: sparse_ffn.plan(context) for layer, sparse_ffn in self.sparse_ffns.items()}
 
-    def token_context(
-        self,
-        input_ids: torch.Tensor,
-        *,
-        attention_mask: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
-        num_cached: int = 0,
-        previous_ids: torch.Tensor | None = None,
-        next_ids: torch.Tensor | None = None,
-        predicted_ids: torch.Tensor | None = None,
-    ) -> TokenContext:
-        """What hashes may look at. ValueError where tokens in the cache would have to be known and are not."""
+    def token_context(self, input_ids: torch.Tensor, *, num_cached: int = 0, **known) -> TokenContext:
+        """What hashes may look at, as models/hash_keys.py's function of this name.
+
+        ValueError where tokens in the cache would have to be known and are not.
+        """
         looks_back = {"previous", "bigram"} & set(self.config.hash_keys) or self.config.split_sizes
-        if previous_ids is None:
-            if num_cached and looks_back:
-                raise ValueError(
-                    f"{num_cached} tokens are in the cache, where this model's hashes cannot see them: call "
-                    "generate(), or pass previous_ids, the token before each of input_ids"
-                )
-            previous_ids = previous_tokens(input_ids, attention_mask, none=self.config.hash_vocab_size)
-        if position_ids is None:
-            position_ids = torch.arange(input_ids.shape[1], device=input_ids.device).unsqueeze(0) + num_cached
-        return TokenContext(input_ids, previous_ids, position_ids.expand_as(input_ids), next_ids, predicted_ids)
+        if num_cached and looks_back and known.get("previous_ids") is None:
+            raise ValueError(
+                f"{num_cached} tokens are in the cache, where this model's hashes cannot see them: call "
+                "generate(), or pass previous_ids, the token before each of input_ids"
+            )
+        return token_context(input_ids, none=self.config.hash_vocab_size, num_cached=num_cached, **known)
 
     def forward(
         self,
@@ -145,7 +134,8 @@ class HashGPTModel(HashGPTPreTrainedModel, GPT2Model):
         """As GPT2Model; `plans` are made here unless the caller made them ahead.
 
         previous_ids, next_ids, predicted_ids [B, S]: see models/hash_keys.py. Plans are made outside the blocks, so
-        that activation checkpointing recomputes with the same ones.
+        that activation checkpointing recomputes with the same ones. Without a mask or a cache, position_ids that begin
+        again at 0 within a row pack several documents into it, which do not see each other.
         """
         if input_ids is None and self.config.sparse_layers:
             raise ValueError(
@@ -162,9 +152,16 @@ class HashGPTModel(HashGPTPreTrainedModel, GPT2Model):
                 next_ids=next_ids,
                 predicted_ids=predicted_ids,
             )
+        is_new = attention_mask is None and past_key_values is None
+        if is_new and kwargs.get("use_cache") is not False and _is_packed(position_ids):
+            kwargs["use_cache"] = False  # with a cache transformers would not look for documents
         return GPT2Model.forward(
             self, input_ids, past_key_values, attention_mask, position_ids=position_ids, plans=plans or {}, **kwargs
         )
+
+
+def _is_packed(position_ids: torch.Tensor | None) -> bool:
+    return position_ids is not None and bool((position_ids[:, 1:] == 0).any())
 
 
 class HashGPTForCausalLM(HashGPTPreTrainedModel, GPT2LMHeadModel):

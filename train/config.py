@@ -18,9 +18,25 @@ class RunConfig:
     A recipe may begin with `base: OTHER.yaml`, a recipe in the same folder whose fields it takes over.
     """
 
-    # Data: folders of token shards and a route table, all made by data_prep/.
-    train_data: str = field(metadata={"help": "folder of token shards to train on"})
-    valid_data: str | None = field(default=None, metadata={"help": "folder of token shards for perplexity"})
+    # Data: token shards, mixtures of them (docs/data.md) and route tables, all made by data_prep/.
+    train_data: str = field(metadata={"help": "token shards to train on: their folder, or a mixture of folders"})
+    valid_data: str | None = field(
+        default=None, metadata={"help": "the same for perplexity; weights but 0 are ignored"}
+    )
+    valid_share: float = field(
+        default=0.0,
+        metadata={"help": "share of each part of train_data to hold out for perplexity, without valid_data"},
+    )
+    document_mask: bool = field(
+        default=False,
+        metadata={
+            "help": "tokens see only their own document, whose positions begin at 0; an end token still learns to "
+            "predict the first token of the next document"
+        },
+    )
+    loader_workers: int = field(
+        default=0, metadata={"help": "processes per rank that read batches and plan routes ahead; 0: a thread does"}
+    )
     route_table: list[str] = field(
         default_factory=list, metadata={"help": "route-table file of all sparse layers, or one for each of them"}
     )
@@ -71,7 +87,7 @@ class RunConfig:
     seed: int = field(default=0, metadata={"help": "of weights, data order and dropout"})
     log_every: int = field(default=10, metadata={"help": "steps between metrics"})
     eval_every: int = field(default=200, metadata={"help": "steps between validations; 0: only at the end"})
-    eval_sequences: int | None = field(default=None, metadata={"help": "validation sequences; None: all"})
+    eval_sequences: int | None = field(default=None, metadata={"help": "validation sequences, of all parts; None: all"})
     save_every: int = field(default=500, metadata={"help": "steps between checkpoints; 0: only at the end"})
     keep_last: int = field(default=0, metadata={"help": "newest checkpoints to keep; 0: all"})
     keep_every: int = field(default=0, metadata={"help": "of older ones, keep those of every N-th step; 0: none"})
@@ -165,12 +181,17 @@ def _check_ranges(config: RunConfig) -> None:
         if getattr(config, name) is not None and getattr(config, name) < 1:
             raise ValueError(f"{name}={getattr(config, name)} must be at least 1, or None")
     numbers = "lr adam_epsilon weight_decay clip warmup_steps decay_steps eval_every save_every seed"
-    for name in f"{numbers} keep_last keep_every skip_bad_steps hang_timeout_seconds".split():
+    for name in f"{numbers} keep_last keep_every skip_bad_steps hang_timeout_seconds loader_workers".split():
         if not 0 <= getattr(config, name) < math.inf:
             raise ValueError(f"{name}={getattr(config, name)} must be a number from 0")
-    for name in "dropout beta1 beta2".split():
+    for name in "dropout beta1 beta2 valid_share".split():
         if not 0 <= getattr(config, name) < 1:
             raise ValueError(f"{name}={getattr(config, name)} must be from 0 to below 1")
+    if config.valid_share and config.valid_data:
+        raise ValueError(
+            f"valid_share={config.valid_share} and valid_data={config.valid_data} are two ways to say what is held "
+            "out; leave one of them out"
+        )
     _check_layers(config)
     if config.clip_norm == "shared" and config.zero_stage == 3:
         raise ValueError("clip_norm=shared cannot be combined with zero_stage=3; choose zero_stage 1 or 2")

@@ -65,6 +65,6 @@ def validate(
 def _summed_loss(engine: DeepSpeedEngine, batch: Batch) -> torch.Tensor:
     batch = batch.to(engine.device)
     plans = engine.module.transformer.plan(batch.input_ids, **batch.known)
-    logits = engine(batch.input_ids, plans=plans, use_cache=False).logits
+    logits = engine(batch.input_ids, position_ids=batch.position_ids, plans=plans, use_cache=False).logits
     losses = F.cross_entropy(logits.flatten(0, 1).float(), batch.targets.flatten(), reduction="none")
     return (losses.view_as(batch.targets).sum(1) * batch.weights).sum()

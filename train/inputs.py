@@ -6,28 +6,49 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data_prep.manifest import MANIFEST_NAME
-from data_prep.token_shards import TokenStream
+from data_prep.mixture import Mixture, read_mixture
+from data_prep.output_folder import TOKENIZER_FOLDER
 from models.configuration_hash_gpt import HashGPTConfig
 from train.batches import PackedSequences
 from train.config import RunConfig
+from train.corpora import Corpora, open_corpora
 from train.layer_tables import LayerTable, open_layer_tables
+from train.mixture_order import MixtureOrder
 from train.network import network_config
 from train.run_folder import run_identity
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """train, valid: sequences to learn from and to be measured on (valid may be None).
+    """mixture: what train_data names. corpora: its sequences, and those of validation.
     layer_tables: one per sparse layer.
     """
 
-    train: PackedSequences
-    valid: PackedSequences | None
+    mixture: Mixture
+    corpora: Corpora
     vocab_size: int
-    end_token_id: int
-    tokenizer_dir: Path
     layer_tables: list[LayerTable]
+
+    @property
+    def train(self) -> PackedSequences:
+        return self.corpora.train
+
+    @property
+    def order(self) -> MixtureOrder:
+        """Of the sequences of train."""
+        return self.corpora.order
+
+    @property
+    def valid(self) -> PackedSequences | None:
+        return self.corpora.valid
+
+    @property
+    def end_token_id(self) -> int:
+        return self.mixture.end_token_id
+
+    @property
+    def tokenizer_dir(self) -> Path:
+        return self.mixture.streams[0].folder / TOKENIZER_FOLDER
 
     @property
     def route_tables(self) -> list[dict[str, torch.Tensor]]:
@@ -51,10 +72,9 @@ class Inputs:
 
     def identity(self, config: RunConfig) -> dict:
         """What a checkpoint of this run records, and a resumed run compares."""
-        manifest = self.train.stream.manifest
         data = {
-            "tokenizer_digest": manifest.tokenizer_digest,
-            "corpus_digest": manifest.corpus_digest,
+            "tokenizer_digest": self.mixture.tokenizer_digest,
+            "corpus_digest": self.mixture.corpus_digest,
             "route_table_digests": self.route_table_digests,
             "predictions_digest": self._predictions_digest(),
         }
@@ -62,9 +82,7 @@ class Inputs:
 
     def _predictions_digest(self) -> str | None:
         """Of the predictions that some layer routes by."""
-        if not any(table.key == "predicted" for table in self.layer_tables):
-            return None
-        return self.train.predictions.manifest.corpus_digest
+        return self.corpora.predictions_digest if _need_predictions(self.layer_tables) else None
 
     @property
     def route_table_digests(self) -> list[str] | None:
@@ -79,60 +97,17 @@ class Inputs:
 
 def open_inputs(config: RunConfig) -> Inputs:
     """Raises ValueError, naming both values, where data, tokenizer, table and network do not fit together."""
-    train = _open_sequences(config.train_data, config)
-    manifest = train.stream.manifest
-    vocab_size = config.vocab_size or manifest.vocab_size
-    if vocab_size < manifest.vocab_size:
+    mixture = read_mixture(config.train_data)
+    vocab_size = config.vocab_size or mixture.vocab_size
+    if vocab_size < mixture.vocab_size:
         raise ValueError(
-            f"vocab_size={vocab_size} is smaller than the tokenizer's {manifest.vocab_size} in {config.train_data}"
+            f"vocab_size={vocab_size} is smaller than the tokenizer's {mixture.vocab_size} in {config.train_data}"
         )
-    if train.num_sequences < config.global_batch_size:
-        raise ValueError(
-            f"{config.train_data} holds {train.num_sequences} sequences of {config.context_length} tokens, fewer than "
-            f"one batch of global_batch_size={config.global_batch_size}; use more data or a smaller batch"
-        )
-    valid = _open_validation(config, manifest.tokenizer_digest)
-    tables = open_layer_tables(config, vocab_size=vocab_size, tokenizer_digest=manifest.tokenizer_digest)
-    if any(table.key == "predicted" for table in tables):
-        _check_predictions(train, valid)
-    return Inputs(
-        train=train,
-        valid=valid,
-        vocab_size=vocab_size,
-        end_token_id=manifest.end_token_id,
-        tokenizer_dir=Path(config.train_data) / "tokenizer",
-        layer_tables=tables,
-    )
+    tables = open_layer_tables(config, vocab_size=vocab_size, tokenizer_digest=mixture.tokenizer_digest)
+    needs_predictions = _need_predictions(tables)
+    corpora = open_corpora(config, mixture, vocab_size=vocab_size, needs_predictions=needs_predictions)
+    return Inputs(mixture, corpora, vocab_size, tables)
 
 
-def _open_sequences(folder: str, config: RunConfig) -> PackedSequences:
-    predictions = Path(folder) / "predictions"
-    return PackedSequences(
-        TokenStream(Path(folder)),
-        context_length=config.context_length,
-        predictions=TokenStream(predictions) if (predictions / MANIFEST_NAME).is_file() else None,
-    )
-
-
-def _open_validation(config: RunConfig, tokenizer_digest: str) -> PackedSequences | None:
-    if config.valid_data is None:
-        return None
-    valid = _open_sequences(config.valid_data, config)
-    digest = valid.stream.manifest.tokenizer_digest
-    if digest != tokenizer_digest:
-        raise ValueError(
-            f"{config.valid_data} was made with tokenizer {digest}, {config.train_data} with {tokenizer_digest}; "
-            "tokenize both with the same one"
-        )
-    if valid.num_sequences == 0:
-        raise ValueError(f"{config.valid_data} holds fewer than {config.context_length + 1} tokens, not one sequence")
-    return valid
-
-
-def _check_predictions(*sequences: PackedSequences | None) -> None:
-    for part in sequences:
-        if part is not None and part.predictions is None:
-            raise ValueError(
-                f"a sparse layer routes by predicted tokens, but {part.stream.folder} has no predictions/; "
-                "make them with `python launch/predict.py BASELINE FOLDER`"
-            )
+def _need_predictions(tables: list[LayerTable]) -> bool:
+    return any(table.key == "predicted" for table in tables)

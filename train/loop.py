@@ -1,25 +1,26 @@
 """The training loop: batches in, optimizer steps, and metrics, validation and checkpoints on their schedule."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import deepspeed.comm as dist
+import numpy as np
 import torch
 import torch.nn.functional as F
 from deepspeed.runtime.engine import DeepSpeedEngine
 
 from train.bad_numbers import BadNumbers
-from train.batches import Batch, training_indices
+from train.batches import Batch
 from train.commit import CheckpointError
 from train.config import RunConfig
 from train.evaluate import validate
 from train.inputs import Inputs
+from train.loader import MicroBatches, read_ahead
 from train.metrics import RunLog
 from train.model import derive_seed
-from train.route_ahead import plan_ahead
-from train.sample_order import SampleOrder
+from train.route_ahead import make_row_planner, plan_ahead
 from train.saver import Saver
 from train.stop_request import StopRequested
 from train.supervision import Supervision
@@ -36,16 +37,12 @@ def train(
     if watch.stop_is_due():
         raise StopRequested(f"stopped before step {first_step}, as was asked")
     training = _Training(engine, config, inputs, log, watch, first_step=first_step)
-    for step in range(first_step, config.steps):
-        try:
-            training.step(step)
-        except BadNumbers:
-            training.wait_for_checkpoint(step)  # all ranks come here together
-            raise
-        stops = training.validate_if_due(step + 1)
-        training.save_if_due(step + 1, stops=stops)
-        if stops and step + 1 < config.steps:
-            raise StopRequested(f"stopped at step {step + 1}, as was asked")
+    try:
+        training.run(first_step)
+    except (StopRequested, BadNumbers, CheckpointError):
+        training.batches.close()  # all ranks come here together
+        raise
+    training.batches.close()
 
 
 class _Training:
@@ -53,16 +50,35 @@ class _Training:
 
     def __init__(self, engine, config: RunConfig, inputs: Inputs, log: RunLog, watch: Supervision, *, first_step: int):
         self.engine, self.config, self.inputs, self.log, self.watch = engine, config, inputs, log, watch
-        micro_batches = _micro_batches(config, inputs, first_step=first_step)
-        self.batches = plan_ahead(engine.module, micro_batches, device=engine.device)
+        self.micro_batches = _micro_batches(engine, config, inputs)
+        numbers = range(first_step * self.per_step, config.steps * self.per_step)
+        batches = read_ahead(self.micro_batches, numbers, num_workers=config.loader_workers)
+        self.batches = plan_ahead(engine.module, batches, device=engine.device)
         self.saver = Saver(engine, config, inputs)
+
+    @property
+    def per_step(self) -> int:
+        """Micro-batches of this rank per step."""
+        return self.engine.gradient_accumulation_steps()
+
+    def run(self, first_step: int) -> None:
+        for step in range(first_step, self.config.steps):
+            try:
+                self.step(step)
+            except BadNumbers:
+                self.wait_for_checkpoint(step)  # all ranks come here together
+                raise
+            stops = self.validate_if_due(step + 1)
+            self.save_if_due(step + 1, stops=stops)
+            if stops and step + 1 < self.config.steps:
+                raise StopRequested(f"stopped at step {step + 1}, as was asked")
 
     def step(self, step: int) -> None:
         self.watch.at_step(step)
         # Dropout depends on step and rank alone, so that a resumed run draws what an untouched one draws.
         torch.manual_seed(dropout_seed(self.config, step))
         learning_rate = self.engine.get_lr()[0]  # of this step: the engine moves on to the next one's
-        micro_batches = islice(self.batches, self.engine.gradient_accumulation_steps())
+        micro_batches = islice(self.batches, self.per_step)
         losses = train_step(self.engine, micro_batches, self.log, self.watch)
         if self.watch.left_out(step):
             self._describe_bad_step(step, losses)
@@ -115,7 +131,8 @@ class _Training:
 
     def _describe_bad_step(self, step: int, losses: list[torch.Tensor]) -> None:
         self.log.leave_out(len(losses))
-        samples, seed = _indices(self.config, self.inputs, step), dropout_seed(self.config, step)
+        numbers = range(step * self.per_step, (step + 1) * self.per_step)
+        samples, seed = np.stack([self.micro_batches.indices(n) for n in numbers]), dropout_seed(self.config, step)
         self.log.say(self.watch.describe_bad_step(step, samples, seed, losses))
 
 
@@ -129,7 +146,7 @@ def train_step(
         plans = batch.plans
         if plans is None:
             plans = engine.module.transformer.plan(batch.input_ids, **batch.known)
-        logits = engine(batch.input_ids, plans=plans, use_cache=False).logits
+        logits = engine(batch.input_ids, position_ids=batch.position_ids, plans=plans, use_cache=False).logits
         # Equally many targets on every rank, so the mean of the ranks' gradients is the global gradient.
         loss = F.cross_entropy(logits.flatten(0, 1).float(), batch.targets.flatten())
         engine.backward(loss)
@@ -146,18 +163,11 @@ def dropout_seed(config: RunConfig, step: int) -> int:
     return derive_seed(config.seed, "dropout", step, dist.get_rank())
 
 
-def _micro_batches(config: RunConfig, inputs: Inputs, *, first_step: int) -> Iterator[Batch]:
-    """This rank's micro-batches of all steps from first_step on."""
-    for step in range(first_step, config.steps):
-        yield from map(inputs.train.batch, _indices(config, inputs, step))
-
-
-def _indices(config: RunConfig, inputs: Inputs, step: int):
-    """This rank's samples of a step, [micro-batches, micro_batch_size]."""
-    return training_indices(
-        SampleOrder(inputs.train.num_sequences, seed=config.seed),
-        step=step,
-        global_batch_size=config.global_batch_size,
+def _micro_batches(engine: DeepSpeedEngine, config: RunConfig, inputs: Inputs) -> MicroBatches:
+    return MicroBatches(
+        inputs.train,
+        inputs.order,
+        make_row_planner(engine.module),
         micro_batch_size=config.micro_batch_size,
         rank=dist.get_rank(),
         world_size=dist.get_world_size(),

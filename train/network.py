@@ -25,6 +25,7 @@ def network_config(
         embd_pdrop=config.dropout,
         attn_pdrop=config.dropout,
         position_embedding=config.position_embedding,
+        document_mask=config.document_mask,
         sparse_layers=config.sparse_layers,
         num_experts=config.num_experts,
         placement=config.placement,

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from data_prep.hash_keys import document_positions
 from data_prep.manifest import MANIFEST_NAME, make_manifest, write_manifest
 from data_prep.token_shards import ShardWriter, TokenStream
 from models.modeling_hash_gpt import HashGPTForCausalLM
@@ -16,7 +17,8 @@ FOLDER = "predictions"
 def write_predictions(model: HashGPTForCausalLM, folder: Path, *, batch_size: int = 8) -> Path:
     """Write FOLDER/predictions, token shards whose token n is the model's arg-max guess of token n + 1 of FOLDER.
 
-    Each guess sees its own window of n_positions tokens, up to token n. ValueError where the vocabularies differ.
+    Each guess sees its own window of n_positions tokens, up to token n, and of these its own document alone where the
+    model was trained so. ValueError where the vocabularies differ.
     """
     stream = TokenStream(folder)
     _check_vocabulary(model, stream)
@@ -50,9 +52,18 @@ def _predict(model: HashGPTForCausalLM, stream: TokenStream, *, batch_size: int)
         for batch in batches:
             rows = [stream.read(start, min(length, stream.num_tokens - start)) for start in batch]
             tokens = torch.from_numpy(np.stack(rows)).to(model.device)
-            guesses = model(tokens, use_cache=False).logits[..., : stream.manifest.vocab_size].argmax(-1)
+            logits = model(tokens, position_ids=_positions(model, stream, tokens), use_cache=False).logits
+            guesses = logits[..., : stream.manifest.vocab_size].argmax(-1)
             yield from guesses.cpu().numpy()
             bar.update(tokens.numel())
+
+
+def _positions(model: HashGPTForCausalLM, stream: TokenStream, tokens: torch.Tensor) -> torch.Tensor | None:
+    """As training has them, train/batches.py."""
+    if not model.config.document_mask:
+        return None
+    positions = document_positions(tokens.cpu().numpy(), end_token_id=stream.manifest.end_token_id)
+    return torch.from_numpy(positions).to(tokens.device)
 
 
 def _check_vocabulary(model: HashGPTForCausalLM, stream: TokenStream) -> None:

@@ -6,52 +6,59 @@ of its own.
 """
 
 import copy
+import math
 import queue
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 import torch
 import torch.distributed
 
-from models.dispatch import Plan, make_plan
-from models.experts import Experts
+from models.dispatch import Plan
 from models.modeling_hash_gpt import HashGPTForCausalLM
-from models.routes import Routes
 from train.batches import Batch
 from train.expert_parallel import ExpertParallelExperts, make_exchange
+from train.row_plans import LayerPlanner, RowPlanner
+
+_SECONDS_TO_CLOSE = 10.0  # where a rank is lost meanwhile
 
 
 def plan_ahead(model: HashGPTForCausalLM, batches: Iterator[Batch], *, device: torch.device) -> "BatchesAhead":
-    """The batches with their plans, one ahead. Collective over all ranks: it makes a process group."""
-    return BatchesAhead(HostPlanner(model), batches, device)
+    """The batches, which come with row plans, with whole plans, one ahead.
 
-
-class HostPlanner:
-    """Plans all sparse layers of a model on the host, from copies of its routers.
-
-    forward() is called, not the module: ZeRO 3 hangs hooks on it that keep account of the training thread's calls.
+    Collective over all ranks: it makes a process group.
     """
+    return BatchesAhead(PlanExchange(model), batches, device)
+
+
+def make_row_planner(model: HashGPTForCausalLM) -> RowPlanner:
+    """What makes the row plans of this rank's model."""
+    layers = {
+        index: LayerPlanner(
+            copy.deepcopy(sparse_ffn.router).cpu(), sparse_ffn.experts.num_experts, sparse_ffn.experts.expert_ids
+        )
+        for index, sparse_ffn in model.transformer.sparse_ffns.items()
+    }
+    return RowPlanner(layers, none=model.config.hash_vocab_size)
+
+
+class PlanExchange:
+    """Completes row plans: tells the ranks of an expert-parallel group how many rows each sends to each expert."""
 
     def __init__(self, model: HashGPTForCausalLM):
-        self._transformer = model.transformer
-        layers = model.transformer.sparse_ffns
-        self._routers = {layer: copy.deepcopy(sparse_ffn.router).cpu() for layer, sparse_ffn in layers.items()}
-        self._experts = {layer: sparse_ffn.experts for layer, sparse_ffn in layers.items()}
+        """Collective over all ranks."""
         self._group = _host_group(model)
 
-    def plan(self, batch: Batch) -> dict[int, list[Plan]]:
-        """Collective over the ranks of the expert-parallel group, which must plan in the same order."""
-        context = self._transformer.token_context(batch.input_ids, **batch.known) if self._routers else None
-        plans = {
-            layer: [_plan_rows(routes, self._experts[layer]) for routes in router.forward(context)]
-            for layer, router in self._routers.items()
-        }
-        return plans if self._group is None else self._with_exchanges(plans)
+    def complete(self, plans: dict[int, list[Plan]]) -> dict[int, list[Plan]]:
+        """Exchange the sizes of all layers and hashes at once, [P, layers * hashes, e].
 
-    def _with_exchanges(self, plans: dict[int, list[Plan]]) -> dict[int, list[Plan]]:
-        """Exchange the sizes of all layers and hashes at once, [P, layers * hashes, e]."""
+        Collective over the ranks of the expert-parallel group, which must come here in the same order of batches.
+        """
+        if self._group is None:
+            return plans
         num_ranks = self._group.size()
         flat = [plan for layer_plans in plans.values() for plan in layer_plans]
         send = torch.stack([torch.tensor(plan.rows_E).view(num_ranks, -1) for plan in flat], dim=1)
@@ -64,22 +71,19 @@ class HostPlanner:
         return {layer: [next(done) for _ in layer_plans] for layer, layer_plans in plans.items()}
 
 
-def _plan_rows(routes: Routes, experts: Experts | ExpertParallelExperts) -> Plan:
-    """A plan without its exchange: rows in expert order, those of this rank's experts first."""
-    return make_plan(routes, experts.num_experts, first=experts.expert_ids)
-
-
 class BatchesAhead(Iterator[Batch]):
     """Iterates over batches on `device` with plans; a thread makes the next one meanwhile.
 
     An error in the thread is raised by next(). The thread is a daemon: a run that fails does not wait for it.
     """
 
-    def __init__(self, planner: HostPlanner, batches: Iterator[Batch], device: torch.device):
-        self._planner, self._batches, self._device = planner, batches, device
+    def __init__(self, exchange: PlanExchange, batches: Iterator[Batch], device: torch.device):
+        self._exchange, self._device = exchange, device
         self._ready: queue.Queue = queue.Queue(maxsize=1)
-        self._seconds_waited = 0.0
-        threading.Thread(target=self._work, daemon=True, name="route-ahead").start()
+        self._seconds_waited, self._num_taken, self._last = 0.0, 0, math.inf
+        # The thread alone refers to `batches`: it ends the processes that make them.
+        self._thread = threading.Thread(target=self._work, args=(batches,), daemon=True, name="route-ahead")
+        self._thread.start()
 
     def __next__(self) -> Batch:
         start = time.perf_counter()
@@ -88,6 +92,7 @@ class BatchesAhead(Iterator[Batch]):
         if isinstance(batch, BaseException):
             self._ready.put(batch)  # whoever asks again gets the same answer
             raise batch
+        self._num_taken += 1
         return batch
 
     def take_seconds_waited(self) -> float:
@@ -95,10 +100,25 @@ class BatchesAhead(Iterator[Batch]):
         seconds, self._seconds_waited = self._seconds_waited, 0.0
         return seconds
 
-    def _work(self) -> None:
+    def close(self) -> None:
+        """End the thread: Python would kill it at exit, and abort where it is in the midst of torch's code.
+
+        Collective over all ranks, which have taken equally many batches: one more lies ready and one is in the making,
+        so that no rank leaves the exchange of either.
+        """
+        self._last = self._num_taken + 2
+        give_up = time.monotonic() + _SECONDS_TO_CLOSE
+        while self._thread.is_alive() and time.monotonic() < give_up:
+            with suppress(queue.Empty):
+                self._ready.get(timeout=0.05)
+
+    def _work(self, batches: Iterator[Batch]) -> None:
         try:
-            for batch in self._batches:
-                self._ready.put(_to_device(replace(batch, plans=self._planner.plan(batch)), self._device))
+            for number, batch in enumerate(batches, start=1):
+                plans = self._exchange.complete(batch.plans)
+                self._ready.put(_to_device(replace(batch, plans=plans), self._device))
+                if number >= self._last:
+                    return
             self._ready.put(StopIteration())
         except BaseException as error:  # whatever it is, the training thread must not wait for a batch for ever
             self._ready.put(error)

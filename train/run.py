@@ -8,7 +8,6 @@ import time
 import traceback
 import warnings
 from contextlib import suppress
-from pathlib import Path
 
 import deepspeed.comm as dist
 import numpy as np
@@ -20,6 +19,7 @@ from train.commit import CheckpointError
 from train.config import RunConfig
 from train.disk_space import check_disk_space
 from train.engine import start_engine
+from train.error_origin import is_ours
 from train.events import resume_command, write_event
 from train.exit_codes import (
     EXIT_BAD_INPUT,
@@ -40,7 +40,6 @@ from train.run_folder import save_run_config
 from train.stop_request import StopRequest, StopRequested
 from train.supervision import Supervision, start_watchdog
 
-ROOT = Path(__file__).resolve().parent.parent
 # What gloo and NCCL say of a rank that is gone.
 _LOST_RANK = (
     "Connection closed by peer", "Connection reset by peer", "Broken pipe", "closed by remote peer",
@@ -64,7 +63,7 @@ def run(
         dist.destroy_process_group()
         return _ENDS[type(end)]
     except ValueError as error:
-        if not _is_ours(error):
+        if not is_ours(error):
             return _crash(config, ranks, error)
         # A damaged checkpoint or token shard: all that shows without reading was checked before.
         print(f"error: rank {ranks.rank} ends, {error}", file=sys.stderr, flush=True)
@@ -112,12 +111,6 @@ def resume_notices(manifest: dict | None, ranks: Ranks, config: RunConfig) -> li
     now = {"world_size": ranks.world_size, "ep_size": config.ep_size, "zero_stage": config.zero_stage}
     changes = [f"{name}={value} (was {manifest[name]})" for name, value in now.items() if manifest[name] != value]
     return [f"note: going on from step {manifest['step']:,}" + (f" with {', '.join(changes)}" if changes else "")]
-
-
-def _is_ours(error: Exception) -> bool:
-    """Whether the error was raised by this project's code, whose messages are for users."""
-    innermost = traceback.extract_tb(error.__traceback__)[-1]
-    return Path(innermost.filename).is_relative_to(ROOT) and "site-packages" not in innermost.filename
 
 
 def _crash(config: RunConfig, ranks: Ranks, error: Exception) -> int:

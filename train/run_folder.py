@@ -45,7 +45,7 @@ _FREE_FIELDS = {
     "train_data", "valid_data", "route_table", "share_route_table", "steps", "micro_batch_size", "clip", "clip_norm",
     "ds_config", "activation_checkpointing", "run_dir", "log_every", "eval_every", "eval_sequences", "save_every",
     "resume", "monitors", "dry_run", "plan_ranks", "ep_size", "zero_stage", "keep_last", "keep_every",
-    "allow_mismatch", "skip_bad_steps", "stop_on_failed_save", "async_save", "hang_timeout_seconds",
+    "allow_mismatch", "skip_bad_steps", "stop_on_failed_save", "async_save", "hang_timeout_seconds", "loader_workers",
 }  # fmt: skip
 
 

@@ -23,8 +23,11 @@ class SampleOrder:
 
     def samples(self, first: int, count: int) -> np.ndarray:
         """Sample indices of the positions [first, first + count) of the run, int64 [count], across epochs."""
-        positions = np.arange(first, first + count, dtype=np.uint64)
-        epochs, values = np.divmod(positions, np.uint64(self.num_samples))
+        return self.at(np.arange(first, first + count))
+
+    def at(self, positions: np.ndarray) -> np.ndarray:
+        """Sample indices of any positions of the run, int64 of their shape."""
+        epochs, values = np.divmod(positions.astype(np.uint64), np.uint64(self.num_samples))
         values = self._encrypt(values, epochs)
         while (outside := values >= self.num_samples).any():
             values[outside] = self._encrypt(values[outside], epochs[outside])

@@ -15,7 +15,7 @@ class StopRequested(Exception):
     """The run was asked to stop, and has saved."""
 
 
-_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 class StopRequest:
@@ -30,7 +30,7 @@ class StopRequest:
         read_end, write_end = os.pipe()
         os.set_blocking(write_end, False)
         signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-        for number in _SIGNALS:
+        for number in SIGNALS:
             signal.signal(number, lambda *_: None)  # there must be one, or the default action is taken
         threading.Thread(target=self._receive, args=(read_end,), daemon=True, name="signals").start()
 
@@ -46,7 +46,7 @@ class StopRequest:
         while True:
             (number,) = os.read(read_end, 1)
             now = time.monotonic()
-            if number not in _SIGNALS:
+            if number not in SIGNALS:
                 continue
             if self._first is not None and now - self._first > _SECONDS_OF_ONE_REQUEST:
                 os._exit(128 + number)

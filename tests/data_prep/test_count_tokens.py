@@ -43,12 +43,6 @@ def test_several_folders_need_an_output(tmp_path, capsys):
     assert "2 folders are given; say with --output" in capsys.readouterr().err
 
 
-def test_a_token_outside_the_vocabulary_is_named_with_its_shard(tmp_path):
-    edit_manifest(write_folder(tmp_path), lambda values: values.update(vocab_size=7))
-    with pytest.raises(ValueError, match="shard0.bin holds token id 9, but vocab_size is 7"):
-        count_tokens.count_folders([tmp_path])
-
-
 def test_a_flipped_bit_is_noticed_while_counting(tmp_path):
     flip_bit(write_folder(tmp_path) / "shard2.bin", 0)
     with pytest.raises(ValueError, match="shard2.bin is damaged: bytes 0..3 have digest"):

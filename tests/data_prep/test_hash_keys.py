@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from data_prep.hash_keys import COUNTED_AS, KEYS, bigram_buckets, mix64, num_keys, route_keys
+from data_prep.hash_keys import COUNTED_AS, KEYS, bigram_buckets, document_positions, mix64, num_keys, route_keys
 
 TOKENS = np.array([[3, 1, 4, 1], [2, 0, 2, 4]])
 OPTIONS = {"vocab_size": 5, "num_buckets": 7, "context_length": 4}
@@ -113,3 +113,9 @@ def test_buckets_are_used_evenly():
 def test_a_key_without_its_number_is_refused(key, message):
     with pytest.raises(ValueError, match=message):
         num_keys(key, vocab_size=5)
+
+
+def test_positions_begin_again_after_each_end_token():
+    tokens = np.array([[9, 1, 2, 9, 9, 3], [1, 2, 3, 4, 5, 9]])
+    found = document_positions(tokens, end_token_id=9)
+    assert found.tolist() == [[0, 0, 1, 2, 0, 0], [0, 1, 2, 3, 4, 5]] and found.dtype == np.int64

@@ -3,6 +3,7 @@
 import json
 import pickle
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -254,3 +255,22 @@ def test_a_manifest_that_is_something_else_is_refused(tmp_path, content):
     (tmp_path / "manifest.json").write_text(content)
     with pytest.raises(ValueError, match="manifest.json is damaged"):
         read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(("vocab_size", "too_large"), [(10, 60_000), (100_000, 100_000), (100_000, -1)])
+def test_an_id_outside_the_vocabulary_is_named_when_its_block_is_touched(tmp_path, vocab_size, too_large):
+    write_folder(tmp_path, shards=[[[1, 2, 3, 9]]], vocab_size=vocab_size, block_bytes=8)
+    path, dtype = tmp_path / "shard0.bin", token_dtype(vocab_size)
+    tokens = np.fromfile(path, dtype)
+    tokens[3] = too_large
+    tokens.tofile(path)
+    length = 8 // tokens.itemsize
+    digests = [xxhash.xxh3_64_hexdigest(tokens[start : start + length]) for start in range(0, 4, length)]
+    shard = replace(read_manifest(tmp_path).shards[0], block_xxh3=tuple(digests))
+    facts = {"tokenizer_digest": "sha256:t", "vocab_size": vocab_size, "end_token_id": 9}
+    write_manifest(tmp_path, make_manifest([shard], **facts))
+    stream = TokenStream(tmp_path)
+    with pytest.raises(
+        ValueError, match=f"{path} holds token id {too_large}, but vocab_size={vocab_size} in its manifest"
+    ):
+        stream.read(2, 1)

@@ -4,7 +4,7 @@ import torch
 import torch.distributed
 
 from tests.distributed.training import batch, make_model
-from train.route_ahead import HostPlanner
+from train.route_ahead import PlanExchange, make_row_planner
 
 
 def compare_plans(hashes: list[str]) -> dict[str, bool]:
@@ -15,7 +15,7 @@ def compare_plans(hashes: list[str]) -> dict[str, bool]:
 def _plans_are_equal(model) -> bool:
     whole = batch(torch.distributed.get_rank())
     expected = model.transformer.plan(whole.input_ids, **whole.known)
-    found = HostPlanner(model).plan(whole)
+    found = PlanExchange(model).complete(make_row_planner(model).plan(whole))
     return all(
         a.rows_E == b.rows_E
         and torch.equal(a.order_N, b.order_N)
@@ -30,9 +30,9 @@ def _plans_are_equal(model) -> bool:
 def count_collectives() -> dict[str, int]:
     """All-to-alls of each phase of one micro-batch."""
     model, whole = make_model(ep_size=2), batch(0)
-    planner, counts = HostPlanner(model), {}
+    planner, exchange, counts = make_row_planner(model), PlanExchange(model), {}
     with _counting(counts, "planning"):
-        plans = planner.plan(whole)
+        plans = exchange.complete(planner.plan(whole))
     with _counting(counts, "forward"):
         logits = model(whole.input_ids, plans=plans).logits
     with _counting(counts, "backward"):

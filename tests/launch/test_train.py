@@ -14,10 +14,11 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
+from data_prep.token_shards import TokenStream
 from models.modeling_hash_gpt import HashGPTForCausalLM
 from tests.distributed.ranks import free_port
 from tests.tiny_run import make_tiny_data, tiny_run_fields
-from train.batches import PackedSequences, TokenStream
+from train.batches import PackedSequences
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -89,7 +90,7 @@ def test_a_run_leaves_metrics_plots_checkpoints_and_models(finished_run):
 def test_the_exported_model_has_the_validation_loss_of_the_run(finished_run, recipe):
     fields = yaml.safe_load(recipe.read_text())
     model = HashGPTForCausalLM.from_pretrained(newest_model(finished_run)).eval()
-    sequences = PackedSequences(TokenStream(fields["valid_data"]), context_length=fields["context_length"])
+    sequences = PackedSequences([TokenStream(fields["valid_data"])], context_length=fields["context_length"])
     batch = sequences.batch(range(fields["eval_sequences"]))  # 10: the last batch needs fillers
     with torch.no_grad():
         logits = model(batch.input_ids).logits

@@ -7,7 +7,7 @@ import torch
 from data_prep.token_shards import TokenStream
 from tests.damage import flip_bit
 from tests.data_prep.test_token_shards import write_folder
-from train.batches import Batch, PackedSequences, training_indices, validation_batches
+from train.batches import Batch, PackedSequences, micro_batch_indices, validation_batches
 from train.sample_order import SampleOrder
 
 
@@ -17,13 +17,13 @@ class CountingStream:
     def __init__(self, num_tokens: int, *, first: int = 0, folder: str = "shards"):
         self.num_tokens, self.first, self.folder = num_tokens, first, folder
 
-    def read(self, start: int, length: int) -> np.ndarray:
-        assert start + length <= self.num_tokens
-        return np.arange(start, start + length) + self.first
+    def read_into(self, out: np.ndarray, start: int) -> None:
+        assert start + len(out) <= self.num_tokens
+        out[:] = np.arange(start, start + len(out)) + self.first
 
 
 def sequences(num_tokens: int, *, length: int = 3) -> PackedSequences:
-    return PackedSequences(CountingStream(num_tokens), context_length=length)
+    return PackedSequences([CountingStream(num_tokens)], context_length=length)
 
 
 def test_a_target_is_the_token_that_follows():
@@ -36,7 +36,7 @@ def test_a_target_is_the_token_that_follows():
 
 def test_predictions_are_read_at_the_places_of_the_tokens():
     predictions = CountingStream(10, first=100)
-    packed = PackedSequences(CountingStream(10), context_length=3, predictions=predictions)
+    packed = PackedSequences([CountingStream(10)], context_length=3, predictions=[predictions])
     assert packed.batch(np.array([0, 2])).predicted.tolist() == [[100, 101, 102], [106, 107, 108]]
     assert sequences(10).batch(np.array([0])).predicted is None
 
@@ -44,7 +44,28 @@ def test_predictions_are_read_at_the_places_of_the_tokens():
 def test_predictions_of_other_data_are_refused_with_both_lengths():
     predictions = CountingStream(9, folder="shards/predictions")
     with pytest.raises(ValueError, match="shards/predictions predicts 9 tokens but shards holds 10"):
-        PackedSequences(CountingStream(10), context_length=3, predictions=predictions)
+        PackedSequences([CountingStream(10)], context_length=3, predictions=[predictions])
+
+
+def test_documents_that_do_not_see_each_other_have_positions_of_their_own():
+    packed = PackedSequences([CountingStream(10)], context_length=3, end_token_id=7)
+    batch = packed.batch(np.array([0, 2]))  # 0 1 2, 6 7 8
+    assert batch.position_ids.tolist() == [[0, 1, 2], [0, 1, 0]]
+    assert batch.known.keys() == {"next_ids", "position_ids"}
+    assert sequences(10).batch(np.array([0])).position_ids is None
+
+
+def test_the_sequences_of_streams_follow_one_another():
+    streams = [CountingStream(10), CountingStream(3), CountingStream(7, first=50)]  # 3, 0 and 2 sequences
+    packed = PackedSequences(streams, context_length=3)
+    assert packed.sizes == [3, 0, 2] and packed.num_sequences == 5
+    assert packed.batch(np.array([4, 2, 3])).input_ids.tolist() == [[53, 54, 55], [6, 7, 8], [50, 51, 52]]
+
+
+@pytest.mark.parametrize(("num_sequences", "expected"), [(5, [0, 1, 2, 3, 4]), (3, [0, 2, 3]), (1, [2])])
+def test_fewer_sequences_are_the_first_ones_of_each_stream(num_sequences, expected):
+    streams = [CountingStream(7), CountingStream(3), CountingStream(10)]  # 2, 0 and 3 sequences
+    assert PackedSequences(streams, context_length=3).first(num_sequences).tolist() == expected
 
 
 def test_hashes_may_look_at_targets_and_at_predictions_where_there_are_some():
@@ -55,12 +76,12 @@ def test_hashes_may_look_at_targets_and_at_predictions_where_there_are_some():
     assert sequences(10).batch(np.array([0])).known.keys() == {"next_ids"}
 
 
-@pytest.mark.parametrize("predicted", [None, torch.tensor([[2, 9]])])
-def test_a_batch_moves_to_a_device_as_a_whole(predicted):
-    batch = Batch(torch.tensor([[1, 2]]), torch.tensor([[2, 3]]), torch.ones(1), predicted)
+@pytest.mark.parametrize("optional", [None, torch.tensor([[2, 9]])])
+def test_a_batch_moves_to_a_device_as_a_whole(optional):
+    batch = Batch(torch.tensor([[1, 2]]), torch.tensor([[2, 3]]), torch.ones(1), optional, optional)
     moved = batch.to(torch.device("meta"))
     tensors = [tensor for tensor in vars(moved).values() if tensor is not None]
-    assert len(tensors) == (3 if predicted is None else 4)
+    assert len(tensors) == (3 if optional is None else 5)
     assert all(tensor.is_meta for tensor in tensors)
 
 
@@ -77,7 +98,7 @@ def test_every_token_but_the_first_is_a_target_once():
 
 def test_a_real_token_stream_is_read_across_the_whole_corpus(tiny_data):
     stream = TokenStream(tiny_data.train)
-    packed = PackedSequences(stream, context_length=16)
+    packed = PackedSequences([stream], context_length=16)
     last = packed.num_sequences - 1
     batch = packed.batch(np.array([last]))
     assert batch.targets[0].tolist() == stream.read(last * 16 + 1, 16).tolist()
@@ -91,7 +112,7 @@ def test_a_flipped_bit_ends_the_batch_with_the_name_of_its_file(tmp_path, damage
     path = tmp_path / damaged / "shard0.bin"
     flip_bit(path, 9)  # token 4
     tokens, predictions = TokenStream(tmp_path / "tokens"), TokenStream(tmp_path / "predictions")
-    packed = PackedSequences(tokens, context_length=2, predictions=predictions)
+    packed = PackedSequences([tokens], context_length=2, predictions=[predictions])
     assert packed.batch(np.array([0])).targets.tolist() == [[2, 3]]
     with pytest.raises(ValueError, match=f"{path} is damaged: bytes 8..11 have digest"):
         packed.batch(np.array([0, 2]))
@@ -101,9 +122,14 @@ SPLITS = [(1, 8), (1, 2), (2, 4), (2, 1), (4, 2), (4, 1), (8, 1)]  # world size,
 
 
 def indices_of_ranks(step: int, world_size: int, micro_batch_size: int) -> list[np.ndarray]:
-    order = SampleOrder(13, seed=4)
-    options = {"step": step, "global_batch_size": 8, "micro_batch_size": micro_batch_size, "world_size": world_size}
-    return [training_indices(order, rank=rank, **options) for rank in range(world_size)]
+    """Of a step of 8 sequences, [micro-batches, micro_batch_size] per rank."""
+    order, per_step = SampleOrder(13, seed=4), 8 // world_size // micro_batch_size
+    options = {"micro_batch_size": micro_batch_size, "world_size": world_size}
+    numbers = range(step * per_step, (step + 1) * per_step)
+    return [
+        np.stack([micro_batch_indices(order, number, rank=rank, **options) for number in numbers])
+        for rank in range(world_size)
+    ]
 
 
 @pytest.mark.parametrize("world_size, micro_batch_size", SPLITS)

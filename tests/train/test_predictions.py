@@ -36,6 +36,19 @@ def test_each_token_has_the_guess_of_its_window(valid):
         assert np.array_equal(predicted.read(start, len(tokens)), guesses)
 
 
+def test_a_baseline_of_separate_documents_guesses_from_each_token_s_own(valid):
+    stream, model = TokenStream(valid), baseline()
+    model.config.document_mask = True
+    predicted = TokenStream(write_predictions(model, valid, batch_size=3))
+    ends = np.flatnonzero(stream.read(0, stream.num_tokens - 16) == stream.manifest.end_token_id)
+    end = next(end for end in ends.tolist() if 2 < end % 16 < 13)
+    start, border = end // 16 * 16, end % 16 + 1
+    tokens, found = stream.read(start, 16), predicted.read(start, 16)
+    for document in (slice(border), slice(border, 16)):
+        guesses = model(torch.from_numpy(tokens[document])[None]).logits[0].argmax(-1)
+        assert found[document].tolist() == guesses.tolist()
+
+
 def test_a_flipped_bit_of_a_prediction_is_not_read(valid):
     predictions = write_predictions(baseline(), valid)
     flip_bit(predictions / "shard_00000.bin", 3)

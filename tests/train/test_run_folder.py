@@ -85,7 +85,7 @@ OTHER = {
     "activation": "relu", "dropout": 0.1, "position_embedding": "sinusoidal", "sparse_layers": [2], "num_experts": 8,
     "placement": "insert", "num_sublayers": 3, "global_batch_size": 64, "optimizer": "sgd", "lr": 0.5, "beta1": 0.5,
     "beta2": 0.5, "adam_epsilon": 0.5, "weight_decay": 0.5, "schedule": "cosine", "warmup_steps": 5, "decay_steps": 5,
-    "precision": "bf16", "seed": 1,
+    "precision": "bf16", "seed": 1, "valid_share": 0.5, "document_mask": True,
 }  # fmt: skip
 FREE = {
     "train_data": "moved/train", "valid_data": "moved/valid", "route_table": ["moved/table"],
@@ -94,6 +94,7 @@ FREE = {
     "eval_sequences": 5, "save_every": 1, "resume": "must", "monitors": ["csv"], "dry_run": True, "plan_ranks": 4,
     "ep_size": 2, "zero_stage": 2, "keep_last": 2, "keep_every": 10, "allow_mismatch": ["lr"], "skip_bad_steps": 3,
     "stop_on_failed_save": True, "async_save": True, "hang_timeout_seconds": 5.0,
+    "loader_workers": 2,
 }  # fmt: skip
 
 
