@@ -103,10 +103,11 @@ def _check_streams(sequences: PackedSequences, config: RunConfig, *, vocab_size:
                 f"a sparse layer routes by predicted tokens, but {stream.folder} has no predictions/; "
                 "make them with `python launch/predict.py BASELINE FOLDER`"
             )
-        if config.document_mask and stream.manifest.boundary != "gpt2":
+        boundary = stream.manifest.rules.boundary
+        if config.document_mask and boundary != "gpt2":
             raise ValueError(
                 f"document_mask needs boundary='gpt2', where end tokens end documents and nothing else, but "
-                f"{stream.folder} has boundary={stream.manifest.boundary!r}; tokenize it again, or leave the mask out"
+                f"{stream.folder} has boundary={boundary!r}; tokenize it again, or leave the mask out"
             )
 
 

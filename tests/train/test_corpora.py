@@ -8,6 +8,7 @@ import pytest
 
 from data_prep.manifest import make_manifest, read_manifest, write_manifest
 from data_prep.mixture import read_mixture, write_mixture
+from data_prep.text_rules import TextRules
 from data_prep.token_shards import ShardWriter, TokenStream
 from tests.tiny_run import tiny_run_fields
 from train.config import RunConfig
@@ -116,9 +117,9 @@ def test_documents_do_not_see_each_other_where_a_run_wants_it(tiny_data):
 def test_documents_need_an_end_token_that_only_ends_documents(tiny_data, tmp_path):
     folder = tmp_path / "lines"
     shutil.copytree(tiny_data.valid, folder)
-    write_manifest(folder, replace(read_manifest(folder), boundary="lines"))
+    write_manifest(folder, replace(read_manifest(folder), rules=TextRules(boundary="fairseq")))
     message = error_of(tiny_data, valid_data=str(folder), document_mask=True)
-    assert str(folder) in message and "boundary='lines'" in message and "boundary='gpt2'" in message
+    assert str(folder) in message and "boundary='fairseq'" in message and "boundary='gpt2'" in message
     assert open_tiny(tiny_data, valid_data=str(folder)).valid is not None
 
 

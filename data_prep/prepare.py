@@ -1,0 +1,108 @@
+"""Make all token shards, the mixture and the counts of a corpus: `python -m data_prep.prepare RECIPE --raw DIR ...`.
+
+Every part of the recipe becomes a folder of token shards below --output, mixture.yaml there names them with their
+weights, and counts.safetensors counts the mixture's tokens. Under an MPI launcher the ranks share each part's work.
+Killed at any moment and started again, it goes on; parts that are finished are left alone.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from data_prep.command_line import user_errors_in_one_line
+from data_prep.corpus_recipe import CorpusPart, read_corpus_recipe
+from data_prep.count_tokens import count_folders
+from data_prep.counts import write_counts
+from data_prep.encoders import BACKENDS
+from data_prep.manifest import MANIFEST_NAME, Manifest, read_manifest
+from data_prep.mixture import MIXTURE_NAME, write_mixture
+from data_prep.mpi_ranks import MpiRanks, find_ranks, ranks_end_together
+from data_prep.tokenize_shards import summary, tokenize_shards
+from data_prep.tokenizer import load_tokenizer, tokenizer_digest
+from data_prep.unfinished import PLAN_NAME
+
+
+@ranks_end_together
+@user_errors_in_one_line
+def main(argv: list[str] | None = None) -> None:
+    arguments = _parser().parse_args(argv)
+    ranks = find_ranks()
+    parts, raw, output = read_corpus_recipe(arguments.recipe), Path(arguments.raw), Path(arguments.output)
+    unfinished = ranks.broadcast(_unfinished(parts, raw, output, arguments.tokenizer) if ranks.rank == 0 else None)
+    for part in parts:
+        if part.name not in unfinished:
+            continue
+        start = time.perf_counter()
+        manifest = tokenize_shards(
+            part.inputs(raw),
+            tokenizer=arguments.tokenizer,
+            output=output / part.name,
+            rules=part.rules,
+            backend=arguments.backend,
+            num_workers=arguments.workers,
+            max_bad=arguments.max_bad,
+            ranks=ranks,
+        )
+        if manifest is not None:
+            print(f"{part.name}: {summary(manifest, seconds=time.perf_counter() - start)}", flush=True)
+    _finish(parts, output, ranks)
+
+
+def _unfinished(parts: list[CorpusPart], raw: Path, output: Path, tokenizer: str) -> list[str]:
+    """Return the names of the parts to make; ValueError where raw shards are missing, or a part was made otherwise."""
+    digest = tokenizer_digest(load_tokenizer(tokenizer))
+    sources = {part.name: [shard.source for shard in part.find_raw_shards(raw)] for part in parts}
+    unfinished = []
+    for part in parts:
+        folder = output / part.name
+        if not (folder / MANIFEST_NAME).is_file() or (folder / PLAN_NAME).is_file():
+            unfinished.append(part.name)
+            continue
+        manifest = read_manifest(folder)
+        _check_finished(folder, manifest, part, sources=sources[part.name], digest=digest)
+        print(f"{part.name}: finished already, {manifest.num_tokens:,} tokens", flush=True)
+    return unfinished
+
+
+def _check_finished(folder: Path, manifest: Manifest, part: CorpusPart, *, sources: list[str], digest: str) -> None:
+    expected = {"tokenizer_digest": digest, "rules": part.rules, "sources": sources}
+    found = {
+        "tokenizer_digest": manifest.tokenizer_digest,
+        "rules": manifest.rules,
+        "sources": [shard.source for shard in manifest.shards],
+    }
+    for name, value in expected.items():
+        if found[name] != value:
+            raise ValueError(
+                f"{folder} was made with {name} {found[name]}, now it is {value}; remove the folder to make it again, "
+                "or give another --output"
+            )
+
+
+def _finish(parts: list[CorpusPart], output: Path, ranks: MpiRanks) -> None:
+    """Write the mixture and count it."""
+    if ranks.rank == 0:
+        write_mixture(output / MIXTURE_NAME, {part.name: part.weight for part in parts})
+    ranks.wait()
+    counts = count_folders([output], ranks=ranks)
+    if ranks.rank == 0:
+        write_counts(output / "counts.safetensors", counts)
+        print(f"{counts.num_tokens:,} tokens in an epoch of the mixture -> {output / MIXTURE_NAME}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m data_prep.prepare", description=__doc__)
+    add = parser.add_argument
+    add("recipe", metavar="RECIPE", help="YAML file such as data_prep/corpora/roberta_cc100en.yaml")
+    add("--raw", required=True, metavar="DIR", help="folder that the recipe's inputs are relative to")
+    add("--tokenizer", required=True, metavar="DIR", help="folder with tokenizer.json")
+    add("--output", required=True, metavar="DIR", help="folder to write the parts to")
+    add("--workers", type=int, default=1, help="processes; one raw shard each at a time (default: 1)")
+    add("--backend", choices=BACKENDS, default="tokenizers", help="library that encodes; the ids are the same")
+    add("--max_bad", type=int, default=0, metavar="N", help="drop up to N unreadable records per part (default: 0)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

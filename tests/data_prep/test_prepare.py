@@ -1,0 +1,114 @@
+"""A recipe becomes folders of token shards, a mixture and its counts; it goes on where it was stopped."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from data_prep.corpus_recipe import read_corpus_recipe
+from data_prep.counts import read_counts
+from data_prep.manifest import read_manifest
+from data_prep.mixture import read_mixture
+from data_prep.prepare import main
+from data_prep.text_rules import TextRules
+from tests.data_prep.raw_shards import write_raw_shard
+
+CORPORA = Path(__file__).resolve().parents[2] / "data_prep" / "corpora"
+PARTS = {
+    "books": {"input": "books/*.txt", "document_rule": "line", "lines_per_document": 2, "weight": 0.5},
+    "web": {"input": ["web/*.jsonl.gz"]},
+    "valid": {"input": ["valid"], "weight": 0},
+}
+
+
+@pytest.fixture
+def prepare(tmp_path, tokenizer_folder, documents):
+    """Write raw shards and a recipe of them; return a function that prepares them with more arguments."""
+    for name in ("books/a.txt", "books/b.txt", "web/c.jsonl.gz", "valid/d.txt"):
+        write_raw_shard(tmp_path / "raw" / name, documents)
+    write_recipe(tmp_path, {"parts": PARTS})
+
+    def run(*more):
+        options = {"raw": tmp_path / "raw", "tokenizer": tokenizer_folder, "output": tmp_path / "data"}
+        arguments = [str(each) for name, value in options.items() for each in (f"--{name}", value)]
+        return main([str(tmp_path / "recipe.yaml"), *arguments, *more])
+
+    return run
+
+
+def write_recipe(folder, content):
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def test_every_part_becomes_a_folder_by_its_own_rules(prepare, tmp_path):
+    assert prepare("--workers", "2") == 0
+    books, web = (read_manifest(tmp_path / "data" / name) for name in ("books", "web"))
+    assert books.rules == TextRules(document_rule="line", lines_per_document=2)
+    assert web.rules == TextRules()
+    assert [books.num_documents, web.num_documents] == [4, 3]  # 4 lines of each of two books
+
+
+def test_the_mixture_is_counted_by_its_weights_without_the_part_of_weight_0(prepare, tmp_path):
+    prepare()
+    mixture = read_mixture(tmp_path / "data")
+    assert [(stream.folder.name, weight) for stream, weight in zip(mixture.streams, mixture.weights, strict=True)] == [
+        ("books", 0.5),
+        ("web", 1),
+    ]
+    counts = read_counts(tmp_path / "data" / "counts.safetensors")
+    assert counts.corpus_digest == mixture.corpus_digest
+    assert counts.counts[259] == 0.5 * 4 + 3  # end tokens
+
+
+def test_finished_parts_are_left_alone_and_missing_ones_made(prepare, tmp_path, capsys):
+    prepare()
+    kept = (tmp_path / "data" / "books" / "manifest.json").stat().st_mtime_ns
+    shutil.rmtree(tmp_path / "data" / "web")
+    assert prepare() == 0
+    out = capsys.readouterr().out
+    assert "books: finished already" in out and "web: 3 documents" in out
+    assert (tmp_path / "data" / "books" / "manifest.json").stat().st_mtime_ns == kept
+    assert (tmp_path / "data" / "web" / "manifest.json").exists()
+
+
+def test_a_finished_part_that_was_made_by_other_rules_is_refused(prepare, tmp_path, capsys):
+    prepare()
+    write_recipe(tmp_path, {"parts": PARTS, "boundary": "fairseq"})
+    assert prepare() == 2
+    assert "books was made with rules TextRules(" in (error := capsys.readouterr().err) and "'fairseq'" in error
+
+
+def test_a_part_without_raw_shards_is_named_with_where_to_obtain_them_before_anything_is_made(
+    prepare, tmp_path, capsys
+):
+    write_recipe(tmp_path, {"parts": {**PARTS, "news": {"input": "news/*.txt", "obtain": "the news agency"}}})
+    assert prepare() == 2
+    error = capsys.readouterr().err
+    assert "part news: " in error and "matches no file" in error and "(obtain news: the news agency)" in error
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([], r"must hold parts, each with a name, and may hold boundary; it holds \[\]"),
+        ({"parts": {}, "colour": 1}, "it holds parts, colour"),
+        ({"parts": {"a": {"inputs": "x"}}}, "part a must have input, and of document_rule, input, .* it is {'inputs'"),
+        ({"parts": {"a": {"input": "x", "weight": -1}}}, "part a: weight=-1 must be a number from 0"),
+        ({"parts": {"a": {"input": "x", "document_rule": "page"}}}, "part a: document_rule 'page' is not one of auto"),
+        ({"parts": {"../a": {"input": "x"}}}, "its name '../a' must be a folder's"),
+        ({"parts": {"a": {"input": "x"}}, "boundary": "bert"}, "part a: boundary 'bert' is not one of gpt2, fairseq"),
+    ],
+)
+def test_a_recipe_that_makes_no_sense_is_refused_with_its_value(tmp_path, content, message):
+    write_recipe(tmp_path, content)
+    with pytest.raises(ValueError, match=message):
+        read_corpus_recipe(tmp_path / "recipe.yaml")
+
+
+def test_the_recipe_of_the_mini_corpus_differs_from_the_real_one_by_nothing_but_where_to_obtain_it():
+    mini, real = (read_corpus_recipe(CORPORA / f"{name}.yaml") for name in ("mini_corpus", "roberta_cc100en"))
+    assert [vars(part) | {"obtain": ""} for part in mini] == [vars(part) | {"obtain": ""} for part in real]
+    assert all(part.obtain for part in real)
+    assert [part.weight for part in real] == [1] * 6 + [0]
