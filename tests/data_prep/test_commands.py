@@ -10,12 +10,14 @@ from data_prep.command_line import user_errors_in_one_line
 
 COMMANDS = [
     "balance_report",
+    "benchmark",
     "build_table",
     "check_table",
     "count_tokens",
     "embedded_corpus",
     "export_table",
     "import_table",
+    "prepare",
     "tokenize_shards",
     "train_tokenizer",
     "verify",
