@@ -11,6 +11,7 @@ from data_prep.counts import Counts, read_counts
 from data_prep.hash_keys import COUNTED_AS
 from data_prep.manifest import MANIFEST_NAME, read_manifest
 from data_prep.methods import METHODS
+from data_prep.mixture import MIXTURE_NAME, read_mixture
 from data_prep.route_table import RouteTable, write_route_table
 from data_prep.safetensors_folder import read_embeddings
 from data_prep.table_builder import build_table, with_vocab_size
@@ -50,16 +51,21 @@ def main(argv: list[str] | None = None) -> None:
 def _counted_folder(arguments: argparse.Namespace, counts: Counts) -> Path | None:
     """Return --tokens or the folder of the counts, if it has tokens; ValueError where those are another corpus."""
     folder = Path(arguments.tokens or Path(arguments.counts).parent)
-    if not (folder / MANIFEST_NAME).is_file():
-        if arguments.split_heavy or arguments.tokens:
-            raise ValueError(f"{folder} holds no {MANIFEST_NAME}; give the counted folder of tokens with --tokens")
+    if (folder / MANIFEST_NAME).is_file():
+        corpus, file = read_manifest(folder), folder / MANIFEST_NAME
+    elif folder.is_file() or (folder / MIXTURE_NAME).is_file():
+        if arguments.split_heavy:
+            raise ValueError(f"--split_heavy reads one folder of token shards, but {folder} is a mixture of several")
+        corpus, file = read_mixture(folder), folder
+    elif arguments.split_heavy or arguments.tokens:
+        raise ValueError(f"{folder} holds no {MANIFEST_NAME}; give the counted folder of tokens with --tokens")
+    else:
         return None
-    manifest = read_manifest(folder)
     for name in MISMATCHES:
-        counted, found = getattr(counts, name), getattr(manifest, name)
+        counted, found = getattr(counts, name), getattr(corpus, name)
         if counted != found and name not in arguments.allow_mismatch:
             raise ValueError(
-                f"{arguments.counts} has {name} {counted} but {folder / MANIFEST_NAME} says {found}; "
+                f"{arguments.counts} has {name} {counted} but {file} says {found}; "
                 f"count the tokens again, or pass --allow_mismatch {name}"
             )
     return folder
@@ -126,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--split_heavy", action="store_true", help="split tokens heavier than an expert by the token before them")
     add("--split_above", type=float, default=1.0, help="split tokens above this share of an expert's load (default: 1)")
     add("--context_length", type=int, default=0, help="the model's, for --split_heavy (default: one long context)")
-    add("--tokens", metavar="DIR", help="the counted token shards (default: the folder of the counts)")
+    add("--tokens", metavar="DIR", help="the counted token shards or mixture (default: the folder of the counts)")
     add(
         "--allow_mismatch",
         action="append",

@@ -68,7 +68,8 @@ def check_resume(config: RunConfig, identity: dict) -> None:
     folder = next((f for f in completed_checkpoints(checkpoints_dir(config)) if obvious_damage(f) is None), None)
     if folder is None:
         return
-    found = read_manifest(folder)["identity"]
+    # Checkpoints from before a field existed were written with its default.
+    found = {spec.name: spec.default for spec in dataclasses.fields(config)} | read_manifest(folder)["identity"]
     for name, value in identity.items():
         if found.get(name) != value and name not in config.allow_mismatch:
             raise ValueError(

@@ -10,6 +10,7 @@ from data_prep.counts import Counts, write_counts
 from data_prep.hash_keys import KEYS, num_keys
 from data_prep.manifest import read_manifest
 from data_prep.methods import METHODS, NEED_EMBEDDINGS, TOP_K_METHODS
+from data_prep.mixture import write_mixture
 from data_prep.route_table import read_route_table
 from data_prep.table_builder import build_table, with_vocab_size
 from data_prep.tokenizer import load_tokenizer, tokenizer_digest
@@ -180,3 +181,16 @@ def test_without_heavy_tokens_nothing_is_split(tmp_path):
     arguments = ["--counts", tmp_path / "counts.safetensors", "--num_experts", 2, "--split_heavy"]
     assert run(*arguments, "--output", tmp_path / "table") == 0
     assert read_route_table(tmp_path / "table").split is None
+
+
+def test_counts_of_a_mixture_belong_to_it(tmp_path, capsys):
+    write_folder(tmp_path / "one")
+    write_mixture(tmp_path / "mixture.yaml", {"one": 2})
+    assert main_count([str(tmp_path)]) == 0
+    arguments = ["--counts", tmp_path / "counts.safetensors", "--num_experts", "2", "--output", tmp_path / "table"]
+    assert run(*arguments) == 0
+    assert run(*arguments, "--split_heavy") == 2
+    assert f"--split_heavy reads one folder of token shards, but {tmp_path} is a mixture" in capsys.readouterr().err
+    write_mixture(tmp_path / "mixture.yaml", {"one": 3})
+    assert run(*arguments) == 2
+    assert "counts.safetensors has corpus_digest" in capsys.readouterr().err

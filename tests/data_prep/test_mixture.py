@@ -151,7 +151,8 @@ def test_mixtures_are_counted_together(folder):
 
 
 def test_numbers_are_rounded_after_the_ranks_added_them_up(folder):
-    mixture(folder, "parts: {one: 1/2, two: 1/2}")
+    write_folder(folder / "halves", shards=[[[1, 9]], [[1, 9]]])  # a shard for each rank
+    mixture(folder, "parts: {halves: 1/2}")
     shares = []
 
     class Ranks(MpiRanks):
@@ -160,7 +161,7 @@ def test_numbers_are_rounded_after_the_ranks_added_them_up(folder):
             return sum(shares)
 
     found = [counts_of(folder, ranks=Ranks(rank, 2)) for rank in (1, 0)]
-    assert found[-1] == counts_of(folder)
+    assert found[-1] == counts_of(folder) == [0, 1, 0, 0, 0, 0, 0, 0, 0, 1]
 
 
 def test_the_command_writes_counts_beside_the_mixture(folder, capsys):

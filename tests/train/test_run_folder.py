@@ -125,6 +125,14 @@ def test_where_things_lie_and_how_often_they_happen_may_change(tmp_path, name):
     check_resume(config, identity(RunConfig(**changed)))
 
 
+def test_a_checkpoint_from_before_a_field_existed_has_its_default(tmp_path):
+    config = run_config(tmp_path)
+    write_checkpoint(config, 10, stored_identity={k: v for k, v in identity(config).items() if k != "valid_share"})
+    check_resume(config, identity(config))
+    with pytest.raises(ValueError, match="written with valid_share=0.0 but this run has valid_share=0.5"):
+        check_resume(config, identity(run_config(tmp_path, valid_share=0.5)))
+
+
 @pytest.mark.parametrize("name", ["lr", "route_table_digests"])
 def test_a_mismatch_may_be_allowed_field_by_field(tmp_path, name):
     other = {"lr": 0.5, "route_table_digests": ["sha256:other"]}
