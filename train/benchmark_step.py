@@ -2,7 +2,8 @@
 
 import dataclasses
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
 from itertools import cycle, islice
 
 import deepspeed.comm as dist
@@ -11,7 +12,7 @@ import torch
 from deepspeed.runtime.engine import DeepSpeedEngine
 
 from train.arguments import load_run_config
-from train.batches import Batch
+from train.batches import Batch, PackedSequences
 from train.benchmark_options import Options
 from train.benchmark_rows import Spread, spread
 from train.benchmark_tokens import TokenSource
@@ -19,12 +20,16 @@ from train.config import RunConfig
 from train.deepspeed_config import check_topology, deepspeed_config
 from train.engine import start_engine
 from train.layer_tables import LayerTable
+from train.loader import MicroBatches
 from train.loop import train_step
+from train.mixture_order import MixtureOrder
 from train.model import build_model
 from train.network import network_config
-from train.route_ahead import plan_ahead
+from train.route_ahead import make_row_planner, plan_ahead
+from train.row_plans import RowPlanner
 
 EP_SIZE = 2  # ranks of this benchmark, which share the experts and halve the batch
+LOADED_BATCHES = 300
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +37,8 @@ class StepRow:
     """One model: milliseconds of the slowest rank per step, its ratio to the dense model's in the same repetition.
 
     wait: for batches and their plans, which a thread makes meanwhile; wait_share: of the step.
+    loaded_per_second: tokens that all ranks can read from the corpus and plan, one thread each, when nobody trains;
+    None where the benchmark draws its tokens without a corpus.
     """
 
     model: str
@@ -40,6 +47,7 @@ class StepRow:
     wait: Spread
     wait_share: float
     tokens_per_second: float
+    loaded_per_second: float | None
 
 
 def step_config(options: Options) -> RunConfig:
@@ -64,7 +72,12 @@ def measure_steps(options: dict, *, rank: int) -> dict:
     dense = dataclasses.replace(config, sparse_layers=[], route_table=[], ep_size=1)
     batches = _micro_batches(config, source, rank)
     models = {"dense": _engine(dense, source), "hash": _engine(config, source)}
-    ahead = {name: plan_ahead(e.module, cycle(batches), device=e.device) for name, e in models.items()}
+    planners = {name: make_row_planner(engine.module) for name, engine in models.items()}
+    loaded = {name: _loaded_per_second(planner, config, source, rank) for name, planner in planners.items()}
+    ahead = {
+        name: plan_ahead(engine.module, _with_plans(batches, planners[name]), device=engine.device)
+        for name, engine in models.items()
+    }
     seconds = {name: {"step": [], "wait": []} for name in models}
     for _ in range(options.warmup + options.repetitions):
         for name, engine in models.items():
@@ -72,7 +85,26 @@ def measure_steps(options: dict, *, rank: int) -> dict:
             seconds[name]["step"].append(_time_step(engine, islice(ahead[name], len(batches))))
             seconds[name]["wait"].append(ahead[name].take_seconds_waited())
     measured = {name: {what: s[options.warmup :] for what, s in of.items()} for name, of in seconds.items()}
-    return {"tokens_per_step": config.global_batch_size * config.context_length, "models": measured}
+    return {"tokens_per_step": config.global_batch_size * config.context_length, "models": measured, "loaded": loaded}
+
+
+def _with_plans(batches: list[Batch], planner: RowPlanner) -> Iterator[Batch]:
+    return (dataclasses.replace(batch, plans=planner.plan(batch)) for batch in cycle(batches))
+
+
+def _loaded_per_second(planner: RowPlanner, config: RunConfig, source: TokenSource, rank: int) -> float | None:
+    """Tokens of this rank's micro-batches that its loader reads, checks and plans per second."""
+    if source.stream is None:
+        return None
+    sequences = PackedSequences([source.stream], context_length=config.context_length)
+    order = MixtureOrder(sequences.sizes, [Fraction(1)], seed=config.seed, part_seeds=[0])
+    loader = MicroBatches(sequences, order, planner, config.micro_batch_size, rank, EP_SIZE)
+    dist.barrier()
+    start = time.perf_counter()
+    for number in range(LOADED_BATCHES):
+        loader[number]
+    num_tokens = LOADED_BATCHES * config.micro_batch_size * config.context_length
+    return num_tokens / (time.perf_counter() - start)
 
 
 def _time_step(engine: DeepSpeedEngine, batches: Iterable[Batch]) -> float:
@@ -116,7 +148,9 @@ def step_rows(ranks: list[dict]) -> list[StepRow]:
         step, wait = (_slowest(ranks, model, what) for what in ("step", "wait"))
         rate = 1e3 * ranks[0]["tokens_per_step"] / float(np.median(step))
         share = float(np.median(wait / step))
-        rows.append(StepRow(model, spread(step), spread(step / dense), spread(wait), share, rate))
+        loaded = [rank["loaded"][model] for rank in ranks]
+        loaded = None if None in loaded else sum(loaded)
+        rows.append(StepRow(model, spread(step), spread(step / dense), spread(wait), share, rate, loaded))
     return rows
 
 
@@ -128,15 +162,20 @@ def step_table(rows: list[StepRow]) -> str:
     """For the screen."""
     columns = (
         f"{'model':8}{'step ms':>10}{'p10..p90':>19}{'x dense':>9}{'p10..p90':>13}"
-        f"{'tokens/s':>11}{'wait ms':>10}{'share':>8}"
+        f"{'tokens/s':>11}{'wait ms':>10}{'share':>8}{'loads/s':>12}{'x':>6}"
     )
-    note = "Wait: for batches and their plans, on the critical path of a step; share: of the step."
+    note = (
+        "Wait: for batches and their plans, on the critical path of a step; share: of the step. Loads/s: tokens that\n"
+        "all ranks' loaders read, check and plan when nobody trains; x: times the tokens/s of training."
+    )
     return "\n".join([columns, *(_line(row) for row in rows), "", note])
 
 
 def _line(row: StepRow) -> str:
+    loads = "" if row.loaded_per_second is None else f"{row.loaded_per_second:12,.0f}"
+    loads += f"{row.loaded_per_second / row.tokens_per_second:6.0f}" if loads else ""
     step, ratio = (f"{s.p10:.2f}..{s.p90:.2f}" for s in (row.step, row.ratio))
     return (
         f"{row.model:8}{row.step.median:10.2f}{step:>19}{row.ratio.median:9.2f}{ratio:>13}"
-        f"{row.tokens_per_second:11,.0f}{row.wait.median:10.3f}{row.wait_share:8.2%}"
+        f"{row.tokens_per_second:11,.0f}{row.wait.median:10.3f}{row.wait_share:8.2%}{loads}"
     )
