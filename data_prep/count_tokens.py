@@ -4,10 +4,15 @@ Under an MPI launcher the ranks divide the tokens: `mpirun -n N python -m data_p
 """
 
 import argparse
+import multiprocessing
 import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from data_prep.command_line import user_errors_in_one_line
 from data_prep.contexts import read_contexts
@@ -18,6 +23,7 @@ from data_prep.mpi_ranks import ONE_PROCESS, MpiRanks, divide, find_ranks, ranks
 from data_prep.token_shards import TokenStream
 
 CHUNK_TOKENS = 2**20  # 2 MiB of uint16: stays in the processor's cache
+SHARES_PER_WORKER = 16  # so that processes end at about the same time
 
 
 @ranks_end_together
@@ -32,6 +38,7 @@ def main(argv: list[str] | None = None) -> None:
         vocab_size=arguments.vocab_size,
         num_buckets=arguments.num_buckets,
         context_length=arguments.context_length,
+        num_workers=arguments.workers,
         ranks=ranks,
     )
     if ranks.rank > 0:  # rank 0 has the sum
@@ -49,15 +56,16 @@ def count_folders(
     vocab_size: int | None = None,
     num_buckets: int = 0,
     context_length: int = 0,
+    num_workers: int = 1,
     ranks: MpiRanks = ONE_PROCESS,
 ) -> Counts:
     """Count the keys of all folders, or mixtures of them, together; ValueError where their tokenizers differ.
 
     With `context_length` sequence i of a folder is its tokens [i * S, i * S + S), as in training; without it the
     whole folder is one context. A model's padded `vocab_size` changes the buckets of bigrams: give it here.
-    Collective over `ranks`: each counts its share of the shards, and of the stream where a key crosses their borders;
-    the counts mean something on rank 0 alone. Weights multiply what all ranks have counted of a part, so that numbers
-    are rounded alike however many ranks there are.
+    Collective over `ranks`: each counts its shares with num_workers processes; the counts mean something on rank 0
+    alone. Weights multiply what all ranks have counted of a part, so that numbers are rounded alike however many
+    ranks and processes there are.
     """
     mixture = read_mixtures(folders)
     options = {
@@ -67,24 +75,49 @@ def count_folders(
         "context_length": context_length if COUNTED_AS.get(key) != "token" else 0,
     }
     counts = np.zeros((len(mixture.parts), num_keys(**options)), dtype=np.int64)
-    if options["key"] == "token":
-        for part, shard in _share_of_shards(mixture, ranks):
-            of_shard = count_shard(mixture.streams[part], shard)
-            counts[part, : len(of_shard)] += of_shard
-    else:
-        for part, stream in enumerate(mixture.streams):
-            counts[part] = count_stream(stream, share=ranks.rank, num_shares=ranks.world_size, **options)
+    num_shares = num_workers * SHARES_PER_WORKER
+    shares = range(ranks.rank * num_shares, (ranks.rank + 1) * num_shares)
+    count = partial(_count_share, mixture, num_shares=ranks.world_size * num_shares, options=options)
+    for of_share in _in_processes(count, shares, num_workers=num_workers, is_shown=ranks.rank == 0):
+        counts += of_share
     ranks.wait()
     return Counts(
         sum(map(scaled, ranks.sum(counts), mixture.weights)), mixture.tokenizer_digest, mixture.corpus_digest, **options
     )
 
 
-def _share_of_shards(mixture: Mixture, ranks: MpiRanks) -> list[tuple[int, int]]:
-    """Return this rank's shards of all parts: (part, shard)."""
+def _in_processes(
+    count: Callable[[int], np.ndarray], shares: range, *, num_workers: int, is_shown: bool
+) -> Iterator[np.ndarray]:
+    """Yield the counts of each share, in order."""
+    if num_workers < 1:
+        raise ValueError(f"--workers {num_workers} must be at least 1")
+    show = partial(tqdm, total=len(shares), desc="count", leave=False, disable=not (is_shown and sys.stderr.isatty()))
+    if num_workers == 1:
+        yield from show(map(count, shares))
+        return
+    with ProcessPoolExecutor(num_workers, multiprocessing.get_context("spawn")) as pool:
+        yield from show(pool.map(count, shares))
+
+
+def _count_share(mixture: Mixture, share: int, *, num_shares: int, options: dict) -> np.ndarray:
+    """Return int64 [parts, keys]: of shards where keys stay within them, else of runs of each part's stream."""
+    counts = np.zeros((len(mixture.parts), num_keys(**options)), dtype=np.int64)
+    if options["key"] == "token":
+        for part, shard in _share_of_shards(mixture, share, num_shares):
+            of_shard = count_shard(mixture.streams[part], shard)
+            counts[part, : len(of_shard)] += of_shard
+    else:
+        for part, stream in enumerate(mixture.streams):
+            counts[part] = count_stream(stream, share=share, num_shares=num_shares, **options)
+    return counts
+
+
+def _share_of_shards(mixture: Mixture, share: int, num_shares: int) -> list[tuple[int, int]]:
+    """Return the shards of all parts that belong to a share: (part, shard)."""
     shards = [(part, n) for part, stream in enumerate(mixture.streams) for n in range(len(stream.manifest.shards))]
     sizes = [mixture.streams[part].manifest.shards[n].num_tokens for part, n in shards]
-    return [shards[number] for number in divide(sizes, ranks.world_size)[ranks.rank]]
+    return [shards[number] for number in divide(sizes, num_shares)[share]]
 
 
 def count_stream(
@@ -132,6 +165,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--num_buckets", type=int, default=0, help="for --key bigram: number of buckets that bigrams share")
     add("--context_length", type=int, default=0, help="the model's; without it a folder is one context")
     add("--vocab_size", type=int, help="the model's padded vocabulary, e.g. 51200 (default: the tokenizer's)")
+    add("--workers", type=int, default=1, help="processes, of each rank (default: 1)")
     add("--output", help="counts file to write (default: DIR/counts.safetensors, DIR/counts_KEY.safetensors)")
     return parser
 

@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
         )
         if manifest is not None:
             print(f"{part.name}: {summary(manifest, seconds=time.perf_counter() - start)}", flush=True)
-    _finish(parts, output, ranks)
+    _finish(parts, output, num_workers=arguments.workers, ranks=ranks)
 
 
 def _unfinished(parts: list[CorpusPart], raw: Path, output: Path, tokenizer: str) -> list[str]:
@@ -80,12 +80,12 @@ def _check_finished(folder: Path, manifest: Manifest, part: CorpusPart, *, sourc
             )
 
 
-def _finish(parts: list[CorpusPart], output: Path, ranks: MpiRanks) -> None:
+def _finish(parts: list[CorpusPart], output: Path, *, num_workers: int, ranks: MpiRanks) -> None:
     """Write the mixture and count it."""
     if ranks.rank == 0:
         write_mixture(output / MIXTURE_NAME, {part.name: part.weight for part in parts})
     ranks.wait()
-    counts = count_folders([output], ranks=ranks)
+    counts = count_folders([output], num_workers=num_workers, ranks=ranks)
     if ranks.rank == 0:
         write_counts(output / "counts.safetensors", counts)
         print(f"{counts.num_tokens:,} tokens in an epoch of the mixture -> {output / MIXTURE_NAME}")

@@ -145,3 +145,16 @@ def test_the_shares_of_all_ranks_add_up(tmp_path, monkeypatch, key, context_leng
     count = partial(count_tokens.count_folders, [write_folder(tmp_path)], key=key, context_length=context_length)
     shares = [count(ranks=MpiRanks(rank, num_ranks)).counts for rank in range(num_ranks)]
     assert sum(shares).tolist() == count().counts.tolist()
+
+
+def test_the_number_of_processes_does_not_change_a_byte(tmp_path):
+    folder = write_folder(tmp_path)
+    for num_workers in (1, 2):
+        arguments = [str(folder), "--key", "previous", "--workers", str(num_workers), "--output"]
+        assert count_tokens.main([*arguments, str(tmp_path / f"counts{num_workers}")]) == 0
+    assert (tmp_path / "counts1").read_bytes() == (tmp_path / "counts2").read_bytes()
+
+
+def test_no_process_at_all_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="--workers 0 must be at least 1"):
+        count_tokens.count_folders([write_folder(tmp_path)], num_workers=0)
