@@ -12,7 +12,7 @@ from tqdm import tqdm
 from data_prep.command_line import user_errors_in_one_line
 from data_prep.manifest import Manifest, Shard, read_manifest
 from data_prep.output_folder import TOKENIZER_FOLDER
-from data_prep.token_blocks import check_block, read_blocks
+from data_prep.token_blocks import check_block, check_ids, read_blocks
 from data_prep.token_index import check_index, index_size
 from data_prep.token_shards import check_size
 from data_prep.tokenizer import load_tokenizer, tokenizer_digest
@@ -33,15 +33,14 @@ def verify(folder: Path) -> list[str]:
         manifest = read_manifest(folder)
     except ValueError as error:
         return [str(error)]  # without a manifest that can be trusted there is nothing to compare files with
-    itemsize = np.dtype(manifest.dtype).itemsize
-    num_bytes = manifest.num_tokens * itemsize
+    num_bytes = manifest.num_tokens * np.dtype(manifest.dtype).itemsize
     with tqdm(total=num_bytes, unit="B", unit_scale=True, desc="verify") as bar:
-        checks = _checks(folder, manifest, itemsize=itemsize, on_read=bar.update)
+        checks = _checks(folder, manifest, on_read=bar.update)
         return [problem for path, check in checks if (problem := _problem(path, check)) is not None]
 
 
 def _checks(
-    folder: Path, manifest: Manifest, *, itemsize: int, on_read: Callable[[int], object]
+    folder: Path, manifest: Manifest, *, on_read: Callable[[int], object]
 ) -> Iterator[tuple[Path, Callable[[], None]]]:
     """Yield each file, or folder of the tokenizer, with what raises ValueError or OSError where it is damaged."""
     tokenizer = folder / TOKENIZER_FOLDER
@@ -50,7 +49,7 @@ def _checks(
     for shard in manifest.shards:
         index, tokens = (folder / f"{shard.name}.{suffix}" for suffix in ("idx", "bin"))
         yield index, partial(_check_index, index, shard)
-        yield tokens, partial(_check_tokens, tokens, shard, itemsize=itemsize, on_read=on_read)
+        yield tokens, partial(_check_tokens, tokens, shard, manifest, on_read=on_read)
 
 
 def _problem(path: Path, check: Callable[[], None]) -> str | None:
@@ -61,12 +60,14 @@ def _problem(path: Path, check: Callable[[], None]) -> str | None:
     return None
 
 
-def _check_tokens(path: Path, shard: Shard, *, itemsize: int, on_read: Callable[[int], object]) -> None:
-    check_size(path, shard.num_tokens * itemsize)
+def _check_tokens(path: Path, shard: Shard, manifest: Manifest, *, on_read: Callable[[int], object]) -> None:
+    dtype = np.dtype(manifest.dtype).newbyteorder("<")
+    check_size(path, shard.num_tokens * dtype.itemsize)
     errors = []
     for block, content in enumerate(read_blocks(path, shard)):
         try:
             check_block(path, shard, block, content)
+            check_ids(path, np.frombuffer(content, dtype), vocab_size=manifest.vocab_size)
         except ValueError as error:
             errors.append(str(error))
         on_read(len(content))
@@ -88,10 +89,11 @@ def _check_tokenizer(path: Path, expected: str) -> None:
 def _all_is_well(folder: Path) -> str:
     manifest = read_manifest(folder)
     num_blocks = sum(len(shard.block_xxh3) for shard in manifest.shards)
+    num_drops = sum(len(shard.drops) for shard in manifest.shards)
     tokenizer = "its own" if (folder / TOKENIZER_FOLDER).is_dir() else "none beside the tokens"
     return (
         f"{folder} is as it was written (shards: {len(manifest.shards):,}, tokens: {manifest.num_tokens:,}, "
-        f"blocks: {num_blocks:,}, tokenizer: {tokenizer})"
+        f"blocks: {num_blocks:,}, records dropped: {num_drops:,}, tokenizer: {tokenizer})"
     )
 
 

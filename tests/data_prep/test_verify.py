@@ -1,9 +1,11 @@
 """verify says in one line that a folder is as it was written, or for each damaged file what is wrong with it."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
+from data_prep.manifest import read_manifest, write_manifest
 from data_prep.tokenize_shards import tokenize_shards
 from data_prep.verify import main, verify
 from tests.damage import damages, flip_bit
@@ -18,7 +20,7 @@ def folder(tmp_path):
 
 def test_a_sound_folder_is_one_line(folder, capsys):
     assert main([str(folder)]) == 0
-    facts = "shards: 3, tokens: 12, blocks: 7, tokenizer: none beside the tokens"
+    facts = "shards: 3, tokens: 12, blocks: 7, records dropped: 0, tokenizer: none beside the tokens"
     assert capsys.readouterr().out == f"{folder} is as it was written ({facts})\n"
 
 
@@ -35,6 +37,13 @@ def test_every_damaged_file_is_told_with_what_is_wrong(folder, capsys):
     assert "shard2.idx is damaged: it has digest " in index
     assert "shard2.bin is damaged: bytes 0..3 have digest " in blocks
     assert blocks.endswith("(2 of its 4 blocks are damaged)")
+
+
+def test_an_id_that_the_vocabulary_does_not_have_is_told(folder, capsys):
+    manifest = read_manifest(folder)  # as a program would write it that knows the digests and not the ids
+    write_manifest(folder, replace(manifest, vocab_size=9))
+    assert main([str(folder)]) == 1
+    assert "shard0.bin holds token id 9, but vocab_size=9 in its manifest" in capsys.readouterr().out
 
 
 def test_a_damaged_manifest_is_told(folder, capsys):
