@@ -13,7 +13,7 @@ from data_prep.drops import Drops
 from data_prep.raw_shards import RawFile, find_raw_shards, read_documents
 from data_prep.readers import read_parts
 from data_prep.text_rules import TextRules
-from tests.data_prep.raw_shards import COMPRESSORS, FORMATS, parquet, write_raw_shard, write_tar
+from tests.data_prep.raw_shards import COMPRESSORS, FORMATS, jsonl, parquet, write_raw_shard, write_tar
 
 COMPRESSED = [".gz", ".xz", ".zst"]
 
@@ -132,6 +132,13 @@ def test_an_unknown_document_rule_is_named_with_the_known_ones(tmp_path):
 def test_a_line_longer_than_a_block_stays_whole(tmp_path):
     document = "".join(str(i) for i in range(100_000))
     assert documents_of(write_raw_shard(tmp_path / "shard.txt.xz", [document, "end"])) == [document, "end"]
+
+
+@pytest.mark.parametrize("suffix", ["", *COMPRESSED])
+def test_a_long_last_row_needs_no_newline(tmp_path, suffix):
+    path, document = tmp_path / f"shard.jsonl{suffix}", "a" * (2**15 - len('{"text": ""}'))  # it fills a chunk
+    path.write_bytes(COMPRESSORS[suffix](jsonl([document]).removesuffix("\n").encode()))
+    assert documents_of(path) == [document]
 
 
 def test_line_ends_within_json_become_lf(tmp_path):
