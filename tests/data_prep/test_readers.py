@@ -2,6 +2,7 @@
 
 import gzip
 import lzma
+import tarfile
 import tracemalloc
 
 import pyarrow
@@ -277,8 +278,32 @@ def test_an_archive_behind_an_archive_is_refused(tmp_path):
 
 
 def test_an_unknown_member_of_an_archive_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="notes.docx has no supported suffix"):
+    with pytest.raises(ValueError, match="one.tar, notes.docx has no supported suffix"):
         documents_of(write_tar(tmp_path / "one.tar", {"notes.docx": b"one"}))
+
+
+def test_an_archive_may_name_files_above_it(tmp_path):
+    assert documents_of(write_tar(tmp_path / "one.tar", {"../a.txt": b"one", "./b.txt": b"two"})) == ["one", "two"]
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+def test_a_link_in_an_archive_is_refused(tmp_path, kind):
+    link = tarfile.TarInfo("b.txt")
+    link.type, link.linkname = kind, ".a.txt"
+    with tarfile.open(tmp_path / "one.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo(".a.txt"))
+        archive.addfile(link)
+    with pytest.raises(ValueError, match="one.tar, b.txt is a link to .a.txt, not a file; make the archive with `tar"):
+        documents_of(tmp_path / "one.tar")
+
+
+def test_memory_does_not_grow_with_the_number_of_members(tmp_path):
+    path = write_tar(tmp_path / "one.tar", {f"{number}.txt": b"one" for number in range(2000)})
+    tracemalloc.start()
+    assert sum(1 for _ in read_documents(RawFile(path))) == 2000
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 300_000
 
 
 LINES = ["one", "", "two", "three", "four", "five"]
