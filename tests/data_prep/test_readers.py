@@ -245,6 +245,25 @@ def test_a_glob_names_files_in_order_and_one_that_matches_none_is_refused(tmp_pa
         find_raw_shards([f"{tmp_path}/*.xz"])
 
 
+def test_a_glob_may_name_folders(tmp_path):
+    for name in ("b/2.txt", "b/c/1.txt", "b/.d/5.txt", "3.txt"):
+        write_raw_shard(tmp_path / name, ["one"])
+    assert [shard.path.name for shard in find_raw_shards([f"{tmp_path}/*"])] == ["3.txt", "2.txt", "1.txt"]
+
+
+def test_links_are_followed_once_and_one_that_leads_nowhere_is_named(tmp_path):
+    write_raw_shard(tmp_path / "b" / "1.txt", ["one"])
+    folder = tmp_path / "a"
+    folder.mkdir()
+    (folder / "linked").symlink_to(tmp_path / "b")
+    (tmp_path / "b" / "circle").symlink_to(folder)
+    assert [shard.path.relative_to(folder).as_posix() for shard in find_raw_shards([folder])] == ["linked/1.txt"]
+    (folder / "2.txt").symlink_to("gone.txt")
+    for given in (folder, f"{folder}/*.txt"):
+        with pytest.raises(FileNotFoundError, match="2.txt is a link to gone.txt, which does not exist"):
+            find_raw_shards([given])
+
+
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_an_archive_holds_the_documents_of_its_members(tmp_path, suffix, documents):
     member = write_raw_shard(tmp_path / f"in{suffix}", documents)
