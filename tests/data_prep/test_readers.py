@@ -9,7 +9,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from data_prep.decompress import DamagedShard
+from data_prep.decompress import DamagedShard, decompressed
 from data_prep.drops import Drops
 from data_prep.raw_shards import RawFile, find_raw_shards, read_documents
 from data_prep.readers import read_parts
@@ -205,6 +205,14 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
     tracemalloc.stop()
     assert num_characters > 4_000_000
     assert peak_bytes < 500_000
+
+
+def test_what_repeats_very_much_is_decompressed_in_steps():
+    compressed = COMPRESSORS[".zst"](bytes(2**27))
+    assert len(compressed) < 2**13  # one block of a file
+    sizes = [len(part) for part in decompressed("shard", iter([compressed]), ".zst")]
+    assert sum(sizes) == 2**27
+    assert max(sizes) <= 2**26
 
 
 def test_inputs_are_sorted_by_relative_path_and_found_once(tmp_path, documents):
