@@ -11,15 +11,18 @@ from data_prep.decompress import BLOCK_BYTES, DamagedShard
 def tar_members(label: str, blocks: Iterator[bytes]) -> Iterator[tuple[str, Iterator[bytes]]]:
     """Yield the name and the blocks of each file, hidden ones left out; read the blocks before the next name.
 
-    DamagedShard where the archive has no end marker, as one has that was cut short, or anything but zeros behind it:
-    tarfile would end quietly in both cases.
+    ValueError for a link, whose text may be elsewhere. DamagedShard where the archive has no end marker, as one has
+    that was cut short, or anything but zeros behind it: tarfile would end quietly in both cases.
     """
     stream = _Stream(blocks)
     damaged = partial(_damaged, stream, label)
     try:
         with tarfile.open(fileobj=stream, mode="r|") as archive:
-            for member in filter(_is_visible_file, archive):
-                yield member.name, _content(archive.extractfile(member), damaged)
+            for member in iter(archive.next, None):
+                archive.members = []  # which would hold half a KB of each of millions
+                if _is_visible(member) and not member.isdir():
+                    _check_is_file(label, member)
+                    yield member.name, _content(archive.extractfile(member), damaged)
             end = archive.offset  # where the marker begins: two blocks of zeros
     except tarfile.TarError as error:
         raise damaged(error) from error
@@ -31,8 +34,17 @@ def tar_members(label: str, blocks: Iterator[bytes]) -> Iterator[tuple[str, Iter
         raise damaged(f"something follows its end mark at byte {end}")
 
 
-def _is_visible_file(member: tarfile.TarInfo) -> bool:
-    return member.isfile() and not any(part.startswith(".") for part in member.name.split("/") if part != ".")
+def _is_visible(member: tarfile.TarInfo) -> bool:
+    return not any(part.startswith(".") and part not in (".", "..") for part in member.name.split("/"))
+
+
+def _check_is_file(label: str, member: tarfile.TarInfo) -> None:
+    if not member.isfile():
+        what = f"a link to {member.linkname}" if member.linkname else f"of tar's type {member.type!r}"
+        raise ValueError(
+            f"{label}, {member.name} is {what}, not a file; make the archive with `tar --dereference "
+            "--hard-dereference`, or leave it out"
+        )
 
 
 def _content(file: io.BufferedReader, damaged: Callable[[object], DamagedShard]) -> Iterator[bytes]:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import zstandard
 
-BLOCK_BYTES = 2**14  # 60 KB of text, 16 MB if it repeats as much as gz can express
+BLOCK_BYTES = 2**14
+STEP_BYTES = 2**11  # decompressed at a time: 8 KB of text; as much as 64 MB where it repeats as much as zst can express
 LARGEST_ZSTD_WINDOW = 2**31  # files written with zstd --long=31
 
 
@@ -43,13 +44,15 @@ def decompressed(label: str, blocks: Iterator[bytes], suffix: str) -> Iterator[b
         position, offset = offset, offset + len(block)
         while block := _without_padding(suffix, block, stream, num_finished):
             stream = stream or DECOMPRESSORS[suffix]()
+            step, block = block[:STEP_BYTES], block[STEP_BYTES:]
             try:
-                yield stream.decompress(block)
+                yield stream.decompress(step)
             except (zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
                 raise DamagedShard.near(f"byte {position}", label, error) from error
-            block = b""
+            position += len(step)
             if stream.eof:
-                block, stream, num_finished = stream.unused_data, None, num_finished + 1
+                position -= len(stream.unused_data)
+                block, stream, num_finished = stream.unused_data + block, None, num_finished + 1
     if stream is not None or num_finished == 0:
         raise DamagedShard.near(f"byte {offset}", label, "the file ends before its content does")
 

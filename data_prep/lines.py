@@ -26,6 +26,7 @@ def _between_blank_lines(chunks: Iterator[Chunk], blank_line: str) -> Parts:
             if text or is_open:
                 yield text + blank_line, True
             is_open = False
+        rest = "\n" + rest if documents else rest  # it begins a line, which may be blank
         end = rest.rfind("\n") if chunk.ends_line else -1
         ends_document = end >= 0 and not rest[end:].strip()  # its last line is blank
         text = rest[:end] if ends_document else rest

@@ -16,10 +16,11 @@ def cut_documents(parts: Parts, last_cut: Callable[[str], int] | None) -> Parts:
     cut follows from its text alone, not from how it came in parts.
     """
     pending, num_characters, is_cut = [], 0, False
+    enough = PIECE_CHARACTERS  # where it is next worth looking for a place to cut
     for text, ends_document in parts:
         pending.append(text)
         num_characters += len(text)
-        if not ends_document and (last_cut is None or num_characters <= PIECE_CHARACTERS):
+        if not ends_document and (last_cut is None or num_characters <= enough):
             continue
         *pieces, rest = _cut("".join(pending), last_cut)
         for piece in pieces:
@@ -28,6 +29,7 @@ def cut_documents(parts: Parts, last_cut: Callable[[str], int] | None) -> Parts:
         if ends_document and (rest or is_cut):
             yield rest, True
         pending, num_characters = ([], 0) if ends_document else ([rest], len(rest))
+        enough = max(-(-num_characters // PIECE_CHARACTERS), 1) * PIECE_CHARACTERS
         is_cut = is_cut and not ends_document
     if num_characters or is_cut:
         yield "".join(pending), True

@@ -1,6 +1,7 @@
 """Raw shards: the files, or parts of Hugging Face data sets, that each become one token shard."""
 
 import glob
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,8 +51,9 @@ RawShard = RawFile | DatasetShard
 def find_raw_shards(inputs: list[str | Path], *, text_field: str = "text") -> list[RawShard]:
     """Return the raw shards among files, folders (searched to any depth), globs and `hf:` data sets, each once.
 
-    The order of `inputs` is kept, a folder's files are sorted by relative path; hidden files are left out. ValueError
-    where a folder or a glob holds none or a file has an unknown suffix: text must not go missing because of its name.
+    The order of `inputs` is kept, a folder's files are sorted by relative path; hidden files are left out, links are
+    followed. ValueError where a folder or a glob holds none or a file has an unknown suffix, FileNotFoundError where a
+    link leads nowhere: text must not go missing because of its name.
     """
     found: dict[Path | str, RawShard] = {}  # where a file really is -> the first that was found there
     for each in map(str, inputs):
@@ -60,6 +62,8 @@ def find_raw_shards(inputs: list[str | Path], *, text_field: str = "text") -> li
             found |= {shard.label: shard for shard in shards if shard.label not in found}
             continue
         for file in _files(each):
+            if not file.exists():
+                raise FileNotFoundError(f"{file} is a link to {os.readlink(file)}, which does not exist; mend it")
             split_suffix(file.name)
             found.setdefault(file.resolve(), RawFile(file))
     return list(found.values())
@@ -89,15 +93,31 @@ def _files(given: str) -> list[Path]:
         return [path]
     if not glob.has_magic(given):
         raise FileNotFoundError(f"{path} does not exist; give raw shards, folders or globs of them, or {PREFIX}NAME")
-    files = sorted(path for path in map(Path, glob.glob(given, recursive=True)) if path.is_file())
+    found = sorted(map(Path, glob.glob(given, recursive=True)))
+    files = [file for path in found for file in (_visible_files(path) if path.is_dir() else [path])]
     if not files:
         raise ValueError(f"{given} matches no file; quote it, so that the shell leaves it alone, or correct it")
     return files
 
 
 def _files_in(folder: Path) -> list[Path]:
-    relative = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
-    visible = [path for path in relative if not any(part.startswith(".") for part in path.parts)]
-    if not visible:
+    files = _visible_files(folder)
+    if not files:
         raise ValueError(f"{folder} holds no files")
+    return files
+
+
+def _visible_files(folder: Path) -> list[Path]:
+    """Return the files of a folder and of those below it, links followed, sorted by relative path."""
+    found: list[Path] = []
+    for parent, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
+        above = {os.path.realpath(path) for path in (Path(parent), *Path(parent).parents)}
+        folders[:] = [name for name in folders if os.path.realpath(os.path.join(parent, name)) not in above]  # circles
+        found += [Path(parent, name).relative_to(folder) for name in names]
+    visible = [path for path in found if not any(part.startswith(".") for part in path.parts)]
     return [folder / path for path in sorted(visible, key=Path.as_posix)]
+
+
+def _raise(error: OSError) -> None:
+    """A folder that may not be read is not an empty one."""
+    raise error

@@ -60,8 +60,8 @@ def _parts(name: str, blocks: Iterator[bytes], rules: TextRules, drops: Drops) -
 
 def _parts_of_tar(blocks: Iterator[bytes], rules: TextRules, drops: Drops) -> Parts:
     for name, content in tar_members(drops.label, blocks):
-        ends_document = True
-        for text, ends_document in _parts(name, content, rules, drops.inside(name)):
+        ends_document, inside = True, drops.inside(name)
+        for text, ends_document in _parts(inside.label, content, rules, inside):
             yield text, ends_document
         if not ends_document:
             yield "", True

@@ -16,7 +16,6 @@ class Chunk:
 
     text: str
     ends_line: bool
-    offset: int  # byte of the decompressed text at which it begins
 
 
 def read_chunks(blocks: Iterator[bytes], drops: Drops) -> Iterator[Chunk]:
@@ -31,21 +30,31 @@ def read_chunks(blocks: Iterator[bytes], drops: Drops) -> Iterator[Chunk]:
         start, offset = offset + len(raw) - len(content), offset + len(raw)
         text = _decode(content, drops, offset=start, is_whole=starts_line and ends_line)
         if text is not None:
-            yield Chunk(text, ends_line, start)
+            yield Chunk(text, ends_line)
         starts_line = ends_line
 
 
 def cut_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield whole lines, many at once, or parts of longer ones; the end of the file ends its last line."""
-    pending = bytearray()
+    """Yield whole lines, many at once, or the parts of a longer one; the end of the file ends its last line."""
+    pending, starts_line = bytearray(), True
     for block in blocks:
         pending += block
-        if len(pending) >= CHUNK_BYTES:
-            end = pending.rfind(b"\n") + 1 or _end_of_whole_characters(pending)
-            yield bytes(pending[:end])
-            del pending[:end]
-    if pending:
-        yield bytes(pending) if pending.endswith(b"\n") else bytes(pending) + b"\n"
+        while len(pending) >= CHUNK_BYTES and (part := _take(pending, starts_line=starts_line)):
+            yield part
+            starts_line = part.endswith(b"\n")
+    if not pending.endswith(b"\n") and (pending or not starts_line):
+        pending += b"\n"
+    while pending:
+        yield _take(pending, starts_line=starts_line)
+        starts_line = True
+
+
+def _take(pending: bytearray, *, starts_line: bool) -> bytes:
+    """Remove all whole lines, or a part of one; the last part of a line comes alone, so that the others are whole."""
+    end = (pending.rfind(b"\n") if starts_line else pending.find(b"\n")) + 1 or _end_of_whole_characters(pending)
+    taken = bytes(pending[:end])
+    del pending[:end]
+    return taken
 
 
 def _end_of_whole_characters(pending: bytearray) -> int:

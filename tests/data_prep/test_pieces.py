@@ -58,9 +58,11 @@ def test_without_a_way_to_cut_documents_stay_whole():
 def test_pieces_follow_from_the_text_not_from_its_parts():
     generator = random.Random(0)
     for _ in range(300):
-        documents = ["".join(generator.choices("ab  ", k=generator.randrange(120))) for _ in range(3)]
+        documents = ["".join(generator.choices("abcdef ", k=generator.randrange(120))) for _ in range(3)]
         whole = list(cut_documents(iter([(document, True) for document in documents]), last_space))
         parts = [part for document in documents for part in in_parts(document, generator)]
+        assert list(cut_documents(iter(parts), last_space)) == whole
+        parts[-1] = parts[-1][0], False  # the file's end ends it
         assert list(cut_documents(iter(parts), last_space)) == whole
         assert "".join(text for text, _ in whole) == "".join(documents)
         assert sum(ends for _, ends in whole) == sum(map(bool, documents))

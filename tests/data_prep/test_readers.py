@@ -2,18 +2,19 @@
 
 import gzip
 import lzma
+import tarfile
 import tracemalloc
 
 import pyarrow
 import pyarrow.parquet
 import pytest
 
-from data_prep.decompress import DamagedShard
+from data_prep.decompress import DamagedShard, decompressed
 from data_prep.drops import Drops
 from data_prep.raw_shards import RawFile, find_raw_shards, read_documents
 from data_prep.readers import read_parts
 from data_prep.text_rules import TextRules
-from tests.data_prep.raw_shards import COMPRESSORS, FORMATS, parquet, write_raw_shard, write_tar
+from tests.data_prep.raw_shards import COMPRESSORS, FORMATS, jsonl, parquet, write_raw_shard, write_tar
 
 COMPRESSED = [".gz", ".xz", ".zst"]
 
@@ -134,6 +135,13 @@ def test_a_line_longer_than_a_block_stays_whole(tmp_path):
     assert documents_of(write_raw_shard(tmp_path / "shard.txt.xz", [document, "end"])) == [document, "end"]
 
 
+@pytest.mark.parametrize("suffix", ["", *COMPRESSED])
+def test_a_long_last_row_needs_no_newline(tmp_path, suffix):
+    path, document = tmp_path / f"shard.jsonl{suffix}", "a" * (2**15 - len('{"text": ""}'))  # it fills a chunk
+    path.write_bytes(COMPRESSORS[suffix](jsonl([document]).removesuffix("\n").encode()))
+    assert documents_of(path) == [document]
+
+
 def test_line_ends_within_json_become_lf(tmp_path):
     assert documents_of(write_raw_shard(tmp_path / "shard.jsonl", ["one\r\ntwo"])) == ["one\ntwo"]
 
@@ -199,6 +207,14 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
     assert peak_bytes < 500_000
 
 
+def test_what_repeats_very_much_is_decompressed_in_steps():
+    compressed = COMPRESSORS[".zst"](bytes(2**27))
+    assert len(compressed) < 2**13  # one block of a file
+    sizes = [len(part) for part in decompressed("shard", iter([compressed]), ".zst")]
+    assert sum(sizes) == 2**27
+    assert max(sizes) <= 2**26
+
+
 def test_inputs_are_sorted_by_relative_path_and_found_once(tmp_path, documents):
     for name in ("b/2.txt", "b/10.jsonl.zst", "a.parquet", ".hidden/c.txt"):
         write_raw_shard(tmp_path / name, documents)
@@ -237,6 +253,25 @@ def test_a_glob_names_files_in_order_and_one_that_matches_none_is_refused(tmp_pa
         find_raw_shards([f"{tmp_path}/*.xz"])
 
 
+def test_a_glob_may_name_folders(tmp_path):
+    for name in ("b/2.txt", "b/c/1.txt", "b/.d/5.txt", "3.txt"):
+        write_raw_shard(tmp_path / name, ["one"])
+    assert [shard.path.name for shard in find_raw_shards([f"{tmp_path}/*"])] == ["3.txt", "2.txt", "1.txt"]
+
+
+def test_links_are_followed_once_and_one_that_leads_nowhere_is_named(tmp_path):
+    write_raw_shard(tmp_path / "b" / "1.txt", ["one"])
+    folder = tmp_path / "a"
+    folder.mkdir()
+    (folder / "linked").symlink_to(tmp_path / "b")
+    (tmp_path / "b" / "circle").symlink_to(folder)
+    assert [shard.path.relative_to(folder).as_posix() for shard in find_raw_shards([folder])] == ["linked/1.txt"]
+    (folder / "2.txt").symlink_to("gone.txt")
+    for given in (folder, f"{folder}/*.txt"):
+        with pytest.raises(FileNotFoundError, match="2.txt is a link to gone.txt, which does not exist"):
+            find_raw_shards([given])
+
+
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_an_archive_holds_the_documents_of_its_members(tmp_path, suffix, documents):
     member = write_raw_shard(tmp_path / f"in{suffix}", documents)
@@ -270,8 +305,32 @@ def test_an_archive_behind_an_archive_is_refused(tmp_path):
 
 
 def test_an_unknown_member_of_an_archive_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="notes.docx has no supported suffix"):
+    with pytest.raises(ValueError, match="one.tar, notes.docx has no supported suffix"):
         documents_of(write_tar(tmp_path / "one.tar", {"notes.docx": b"one"}))
+
+
+def test_an_archive_may_name_files_above_it(tmp_path):
+    assert documents_of(write_tar(tmp_path / "one.tar", {"../a.txt": b"one", "./b.txt": b"two"})) == ["one", "two"]
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+def test_a_link_in_an_archive_is_refused(tmp_path, kind):
+    link = tarfile.TarInfo("b.txt")
+    link.type, link.linkname = kind, ".a.txt"
+    with tarfile.open(tmp_path / "one.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo(".a.txt"))
+        archive.addfile(link)
+    with pytest.raises(ValueError, match="one.tar, b.txt is a link to .a.txt, not a file; make the archive with `tar"):
+        documents_of(tmp_path / "one.tar")
+
+
+def test_memory_does_not_grow_with_the_number_of_members(tmp_path):
+    path = write_tar(tmp_path / "one.tar", {f"{number}.txt": b"one" for number in range(2000)})
+    tracemalloc.start()
+    assert sum(1 for _ in read_documents(RawFile(path))) == 2000
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 300_000
 
 
 LINES = ["one", "", "two", "three", "four", "five"]
