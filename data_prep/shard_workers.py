@@ -1,11 +1,8 @@
 """Run shard jobs in worker processes, one shard per process at a time, with one progress bar."""
 
-import multiprocessing
 import os
 import sys
-import threading
-from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from pathlib import Path
 
 from tqdm import tqdm
@@ -14,6 +11,7 @@ from data_prep.manifest import Shard
 from data_prep.mpi_ranks import ONE_PROCESS, MpiRanks
 from data_prep.output_folder import TOKENIZER_FOLDER
 from data_prep.shard_job import ShardJob, ShardTokenizer, finish_shard
+from data_prep.worker_pool import CONTEXT, worker_pool
 
 POLL_SECONDS = 0.2
 
@@ -24,11 +22,9 @@ def run_jobs(jobs: list[ShardJob], *, num_workers: int, backend: str, ranks: Mpi
         return []
     num_workers = min(num_workers, len(jobs))
     tokenizer = jobs[0].output / TOKENIZER_FOLDER
-    context = multiprocessing.get_context("spawn")  # fork would copy the tokenizer's threads in an unknown state
-    progress = Progress(context)
+    progress = Progress()
     num_threads = max(1, (os.cpu_count() or 1) // (num_workers * ranks.num_on_host))
-    arguments = (tokenizer, backend, num_threads, progress)
-    with ProcessPoolExecutor(num_workers, context, initializer=_start_worker, initargs=arguments) as pool:
+    with worker_pool(num_workers, _start_worker, tokenizer, backend, num_threads, progress) as pool:
         futures = [pool.submit(_run_job, job) for job in jobs]
         try:
             _watch(futures, progress, total_bytes=sum(job.raw_shard.num_bytes for job in jobs), rank=ranks.rank)
@@ -42,10 +38,10 @@ def run_jobs(jobs: list[ShardJob], *, num_workers: int, backend: str, ranks: Mpi
 class Progress:
     """Numbers that workers and their parent share."""
 
-    def __init__(self, context):
-        self.bytes_read = context.Value("q", 0)
-        self.num_tokens = context.Value("q", 0)
-        self.stop = context.Event()
+    def __init__(self):
+        self.bytes_read = CONTEXT.Value("q", 0)
+        self.num_tokens = CONTEXT.Value("q", 0)
+        self.stop = CONTEXT.Event()
 
     def add_bytes(self, num_bytes: int) -> None:
         """Count bytes read; InterruptedError where another job has failed."""
@@ -71,14 +67,7 @@ def _watch(futures: list[Future], progress: Progress, *, total_bytes: int, rank:
             bar.set_postfix_str(f"{rate:,.0f} tokens/s", refresh=False)
             bar.update(progress.bytes_read.value - bar.n)
             for future in done:
-                _raise_error(future)
-
-
-def _raise_error(future: Future) -> None:
-    try:
-        future.result()
-    except BrokenProcessPool as error:
-        raise OSError("a worker process was killed, perhaps for want of memory; use fewer --workers") from error
+                future.result()
 
 
 # What one worker process keeps between jobs.
@@ -88,16 +77,9 @@ _progress: Progress
 
 def _start_worker(tokenizer: Path, backend: str, num_threads: int, progress: Progress) -> None:
     global _tokenizer, _progress
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["RAYON_NUM_THREADS"] = str(num_threads)
     _tokenizer = ShardTokenizer(tokenizer, backend=backend, num_threads=num_threads)
     _progress = progress
-
-
-def _end_with_parent() -> None:
-    """Leave nobody writing when the parent was killed: the next run may begin at once."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
 
 
 def _run_job(job: ShardJob) -> Shard:
