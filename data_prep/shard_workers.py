@@ -29,30 +29,44 @@ def run_jobs(jobs: list[ShardJob], *, num_workers: int, backend: str, ranks: Mpi
         try:
             _watch(futures, progress, total_bytes=sum(job.raw_shard.num_bytes for job in jobs), rank=ranks.rank)
         except BaseException:
-            progress.stop.set()
+            progress.stop()
             pool.shutdown(cancel_futures=True)
             raise
     return [future.result() for future in futures]
 
 
 class Progress:
-    """Numbers that workers and their parent share."""
+    """Numbers that workers and their parent share.
+
+    The parent takes no lock: a worker that is killed while it holds one would never give it back.
+    """
 
     def __init__(self):
-        self.bytes_read = CONTEXT.Value("q", 0)
-        self.num_tokens = CONTEXT.Value("q", 0)
-        self.stop = CONTEXT.Event()
+        self._bytes_read = CONTEXT.Value("q", 0)
+        self._num_tokens = CONTEXT.Value("q", 0)
+        self._is_stopped = CONTEXT.RawValue("b", 0)
+
+    @property
+    def bytes_read(self) -> int:
+        return self._bytes_read.get_obj().value
+
+    @property
+    def num_tokens(self) -> int:
+        return self._num_tokens.get_obj().value
+
+    def stop(self) -> None:
+        self._is_stopped.value = 1
 
     def add_bytes(self, num_bytes: int) -> None:
         """Count bytes read; InterruptedError where another job has failed."""
-        if self.stop.is_set():
+        if self._is_stopped.value:
             raise InterruptedError("stopped because another shard failed")
-        with self.bytes_read.get_lock():
-            self.bytes_read.value += num_bytes
+        with self._bytes_read.get_lock():
+            self._bytes_read.value += num_bytes
 
     def add_tokens(self, num_tokens: int) -> None:
-        with self.num_tokens.get_lock():
-            self.num_tokens.value += num_tokens
+        with self._num_tokens.get_lock():
+            self._num_tokens.value += num_tokens
 
 
 def _watch(futures: list[Future], progress: Progress, *, total_bytes: int, rank: int) -> None:
@@ -63,9 +77,9 @@ def _watch(futures: list[Future], progress: Progress, *, total_bytes: int, rank:
         pending = set(futures)
         while pending:
             done, pending = wait(pending, timeout=POLL_SECONDS, return_when=FIRST_EXCEPTION)
-            rate = progress.num_tokens.value / max(bar.format_dict["elapsed"], 1e-9)
+            rate = progress.num_tokens / max(bar.format_dict["elapsed"], 1e-9)
             bar.set_postfix_str(f"{rate:,.0f} tokens/s", refresh=False)
-            bar.update(progress.bytes_read.value - bar.n)
+            bar.update(progress.bytes_read - bar.n)
             for future in done:
                 future.result()
 
