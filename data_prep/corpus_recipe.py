@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
 from data_prep.hub_datasets import PREFIX
+from data_prep.mixture import check_weights
 from data_prep.raw_shards import RawShard, find_raw_shards
 from data_prep.text_rules import TextRules
+from data_prep.yaml_file import read_yaml
 
 _FIELDS = {"input", "text_field", "document_rule", "lines_per_document", "weight", "obtain"}
 
@@ -19,7 +19,7 @@ class CorpusPart:
     name: str
     input: list[str]  # raw shards, folders and globs of them relative to the folder of raw text; or hf:NAME
     rules: TextRules = field(default_factory=TextRules)
-    weight: float = 1  # how often each sequence is seen per epoch, relative to the other parts; 0: never sampled
+    weight: float | str = 1  # how often each sequence is seen per epoch, relative to the other parts; 0: never sampled
     obtain: str = ""  # where its raw shards come from
 
     def inputs(self, raw: Path) -> list[str]:
@@ -36,16 +36,15 @@ class CorpusPart:
 
 def read_corpus_recipe(path: str | Path) -> list[CorpusPart]:
     """Read `boundary` and `parts` of a YAML file; ValueError naming file, part and value for what makes no sense."""
-    try:
-        content = yaml.safe_load(Path(path).read_bytes())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {error}") from error
+    content = read_yaml(path)
     parts = content.get("parts") if isinstance(content, dict) else None
     if not isinstance(parts, dict) or not parts or content.keys() - {"parts", "boundary"}:
         found = ", ".join(map(str, content)) if isinstance(content, dict) else repr(content)
         raise ValueError(f"{path} must hold parts, each with a name, and may hold boundary; it holds {found}")
     boundary = content.get("boundary", "gpt2")
-    return [_part(f"{path}, part {name}", str(name), values, boundary) for name, values in parts.items()]
+    read = [_part(f"{path}, part {name}", str(name), values, boundary) for name, values in parts.items()]
+    check_weights(path, {part.name: part.weight for part in read})
+    return read
 
 
 def _part(where: str, name: str, values: dict, boundary: str) -> CorpusPart:
@@ -53,12 +52,13 @@ def _part(where: str, name: str, values: dict, boundary: str) -> CorpusPart:
         raise ValueError(f"{where} must have input, and of {', '.join(sorted(_FIELDS))} what it needs; it is {values}")
     values = dict(values)
     paths, weight, obtain = values.pop("input"), values.pop("weight", 1), values.pop("obtain", "")
-    if not isinstance(weight, int | float) or isinstance(weight, bool) or not weight >= 0:
-        raise ValueError(f"{where}: weight={weight!r} must be a number from 0")
+    paths = [paths] if isinstance(paths, str) else paths
+    if not isinstance(paths, list) or not paths or not all(isinstance(each, str) for each in paths):
+        raise ValueError(f"{where}: input={paths!r} must be a path, or a list of paths")
     if name != Path(name).name or name.startswith("."):
         raise ValueError(f"{where}: its name {name!r} must be a folder's")
     try:
         rules = TextRules(boundary=boundary, **values)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where}: {error}") from error
-    return CorpusPart(name, [paths] if isinstance(paths, str) else paths, rules, weight, obtain)
+    return CorpusPart(name, paths, rules, weight, obtain)

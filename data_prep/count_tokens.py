@@ -4,10 +4,8 @@ Under an MPI launcher the ranks divide the tokens: `mpirun -n N python -m data_p
 """
 
 import argparse
-import multiprocessing
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from data_prep.hash_keys import COUNTED_AS, num_keys, route_keys
 from data_prep.mixture import Mixture, read_mixtures, scaled
 from data_prep.mpi_ranks import ONE_PROCESS, MpiRanks, divide, find_ranks, ranks_end_together
 from data_prep.token_shards import TokenStream
+from data_prep.worker_pool import worker_pool
 
 CHUNK_TOKENS = 2**20  # 2 MiB of uint16: stays in the processor's cache
 SHARES_PER_WORKER = 16  # so that processes end at about the same time
@@ -96,7 +95,7 @@ def _in_processes(
     if num_workers == 1:
         yield from show(map(count, shares))
         return
-    with ProcessPoolExecutor(num_workers, multiprocessing.get_context("spawn")) as pool:
+    with worker_pool(num_workers) as pool:
         yield from show(pool.map(count, shares))
 
 

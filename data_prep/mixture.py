@@ -16,6 +16,7 @@ import yaml
 from data_prep.atomic_file import atomic_file
 from data_prep.manifest import MANIFEST_NAME
 from data_prep.token_shards import TokenStream
+from data_prep.yaml_file import read_yaml
 
 MIXTURE_NAME = "mixture.yaml"
 
@@ -86,7 +87,7 @@ def read_mixtures(paths: Iterable[str | Path]) -> Mixture:
 def write_mixture(path: str | Path, parts: dict[str | Path, float | str]) -> None:
     """Write a mixture file atomically: {folder: weight}, folders as the file names them, relative to where it lies."""
     weights = {str(folder): weight for folder, weight in parts.items()}
-    _check_weights(path, weights)
+    check_weights(path, weights)
     with atomic_file(path) as file:
         file.write(yaml.safe_dump({"parts": weights}, sort_keys=False, allow_unicode=True).encode())
 
@@ -133,22 +134,14 @@ def _open(file: Path, folder: str) -> TokenStream:
 
 def _read_weights(file: Path) -> dict[str, Fraction]:
     """Return {folder: weight} of a mixture file."""
-    try:
-        document = yaml.compose(file.read_bytes(), Loader=yaml.SafeLoader)
-        content = yaml.safe_load(file.read_bytes())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is not YAML: {error}") from None
+    content = read_yaml(file)
     if not isinstance(content, dict) or content.keys() != {"parts"} or not isinstance(content["parts"], dict):
         raise ValueError(f"{file} is not a mixture; it must read `parts: {{FOLDER: WEIGHT, ...}}` and nothing else")
-    _, parts = document.value[0]
-    folders = [name.value for name, _ in parts.value]  # as written: loading keeps the last of two with one name
-    for folder in folders:
-        if folders.count(folder) > 1:
-            raise ValueError(f"{file} names {folder!r} twice; give it one weight")
-    return _check_weights(file, {str(folder): weight for folder, weight in content["parts"].items()})
+    return check_weights(file, {str(folder): weight for folder, weight in content["parts"].items()})
 
 
-def _check_weights(file: str | Path, weights: dict[str, float | str]) -> dict[str, Fraction]:
+def check_weights(file: str | Path, weights: dict[str, float | str]) -> dict[str, Fraction]:
+    """Return the weights as exact numbers; ValueError naming the file where one is none, or all are 0."""
     checked = {folder: _weight(file, folder, value) for folder, value in weights.items()}
     if not any(checked.values()):
         raise ValueError(f"{file} has no part with a weight above 0: {weights}; give one of them a weight")

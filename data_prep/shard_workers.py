@@ -1,11 +1,8 @@
 """Run shard jobs in worker processes, one shard per process at a time, with one progress bar."""
 
-import multiprocessing
 import os
 import sys
-import threading
-from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from pathlib import Path
 
 from tqdm import tqdm
@@ -14,6 +11,7 @@ from data_prep.manifest import Shard
 from data_prep.mpi_ranks import ONE_PROCESS, MpiRanks
 from data_prep.output_folder import TOKENIZER_FOLDER
 from data_prep.shard_job import ShardJob, ShardTokenizer, finish_shard
+from data_prep.worker_pool import CONTEXT, worker_pool
 
 POLL_SECONDS = 0.2
 
@@ -24,39 +22,51 @@ def run_jobs(jobs: list[ShardJob], *, num_workers: int, backend: str, ranks: Mpi
         return []
     num_workers = min(num_workers, len(jobs))
     tokenizer = jobs[0].output / TOKENIZER_FOLDER
-    context = multiprocessing.get_context("spawn")  # fork would copy the tokenizer's threads in an unknown state
-    progress = Progress(context)
+    progress = Progress()
     num_threads = max(1, (os.cpu_count() or 1) // (num_workers * ranks.num_on_host))
-    arguments = (tokenizer, backend, num_threads, progress)
-    with ProcessPoolExecutor(num_workers, context, initializer=_start_worker, initargs=arguments) as pool:
+    with worker_pool(num_workers, _start_worker, tokenizer, backend, num_threads, progress) as pool:
         futures = [pool.submit(_run_job, job) for job in jobs]
         try:
             _watch(futures, progress, total_bytes=sum(job.raw_shard.num_bytes for job in jobs), rank=ranks.rank)
         except BaseException:
-            progress.stop.set()
+            progress.stop()
             pool.shutdown(cancel_futures=True)
             raise
     return [future.result() for future in futures]
 
 
 class Progress:
-    """Numbers that workers and their parent share."""
+    """Numbers that workers and their parent share.
 
-    def __init__(self, context):
-        self.bytes_read = context.Value("q", 0)
-        self.num_tokens = context.Value("q", 0)
-        self.stop = context.Event()
+    The parent takes no lock: a worker that is killed while it holds one would never give it back.
+    """
+
+    def __init__(self):
+        self._bytes_read = CONTEXT.Value("q", 0)
+        self._num_tokens = CONTEXT.Value("q", 0)
+        self._is_stopped = CONTEXT.RawValue("b", 0)
+
+    @property
+    def bytes_read(self) -> int:
+        return self._bytes_read.get_obj().value
+
+    @property
+    def num_tokens(self) -> int:
+        return self._num_tokens.get_obj().value
+
+    def stop(self) -> None:
+        self._is_stopped.value = 1
 
     def add_bytes(self, num_bytes: int) -> None:
         """Count bytes read; InterruptedError where another job has failed."""
-        if self.stop.is_set():
+        if self._is_stopped.value:
             raise InterruptedError("stopped because another shard failed")
-        with self.bytes_read.get_lock():
-            self.bytes_read.value += num_bytes
+        with self._bytes_read.get_lock():
+            self._bytes_read.value += num_bytes
 
     def add_tokens(self, num_tokens: int) -> None:
-        with self.num_tokens.get_lock():
-            self.num_tokens.value += num_tokens
+        with self._num_tokens.get_lock():
+            self._num_tokens.value += num_tokens
 
 
 def _watch(futures: list[Future], progress: Progress, *, total_bytes: int, rank: int) -> None:
@@ -67,18 +77,11 @@ def _watch(futures: list[Future], progress: Progress, *, total_bytes: int, rank:
         pending = set(futures)
         while pending:
             done, pending = wait(pending, timeout=POLL_SECONDS, return_when=FIRST_EXCEPTION)
-            rate = progress.num_tokens.value / max(bar.format_dict["elapsed"], 1e-9)
+            rate = progress.num_tokens / max(bar.format_dict["elapsed"], 1e-9)
             bar.set_postfix_str(f"{rate:,.0f} tokens/s", refresh=False)
-            bar.update(progress.bytes_read.value - bar.n)
+            bar.update(progress.bytes_read - bar.n)
             for future in done:
-                _raise_error(future)
-
-
-def _raise_error(future: Future) -> None:
-    try:
-        future.result()
-    except BrokenProcessPool as error:
-        raise OSError("a worker process was killed, perhaps for want of memory; use fewer --workers") from error
+                future.result()
 
 
 # What one worker process keeps between jobs.
@@ -88,16 +91,9 @@ _progress: Progress
 
 def _start_worker(tokenizer: Path, backend: str, num_threads: int, progress: Progress) -> None:
     global _tokenizer, _progress
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["RAYON_NUM_THREADS"] = str(num_threads)
     _tokenizer = ShardTokenizer(tokenizer, backend=backend, num_threads=num_threads)
     _progress = progress
-
-
-def _end_with_parent() -> None:
-    """Leave nobody writing when the parent was killed: the next run may begin at once."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
 
 
 def _run_job(job: ShardJob) -> Shard:

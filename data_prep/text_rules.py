@@ -28,8 +28,10 @@ class TextRules:
         for name, allowed in (("document_rule", DOCUMENT_RULES), ("boundary", BOUNDARIES)):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} {getattr(self, name)!r} is not one of {', '.join(allowed)}")
-        if self.lines_per_document < 1:
-            raise ValueError(f"lines_per_document={self.lines_per_document} must be at least 1")
+        if not isinstance(self.text_field, str):
+            raise ValueError(f"text_field={self.text_field!r} must be a name; quote it")
+        if not isinstance(self.lines_per_document, int) or self.lines_per_document < 1:
+            raise ValueError(f"lines_per_document={self.lines_per_document!r} must be a whole number from 1")
         if self.lines_per_document > 1 and self.document_rule != "line":
             raise ValueError(
                 f"lines_per_document={self.lines_per_document} needs document_rule line, not {self.document_rule}"

@@ -95,7 +95,13 @@ def test_a_part_without_raw_shards_is_named_with_where_to_obtain_them_before_any
         ([], r"must hold parts, each with a name, and may hold boundary; it holds \[\]"),
         ({"parts": {}, "colour": 1}, "it holds parts, colour"),
         ({"parts": {"a": {"inputs": "x"}}}, "part a must have input, and of document_rule, input, .* it is {'inputs'"),
-        ({"parts": {"a": {"input": "x", "weight": -1}}}, "part a: weight=-1 must be a number from 0"),
+        ({"parts": {"a": {"input": "x", "weight": -1}}}, "gives 'a' the weight -1; it must be a number from 0"),
+        ({"parts": {"a": {"input": "x", "weight": float("inf")}}}, "gives 'a' the weight inf, which is not a number"),
+        ({"parts": {"a": {"input": "x", "weight": 0}}}, "has no part with a weight above 0"),
+        ({"parts": {"a": {"input": None}}}, "part a: input=None must be a path, or a list of paths"),
+        ({"parts": {"a": {"input": []}}}, r"part a: input=\[\] must be a path, or a list of paths"),
+        ({"parts": {"a": {"input": "x", "text_field": 3}}}, "part a: text_field=3 must be a name"),
+        ({"parts": {"a": {"input": "x", "lines_per_document": 2.5}}}, "lines_per_document=2.5 must be a whole number"),
         ({"parts": {"a": {"input": "x", "document_rule": "page"}}}, "part a: document_rule 'page' is not one of auto"),
         ({"parts": {"../a": {"input": "x"}}}, "its name '../a' must be a folder's"),
         ({"parts": {"a": {"input": "x"}}, "boundary": "bert"}, "part a: boundary 'bert' is not one of gpt2, fairseq"),
@@ -105,6 +111,17 @@ def test_a_recipe_that_makes_no_sense_is_refused_with_its_value(tmp_path, conten
     write_recipe(tmp_path, content)
     with pytest.raises(ValueError, match=message):
         read_corpus_recipe(tmp_path / "recipe.yaml")
+
+
+def test_a_part_that_is_named_twice_is_refused(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("parts:\n  a: {input: x}\n  a: {input: y}\n")
+    with pytest.raises(ValueError, match="recipe.yaml names 'a' twice; name it once"):
+        read_corpus_recipe(tmp_path / "recipe.yaml")
+
+
+def test_a_weight_may_be_a_fraction(tmp_path):
+    write_recipe(tmp_path, {"parts": {"a": {"input": "x", "weight": "1/3"}}})
+    assert read_corpus_recipe(tmp_path / "recipe.yaml")[0].weight == "1/3"
 
 
 def test_the_recipe_of_the_mini_corpus_differs_from_the_real_one_by_nothing_but_where_to_obtain_it():

@@ -207,6 +207,16 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
     assert peak_bytes < 500_000
 
 
+def test_memory_holds_few_rows_of_parquet(tmp_path):
+    path = write_raw_shard(tmp_path / "shard.parquet", [f"{number} " * 50_000 for number in range(200)])
+    tracemalloc.start()
+    num_characters = sum(len(document) for document in read_documents(RawFile(path)))
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert num_characters > 30_000_000
+    assert peak_bytes < 16_000_000
+
+
 def test_what_repeats_very_much_is_decompressed_in_steps():
     compressed = COMPRESSORS[".zst"](bytes(2**27))
     assert len(compressed) < 2**13  # one block of a file

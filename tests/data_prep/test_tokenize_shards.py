@@ -1,12 +1,9 @@
 """Raw shards become token shards with an end token after each document, the same ones however many processes work."""
 
 import hashlib
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
-from data_prep.shard_workers import _raise_error
 from data_prep.token_shards import TokenStream
 from data_prep.tokenize_shards import main, tokenize_shards
 from data_prep.tokenizer import load_tokenizer
@@ -83,10 +80,3 @@ def test_a_folder_in_use_is_replaced_only_when_asked(raw_folder, tmp_path, token
 def test_no_worker_at_all_is_refused(raw_folder, tmp_path, tokenizer_folder):
     with pytest.raises(ValueError, match="--workers 0 must be at least 1"):
         tokenize_shards([raw_folder], tokenizer=tokenizer_folder, output=tmp_path / "tokens", num_workers=0)
-
-
-def test_a_killed_worker_is_reported_as_such():
-    future = Future()
-    future.set_exception(BrokenProcessPool())
-    with pytest.raises(OSError, match="a worker process was killed, perhaps for want of memory; use fewer --workers"):
-        _raise_error(future)
