@@ -5,8 +5,8 @@ import math
 import torch
 
 NUM_ITERATIONS = 100
-# As Zhou et al. (2022, section 3.2), but reached from above: from the beginning 1e-3 would leave most rows far too short
-# after 100 iterations, since each then moves the logarithms of A by little of what they have to go, 1 / ENTROPY_WEIGHT.
+# As Zhou et al. (2022, section 3.2), but reached from above: 1e-3 from the beginning leaves most rows far too short
+# after 100 iterations, each of which moves the logarithms of A by little of what they have to go, 1 / ENTROPY_WEIGHT.
 ENTROPY_WEIGHT, FIRST_ENTROPY_WEIGHT = 1e-3, 0.1
 _SHARE_FALLING = 0.7  # of the iterations
 
