@@ -8,7 +8,6 @@ NUM_ITERATIONS = 100
 # As Zhou et al. (2022, section 3.2), but reached from above: 1e-3 from the beginning leaves most rows far too short
 # after 100 iterations, each of which moves the logarithms of A by little of what they have to go, 1 / ENTROPY_WEIGHT.
 ENTROPY_WEIGHT, FIRST_ENTROPY_WEIGHT = 1e-3, 0.1
-_SHARE_FALLING = 0.7  # of the iterations
 
 
 @torch.no_grad()
@@ -21,7 +20,7 @@ def capped_choice(affinity_ET: torch.Tensor, *, tokens_per_expert: int, cap: int
     column_1T = torch.zeros_like(affinity_ET[:1])
     entry_ET = torch.zeros_like(affinity_ET)
     for iteration in range(NUM_ITERATIONS):
-        fallen = min(1.0, iteration / (_SHARE_FALLING * NUM_ITERATIONS))
+        fallen = iteration / (NUM_ITERATIONS - 1)
         weight = FIRST_ENTROPY_WEIGHT * (ENTROPY_WEIGHT / FIRST_ENTROPY_WEIGHT) ** fallen
         sums_E1 = ((affinity_ET - column_1T - entry_ET) / weight).logsumexp(1, keepdim=True)
         wanted_ET = affinity_ET + weight * (math.log(tokens_per_expert) - sums_E1)
