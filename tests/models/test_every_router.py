@@ -131,7 +131,9 @@ def test_auxiliary_losses_of_all_layers_are_added_to_the_loss(coefficients):
     plans = model.transformer.plan(ids)
     loss = model(ids, labels=ids, plans=plans).loss
     added = add_auxiliary_losses(loss, plans) - loss
-    assert added.item() == pytest.approx(sum(late.routing.auxiliary_loss.item() for late in late_plans(plans)), rel=1e-4)
+    assert added.item() == pytest.approx(
+        sum(late.routing.auxiliary_loss.item() for late in late_plans(plans)), rel=1e-4
+    )
     assert added > 0.1
 
 

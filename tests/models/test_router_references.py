@@ -144,7 +144,10 @@ def test_capped_choices_are_worth_nearly_those_of_the_linear_program(cap, scale)
     chosen_ET = router._choose(affinity_ET)
     assert chosen_ET.sum(0).max() <= cap  # exactly
     assert chosen_ET.sum(1).max() <= wanted and chosen_ET.sum() >= 0.9 * wanted * num_experts
-    rows, columns = torch.eye(num_experts).repeat_interleave(num_tokens, 1), torch.eye(num_tokens).repeat(1, num_experts)
+    rows, columns = (
+        torch.eye(num_experts).repeat_interleave(num_tokens, 1),
+        torch.eye(num_tokens).repeat(1, num_experts),
+    )
     best = linprog(
         -affinity_ET.flatten().numpy(), A_ub=columns.numpy(), b_ub=[cap] * num_tokens, A_eq=rows.numpy(),
         b_eq=[wanted] * num_experts, bounds=(0, 1),
