@@ -15,6 +15,7 @@ from deepspeed.runtime.engine import DeepSpeedEngine
 from tqdm import tqdm
 
 from models.dispatch import Plan
+from models.learned_ffn import LatePlan
 from train.config import RunConfig
 from train.evaluate import Validation, perplexity
 from train.plots import plot_expert_load, plot_loss, plot_routing
@@ -42,7 +43,7 @@ class RunLog:
             self._bar = tqdm(total=config.steps, initial=first_step, unit="step", disable=not sys.stderr.isatty())
             self.say(_COLUMNS)
 
-    def add_micro_batch(self, loss: torch.Tensor, plans: dict[int, list[Plan]]) -> None:
+    def add_micro_batch(self, loss: torch.Tensor, plans: dict[int, list[Plan | LatePlan]]) -> None:
         """Remember a loss, still on its device, and the rows per expert, which the plans hold on the host."""
         self._losses.append(loss)
         self._routing.add(plans)
@@ -50,8 +51,9 @@ class RunLog:
             self._window_load[index] += sum(np.array(plan.rows_E) for plan in plans[layer])
 
     def leave_out(self, num_micro_batches: int) -> None:
-        """Forget the losses of a step that updated nothing."""
+        """Forget the losses of a step that updated nothing, and what its routers said."""
         del self._losses[len(self._losses) - num_micro_batches :]
+        self._routing.leave_out(num_micro_batches)
 
     def step_done(
         self, engine: DeepSpeedEngine, step: int, *, learning_rate: float, seconds_waited: float = 0.0

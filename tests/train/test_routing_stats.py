@@ -49,6 +49,14 @@ def test_each_line_of_the_log_begins_anew():
     assert found.take(CPU) == {"dropped_share": 0.0, "routing_entropy": 0.25, "auxiliary_loss": 0.0}
 
 
+def test_a_step_that_was_left_out_is_not_counted():
+    found = stats("switch", layers=[1])
+    found.add({1: [late(dropped=4, entropy=1.0, loss=0.5)]})
+    found.add({1: [late(dropped=0, entropy=float("nan"), loss=float("nan"))]})
+    found.leave_out(1)
+    assert found.take(CPU) == {"dropped_share": 0.5, "routing_entropy": 1.0, "auxiliary_loss": 0.5}
+
+
 def test_a_hash_drops_nothing_and_a_dense_model_has_nothing_to_drop():
     none = {"routing_entropy": None, "auxiliary_loss": None}
     assert stats("hash").take(CPU) == {"dropped_share": 0.0, **none}
