@@ -10,7 +10,12 @@ from train.token_shuffle import TokenShuffle
 TOKENS = 13  # which two ranks cannot halve
 
 
-def shuffle_on_ranks() -> dict[str, torch.Tensor]:
+def check_on_ranks() -> dict:
+    """What each of the functions below finds, by its name."""
+    return {check.__name__: check() for check in (shuffled_tokens, shuffled_layers, loads_while_training)}
+
+
+def shuffled_tokens() -> dict[str, torch.Tensor]:
     """Numbered tokens, what the layer was given, what came back after doubling, and the gradient of a weighted sum."""
     layer = make_model("base", ep_size=2).transformer.h[0].sparse
     torch.manual_seed(dist.get_rank())

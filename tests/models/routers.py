@@ -16,3 +16,4 @@ ROUTERS = {
     "expert_choice, capped": {"router": "expert_choice", "expert_choice_cap": 2},
 }
 CAUSAL = [name for name, fields in ROUTERS.items() if fields["router"] != "expert_choice"]
+PLAIN = [name for name, fields in ROUTERS.items() if name == fields["router"]]  # one of each
