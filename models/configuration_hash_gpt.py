@@ -1,5 +1,6 @@
-"""HashGPTConfig: GPT-2's configuration plus which layers are sparse, what they hash and what their experts are."""
+"""HashGPTConfig: GPT-2's configuration plus which layers are sparse, how they route and what their experts are."""
 
+import math
 from dataclasses import field
 
 from huggingface_hub.dataclasses import strict
@@ -9,6 +10,19 @@ from .hash_keys import KEYS
 
 POSITION_EMBEDDINGS = ("learned", "sinusoidal")
 PLACEMENTS = ("replace", "insert")
+# The routers, and the fields that each of them reads; a field that would be ignored is refused.
+ROUTERS = {
+    "hash": (),
+    "switch": ("balance_loss", "z_loss", "router_jitter", "capacity_factor"),
+    "token_switch": ("balance_loss", "z_loss", "router_jitter", "capacity_factor"),
+    "gshard": ("balance_loss", "z_loss", "capacity_factor"),
+    "base": (),
+    "expert_choice": ("capacity_factor", "expert_choice_cap"),
+}
+# 0.1 was the best of 0, 0.01, 0.05, 0.1 and 0.5 in the paper (Table 9).
+ROUTER_DEFAULTS = {
+    "balance_loss": 0.1, "z_loss": 0.0, "router_jitter": 0.0, "capacity_factor": None, "expert_choice_cap": 0,
+}  # fmt: skip
 
 
 @strict
@@ -21,6 +35,12 @@ class HashGPTConfig(GPT2Config):
         placement: "replace", the sparse layer takes the place of the block's feed-forward, or "insert", it stands
             before the block as a layer of its own (Lewis et al., 2021).
         num_sublayers: pre-norm residual feed-forwards stacked in each expert of an inserted layer.
+        router: "hash", or one that learns: "switch", "token_switch", "gshard", "base" or "expert_choice".
+        balance_loss, z_loss: coefficients of what switch, token_switch and gshard add to the training loss.
+        router_jitter: eps of the noise, uniform in 1 +- eps, on what the gates of (token_)switch read in training.
+        capacity_factor: of a full expert in training, as a multiple of its even share of the tokens; None: none is ever
+            full. Of expert_choice: experts per token, on average; None: 2.
+        expert_choice_cap: experts per token at most; 0: any number.
         hash_keys: what each sparse layer hashes, one of models/hash_keys.py's KEYS; None: the token, everywhere.
         num_hashes: N of MultiHash; 1 is the plain hash layer.
         num_turns: above 1, position p of a context goes by column p modulo num_turns of its table: experts take turns.
@@ -43,6 +63,12 @@ class HashGPTConfig(GPT2Config):
     num_experts: int = 16
     placement: str = "replace"
     num_sublayers: int = 1
+    router: str = "hash"
+    balance_loss: float | int = ROUTER_DEFAULTS["balance_loss"]
+    z_loss: float | int = ROUTER_DEFAULTS["z_loss"]
+    router_jitter: float | int = ROUTER_DEFAULTS["router_jitter"]
+    capacity_factor: float | int | None = ROUTER_DEFAULTS["capacity_factor"]
+    expert_choice_cap: int = ROUTER_DEFAULTS["expert_choice_cap"]
     hash_keys: list[str] | None = None
     num_hashes: int = 1
     num_turns: int = 1
@@ -60,9 +86,14 @@ class HashGPTConfig(GPT2Config):
         if self.hash_vocab_size is None:
             self.hash_vocab_size = self.vocab_size
         if self.hash_keys is None:
-            self.hash_keys = ["token"] * len(self.sparse_layers)
+            self.hash_keys = ["token"] * len(self.sparse_layers) if self.router == "hash" else []
+        _check_choice("router", self.router, tuple(ROUTERS))
         self._check_layers()
-        self._check_hashes()
+        if self.router == "hash":
+            self._check_hashes()
+        else:
+            self._check_no_hashes()
+        self._check_router()
         _check_choice("position_embedding", self.position_embedding, POSITION_EMBEDDINGS)
         _check_choice("placement", self.placement, PLACEMENTS)
 
@@ -70,6 +101,18 @@ class HashGPTConfig(GPT2Config):
     def ffn_size(self) -> int:
         """Hidden width D of every feed-forward and expert: n_inner, or GPT-2's 4 d."""
         return self.n_inner if self.n_inner is not None else 4 * self.n_embd
+
+    @property
+    def routes_by_ids(self) -> bool:
+        """Whether some layer asks for the ids of its tokens."""
+        return bool(self.sparse_layers) and self.router in ("hash", "token_switch")
+
+    @property
+    def experts_per_token(self) -> float:
+        """That compute for a token, on average, where none is dropped."""
+        if self.router == "expert_choice":
+            return 2 if self.capacity_factor is None else self.capacity_factor
+        return 2 if self.router == "gshard" else 1
 
     def _check_layers(self) -> None:
         missing = [layer for layer in self.sparse_layers if not 0 <= layer < self.n_layer]
@@ -99,6 +142,34 @@ class HashGPTConfig(GPT2Config):
         for name, size in (("n_embd", self.n_embd), ("ffn_size", self.ffn_size)):
             if size % self.num_hashes:
                 raise ValueError(f"{name}={size} cannot be split evenly into num_hashes={self.num_hashes} segments")
+
+    def _check_no_hashes(self) -> None:
+        for name, value, none in (("hash_keys", self.hash_keys, []), ("num_hashes", self.num_hashes, 1)):
+            if value != none:
+                raise ValueError(f"{name}={value} with router={self.router!r}, which hashes nothing; leave it out")
+
+    def _check_router(self) -> None:
+        for name, default in ROUTER_DEFAULTS.items():
+            if name not in ROUTERS[self.router] and getattr(self, name) != default:
+                readers = ", ".join(router for router, fields in ROUTERS.items() if name in fields)
+                raise ValueError(
+                    f"{name}={getattr(self, name)} with router={self.router!r}, which ignores it; it is a field of "
+                    f"{readers}"
+                )
+        for name in ("balance_loss", "z_loss", "expert_choice_cap"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name}={getattr(self, name)} must be a number from 0")
+        if not 0 <= self.router_jitter < 1:
+            raise ValueError(f"router_jitter={self.router_jitter} must be from 0 to below 1")
+        if self.capacity_factor is not None and not 0 < self.capacity_factor < math.inf:
+            raise ValueError(f"capacity_factor={self.capacity_factor} must be above 0, or None")
+        if self.router == "gshard" and self.sparse_layers and self.num_experts < 2:
+            raise ValueError(f"num_experts={self.num_experts} with router='gshard', which sends a token to two; take 2")
+        if 0 < self.expert_choice_cap < self.experts_per_token:
+            raise ValueError(
+                f"expert_choice_cap={self.expert_choice_cap} experts per token at most, but capacity_factor="
+                f"{self.experts_per_token} on average; raise the cap or lower the factor"
+            )
 
 
 def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:

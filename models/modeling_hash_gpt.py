@@ -1,4 +1,7 @@
-"""HashGPT: transformers' GPT-2 with hash layers in the place of, or between, some of its feed-forwards."""
+"""HashGPT: transformers' GPT-2 with hash layers in the place of, or between, some of its feed-forwards.
+
+The layers that hash layers are compared with, whose routers learn, stand in the same places (models/learned_ffn.py).
+"""
 
 import torch
 from torch import nn
@@ -8,9 +11,13 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2Block, GPT2LMHeadModel, G
 from .configuration_hash_gpt import HashGPTConfig
 from .dispatch import Plan
 from .experts import Experts
+from .gate import Gate
 from .hash_keys import TokenContext, previous_tokens, token_context
+from .learned_ffn import LatePlan, make_sparse_ffn
 from .positions import SinusoidalPositions
+from .router_expert_choice import LOOKS_AHEAD
 from .router_hash import UNSET, HashRouter
+from .router_token_switch import TokenVectors
 from .sparse_ffn import SparseFFN
 
 
@@ -23,9 +30,9 @@ class HashGPTBlock(GPT2Block):
         self.is_sparse = layer_idx in config.sparse_layers
         self.is_inserted = self.is_sparse and config.placement == "insert"
         if self.is_inserted:
-            self.sparse = SparseFFN(config, config.sparse_layers.index(layer_idx))
+            self.sparse = make_sparse_ffn(config, config.sparse_layers.index(layer_idx))
         elif self.is_sparse:
-            self.mlp = SparseFFN(config, config.sparse_layers.index(layer_idx))
+            self.mlp = make_sparse_ffn(config, config.sparse_layers.index(layer_idx))
 
     @property
     def sparse_ffn(self) -> SparseFFN:
@@ -39,7 +46,7 @@ class HashGPTBlock(GPT2Block):
         attention_mask=None,
         encoder_hidden_states=None,  # GPT2Model passes it by position; there is no cross-attention here
         *,
-        plans: dict[int, list[Plan]],
+        plans: dict[int, list[Plan | LatePlan]],
         **kwargs,
     ):
         if self.is_inserted:
@@ -65,11 +72,22 @@ class HashGPTPreTrainedModel(GPT2PreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, Experts):
             module.initialize(dict(module.named_parameters()))
+        elif isinstance(module, Gate | TokenVectors):
+            module.initialize()
         elif isinstance(module, HashRouter):
             for table in module.buffers():
                 init.constant_(table, UNSET)
         elif isinstance(module, SinusoidalPositions):
             init.copy_(module.table, module.values())
+
+    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs=None, **options):
+        """As transformers', but only where the gradient of the routers' auxiliary losses survives it."""
+        if self.config.router != "hash" and (gradient_checkpointing_kwargs or {}).get("use_reentrant"):
+            raise ValueError(
+                f"use_reentrant=True would lose the gradient of router={self.config.router!r}'s losses, which leave a "
+                "block beside its output; set use_reentrant=False"
+            )
+        super().gradient_checkpointing_enable(gradient_checkpointing_kwargs, **options)
 
 
 class HashGPTModel(HashGPTPreTrainedModel, GPT2Model):
@@ -95,14 +113,15 @@ class HashGPTModel(HashGPTPreTrainedModel, GPT2Model):
         """The sparse layers by the index of their block."""
         return {layer: self.h[layer].sparse_ffn for layer in self.config.sparse_layers}
 
-    def plan(self, input_ids: torch.Tensor, **known) -> dict[int, list[Plan]]:
-        """The plans of all sparse layers, from token ids [B, S] alone: no hidden state is needed.
+    def plan(self, input_ids: torch.Tensor | None, **known) -> dict[int, list[Plan | LatePlan]]:
+        """The plans of all hash layers, from token ids [B, S] alone: no hidden state is needed.
 
-        known: what else is known of the tokens, as models/hash_keys.py's token_context() takes it.
+        known: what else is known of the tokens, as models/hash_keys.py's token_context() takes it. Learned layers get
+        a LatePlan, which they complete in the forward pass.
         """
         if not self.config.sparse_layers:
             return {}
-        context = self.token_context(input_ids, **known)
+        context = None if input_ids is None else self.token_context(input_ids, **known)
         return {layer: sparse_ffn.plan(context) for layer, sparse_ffn in self.sparse_ffns.items()}
 
     def token_context(self, input_ids: torch.Tensor, *, num_cached: int = 0, **known) -> TokenContext:
@@ -125,7 +144,7 @@ class HashGPTModel(HashGPTPreTrainedModel, GPT2Model):
         attention_mask=None,
         *,
         position_ids=None,
-        plans: dict[int, list[Plan]] | None = None,
+        plans: dict[int, list[Plan | LatePlan]] | None = None,
         previous_ids=None,
         next_ids=None,
         predicted_ids=None,
@@ -137,14 +156,14 @@ class HashGPTModel(HashGPTPreTrainedModel, GPT2Model):
         that activation checkpointing recomputes with the same ones. Without a mask or a cache, position_ids that begin
         again at 0 within a row pack several documents into it, which do not see each other.
         """
-        if input_ids is None and self.config.sparse_layers:
+        if input_ids is None and self.config.routes_by_ids:
             raise ValueError(
-                "hash layers route by token ids, and inputs_embeds does not tell them: pass input_ids, "
-                "or use a model with sparse_layers=[]"
+                "hash layers and token_switch route by token ids, and inputs_embeds does not tell them: pass "
+                "input_ids, or use a model with sparse_layers=[]"
             )
         if plans is None and self.config.sparse_layers:
             plans = self.plan(
-                input_ids.view(-1, input_ids.shape[-1]),
+                None if input_ids is None else input_ids.view(-1, input_ids.shape[-1]),
                 attention_mask=attention_mask,
                 position_ids=position_ids,
                 num_cached=past_key_values.get_seq_length() if past_key_values is not None else 0,
@@ -165,7 +184,11 @@ def _is_packed(position_ids: torch.Tensor | None) -> bool:
 
 
 class HashGPTForCausalLM(HashGPTPreTrainedModel, GPT2LMHeadModel):
-    """The language model: HashGPTModel and an output matrix tied to the token embeddings."""
+    """The language model: HashGPTModel and an output matrix tied to the token embeddings.
+
+    The loss of labels is the cross-entropy alone. To train learned routers further, make the plans yourself and add
+    what they say afterwards: models/learned_ffn.py's add_auxiliary_losses(loss, plans).
+    """
 
     def __init__(self, config: HashGPTConfig):
         GPT2PreTrainedModel.__init__(self, config)
@@ -200,6 +223,8 @@ class HashGPTForCausalLM(HashGPTPreTrainedModel, GPT2LMHeadModel):
 
     def prepare_inputs_for_generation(self, input_ids, *args, attention_mask=None, **kwargs):
         """Add what hashes must know of tokens that are in the cache already: only here are all of them seen."""
+        if self.config.sparse_layers and self.config.router == "expert_choice":
+            raise ValueError(LOOKS_AHEAD)
         inputs = super().prepare_inputs_for_generation(input_ids, *args, attention_mask=attention_mask, **kwargs)
         length = inputs["input_ids"].shape[1]
         previous = previous_tokens(input_ids, attention_mask, none=self.config.hash_vocab_size)
@@ -210,9 +235,14 @@ class HashGPTForCausalLM(HashGPTPreTrainedModel, GPT2LMHeadModel):
         return inputs
 
     @property
-    def hash_routers(self) -> list[HashRouter]:
-        """The routers in the order of config.sparse_layers."""
+    def routers(self) -> list[nn.Module]:
+        """In the order of config.sparse_layers."""
         return [sparse_ffn.router for sparse_ffn in self.transformer.sparse_ffns.values()]
+
+    @property
+    def hash_routers(self) -> list[HashRouter]:
+        """The same where they are hashes; learned routers have no tables."""
+        return self.routers if self.config.router == "hash" else []
 
     def set_route_tables(self, tables: list[dict[str, torch.Tensor]] | torch.Tensor) -> None:
         """Set the tables of every sparse layer and record their digests in the config.
@@ -220,6 +250,8 @@ class HashGPTForCausalLM(HashGPTPreTrainedModel, GPT2LMHeadModel):
         tables: integers [layers, keys, hashes], or one dict of HashRouter's buffers per layer. A single table for
         several layers is refused: repeat it to share it on purpose.
         """
+        if self.config.router != "hash":
+            raise ValueError(f"router={self.config.router!r} learns its routes and takes no route tables")
         if len(tables) != len(self.hash_routers):
             raise ValueError(
                 f"{len(tables)} route tables for {len(self.hash_routers)} sparse layers "
@@ -230,9 +262,9 @@ class HashGPTForCausalLM(HashGPTPreTrainedModel, GPT2LMHeadModel):
         self._record_digests()
 
     def resize_token_embeddings(self, new_num_tokens=None, pad_to_multiple_of=None, mean_resizing=True):
-        """Resize the embeddings and, with them, every route table."""
+        """Resize the embeddings and, with them, every route table, or what a learned router knows of each token."""
         embeddings = super().resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
-        for router in self.hash_routers:
+        for router in self.routers:
             router.resize(len(embeddings.weight))
         self._record_digests()
         return embeddings

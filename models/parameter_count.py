@@ -9,10 +9,10 @@ from .configuration_hash_gpt import HashGPTConfig
 class ParameterCount:
     """Parameters of one model; tied weights count once, route tables are buffers and count nothing."""
 
-    shared: int  # everything that every token uses
+    shared: int  # everything that every token uses, learned routers included
     per_expert: int  # one expert: a feed-forward, or an inserted layer's stack of them with their norms
     total: int  # shared and all experts of all sparse layers
-    active: int  # used by one token: shared and one expert per sparse layer
+    active: int  # used by one token, on average: shared and, per sparse layer, its experts
 
     @property
     def experts(self) -> int:
@@ -28,13 +28,22 @@ def count_parameters(config: HashGPTConfig) -> ParameterCount:
     expert = config.num_sublayers * (dense + norm(config.n_embd)) if is_inserted else dense
     blocks = config.n_layer * (attention(config.n_embd) + 2 * norm(config.n_embd))
     num_dense = config.n_layer if is_inserted else config.n_layer - num_sparse
-    shared = embeddings(config) + blocks + num_dense * dense + norm(config.n_embd)
+    shared = embeddings(config) + blocks + num_dense * dense + norm(config.n_embd) + num_sparse * router(config)
     return ParameterCount(
         shared=shared,
         per_expert=expert,
         total=shared + num_sparse * config.num_experts * expert,
-        active=shared + num_sparse * expert,
+        active=shared + round(num_sparse * config.experts_per_token * expert),
     )
+
+
+def router(config: HashGPTConfig) -> int:
+    """A vector per expert; Switch adds a bias, Token Switch a bias and a vector per token. Hashes have none."""
+    if config.router == "hash":
+        return 0
+    bias = config.num_experts if config.router in ("switch", "token_switch") else 0
+    vectors = config.vocab_size if config.router == "token_switch" else 0
+    return (config.num_experts + vectors) * config.n_embd + bias
 
 
 def attention(width: int) -> int:

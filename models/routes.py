@@ -17,3 +17,19 @@ class Routes:
     expert_N: torch.Tensor
     token_N: torch.Tensor | None = None
     weight_N: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Routing:
+    """What a learned router says of one micro-batch; scalars stay on their device.
+
+    routes: the pairs, each with a weight.
+    auxiliary_loss: to be added to the loss, multiplied by its coefficients already; None where there is none.
+    num_dropped: tokens that no expert takes.
+    entropy: of the router's distribution over the experts, in nats, the mean of all tokens.
+    """
+
+    routes: Routes
+    auxiliary_loss: torch.Tensor | None
+    num_dropped: torch.Tensor
+    entropy: torch.Tensor

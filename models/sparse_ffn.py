@@ -18,9 +18,13 @@ class SparseFFN(nn.Module):
 
     def __init__(self, config, index: int):
         super().__init__()
-        self.router = HashRouter(config, index)
+        self.router = self.make_router(config, index)
         self.experts = Experts(config) if config.placement == "replace" else StackedExperts(config)
         self.dropout = nn.Dropout(config.resid_pdrop if config.placement == "replace" else 0.0)
+
+    @staticmethod
+    def make_router(config, index: int) -> nn.Module:
+        return HashRouter(config, index)
 
     def plan(self, context: TokenContext) -> list[Plan]:
         """The plan of each hash."""

@@ -53,10 +53,10 @@ class StepRow:
 def step_config(options: Options) -> RunConfig:
     """The recipe on EP_SIZE ranks. ValueError where its dense model would have other feed-forwards."""
     recipe = load_run_config(["--config", options.recipe])
-    if not recipe.sparse_layers or recipe.placement != "replace":
+    if not recipe.sparse_layers or recipe.placement != "replace" or recipe.router != "hash":
         raise ValueError(
-            f"{options.recipe} has sparse_layers={recipe.sparse_layers}, placement={recipe.placement}; "
-            "a dense model of the same shape needs sparse layers that replace feed-forwards"
+            f"{options.recipe} has sparse_layers={recipe.sparse_layers}, placement={recipe.placement}, "
+            f"router={recipe.router}; a dense model of the same shape needs hash layers that replace feed-forwards"
         )
     config = dataclasses.replace(recipe, ep_size=EP_SIZE)
     check_topology(config, world_size=EP_SIZE)

@@ -1,10 +1,12 @@
 """The variants of a benchmark: layers that give the same tokens to the same experts, each in its own way."""
 
+import copy
+
 import torch
 from torch import nn
 from transformers.models.gpt2.modeling_gpt2 import GPT2MLP
 
-from models.routes import Routes
+from models.learned_ffn import LearnedFFN
 from train.benchmark_case import Case
 
 
@@ -54,7 +56,7 @@ class Hash(Variant):
 
 
 class LearnedTop1(Variant):
-    """A learned router over this project's experts: linear gate, softmax in float32, outputs times the gate (Switch).
+    """A Switch layer without capacity over this project's experts, losses included (models/router_switch.py).
 
     Routes follow from hidden states, so the plan is made in the forward pass, which waits for it.
     """
@@ -63,19 +65,18 @@ class LearnedTop1(Variant):
 
     def __init__(self, case: Case):
         super().__init__()
-        self.layer = case.layer
+        config = copy.deepcopy(case.config)
+        config.router, config.hash_keys = "switch", []
+        with torch.device("meta"):
+            self.layer = LearnedFFN(config, 0)
+        self.layer.experts = case.layer.experts
+        self.layer.router.to_empty(device=case.hidden_BSD.device).to(case.hidden_BSD.dtype)
         torch.manual_seed(0)
-        self.gate = nn.Linear(case.config.n_embd, case.config.num_experts, bias=False).to(case.hidden_BSD)
-
-    def route(self, tokens_TD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The gate weight and the expert of each token, [T] each."""
-        logits_TE = nn.functional.linear(tokens_TD.float(), self.gate.weight.float())
-        return logits_TE.softmax(dim=-1).max(dim=-1)
+        self.layer.router.gate.initialize()
+        self.context = case.context
 
     def forward(self, hidden_BSD):
-        gate_T, expert_T = self.route(hidden_BSD.flatten(0, 1))
-        outputs_BSD = self.layer(hidden_BSD, [self.layer.experts.plan(Routes(expert_T))])
-        return outputs_BSD * gate_T.to(outputs_BSD.dtype).view(*hidden_BSD.shape[:2], 1)
+        return self.layer(hidden_BSD, self.layer.plan(self.context))
 
 
 class PerExpertLoop(Variant):
@@ -107,8 +108,9 @@ class LearnedLoop(PerExpertLoop):
         self.learned = LearnedTop1(case)
 
     def forward(self, hidden_BSD):
-        gate_T, expert_T = self.learned.route(hidden_BSD.flatten(0, 1))
-        outputs_TD = self.loop(hidden_BSD.flatten(0, 1), expert_T) * gate_T.to(hidden_BSD.dtype).unsqueeze(1)
+        tokens_TD = hidden_BSD.flatten(0, 1)
+        routes = self.learned.layer.router.route(tokens_TD, None).routes
+        outputs_TD = self.loop(tokens_TD, routes.expert_N) * routes.weight_N.to(hidden_BSD.dtype).unsqueeze(1)
         return outputs_TD.view_as(hidden_BSD)
 
 

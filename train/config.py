@@ -6,6 +6,7 @@ import types
 import typing
 from dataclasses import dataclass, field
 
+ROUTERS = ("hash", "switch", "token_switch", "gshard", "base", "expert_choice")
 SCHEDULES = ("constant", "inverse_sqrt", "polynomial", "cosine", "warmup_stable_decay")
 RESUME = ("auto", "must", "never")
 MONITORS = ("tensorboard", "csv", "wandb")
@@ -38,7 +39,8 @@ class RunConfig:
         default=0, metadata={"help": "processes per rank that read batches and plan routes ahead; 0: a thread does"}
     )
     route_table: list[str] = field(
-        default_factory=list, metadata={"help": "route-table file of all sparse layers, or one for each of them"}
+        default_factory=list,
+        metadata={"help": "route-table file of all sparse layers, or one for each of them; none where a router learns"},
     )
     share_route_table: bool = field(default=False, metadata={"help": "all sparse layers use the file's first table"})
 
@@ -58,6 +60,24 @@ class RunConfig:
         default="replace", metadata={"help": "replace the block's feed-forward, or insert before it"}
     )
     num_sublayers: int = field(default=1, metadata={"help": "stacked feed-forwards per expert of an inserted layer"})
+
+    # How tokens find their experts: by route_table, or by a router that learns (models/configuration_hash_gpt.py).
+    router: str = field(default="hash", metadata={"help": " | ".join(ROUTERS)})
+    balance_loss: float = field(
+        default=0.1, metadata={"help": "coefficient of the loss that balances switch, token_switch and gshard"}
+    )
+    z_loss: float = field(default=0.0, metadata={"help": "coefficient of the loss on the size of their logits"})
+    router_jitter: float = field(
+        default=0.0, metadata={"help": "in training, noise of 1 +- so much on what switch and token_switch route by"}
+    )
+    capacity_factor: float | None = field(
+        default=None,
+        metadata={
+            "help": "in training, even shares of the tokens that an expert takes before it drops the rest; None: all; "
+            "of expert_choice: experts per token, None: 2"
+        },
+    )
+    expert_choice_cap: int = field(default=0, metadata={"help": "of expert_choice: experts per token at most; 0: any"})
 
     # The optimisation. A batch is counted in sequences of context_length tokens.
     steps: int = field(default=1000, metadata={"help": "optimizer steps"})
@@ -162,6 +182,7 @@ def _check_choices(config: RunConfig) -> None:
         "clip_norm": ("all", "shared"),
         "position_embedding": ("learned", "sinusoidal"),
         "placement": ("replace", "insert"),
+        "router": ROUTERS,
         "zero_stage": (0, 1, 2, 3),
     }
     for name, allowed in choices.items():
@@ -212,12 +233,23 @@ def _check_layers(config: RunConfig) -> None:
             f"{config.num_experts} experts cannot be split evenly over ep_size={config.ep_size} ranks; "
             f"choose an ep_size that divides {config.num_experts}"
         )
-    if config.sparse_layers and not config.route_table:
+    _check_route_table(config)
+
+
+def _check_route_table(config: RunConfig) -> None:
+    if config.router != "hash" and config.route_table:
+        raise ValueError(
+            f"router={config.router} learns its routes, but route_table={config.route_table} names some; leave it out "
+            "(--route_table none)"
+        )
+    if config.router != "hash" or not config.sparse_layers:
+        return
+    if not config.route_table:
         raise ValueError(
             f"sparse_layers={config.sparse_layers} need a route table: build one with "
             "`python -m data_prep.build_table` and name it with --route_table"
         )
-    if config.sparse_layers and len(config.route_table) not in (1, len(config.sparse_layers)):
+    if len(config.route_table) not in (1, len(config.sparse_layers)):
         raise ValueError(
             f"route_table names {len(config.route_table)} files for {len(config.sparse_layers)} sparse layers "
             f"{config.sparse_layers}; name one for all, or one for each"

@@ -73,7 +73,8 @@ def _ceil(number: int, parts: int) -> int:
 
 def _describe_parameters(count: ParameterCount, network: HashGPTConfig) -> str:
     num_sparse = len(network.sparse_layers)
-    experts = f"{num_sparse} * {network.num_experts} experts" if num_sparse else "dense"
+    router = "" if network.router == "hash" else f", router={network.router}"
+    experts = f"{num_sparse} * {network.num_experts} experts{router}" if num_sparse else "dense"
     rows = [
         ("total", count.total, experts),
         ("active", count.active, "used by one token"),

@@ -13,14 +13,19 @@ from tqdm import tqdm
 
 from train.batches import Batch, PackedSequences, validation_batches
 from train.config import RunConfig
+from train.routing_probe import RoutingProbe
 
 
 @dataclass(frozen=True)
 class Validation:
-    """loss: mean negative log-likelihood per token in nats. num_tokens: targets it is the mean of."""
+    """loss: mean negative log-likelihood per token in nats. num_tokens: targets it is the mean of.
+
+    routing_fluctuation: as RoutingProbe.fluctuation.
+    """
 
     loss: float
     num_tokens: int
+    routing_fluctuation: float | None = None
 
     @property
     def perplexity(self) -> float:
@@ -34,11 +39,17 @@ def perplexity(loss: float) -> float:
 
 @torch.no_grad()
 def validate(
-    engine: DeepSpeedEngine, sequences: PackedSequences, config: RunConfig, *, stop_is_due: Callable[[], bool]
+    engine: DeepSpeedEngine,
+    sequences: PackedSequences,
+    config: RunConfig,
+    *,
+    probe: RoutingProbe,
+    stop_is_due: Callable[[], bool],
 ) -> Validation | None:
     """Collective over all ranks. Every sequence counts once; batches are filled up where ranks would have none.
 
-    None where stop_is_due(), collective too and asked before each batch, said yes.
+    probe sees the routes of the first batch. None where stop_is_due(), collective too and asked before each batch,
+    said yes.
     """
     num_sequences = min(config.eval_sequences or sequences.num_sequences, sequences.num_sequences)
     total = torch.zeros((), dtype=torch.float64, device=engine.device)
@@ -51,20 +62,23 @@ def validate(
         world_size=dist.get_world_size(),
     )
     hidden = dist.get_rank() > 0 or not sys.stderr.isatty()
-    for batch in tqdm(batches, desc="validating", unit="batch", leave=False, disable=hidden):
+    for number, batch in enumerate(tqdm(batches, desc="validating", unit="batch", leave=False, disable=hidden)):
         if stop_is_due():
             engine.train()
             return None
-        total += _summed_loss(engine, batch)
+        batch = batch.to(engine.device)
+        plans = engine.module.transformer.plan(batch.input_ids, **batch.known)
+        total += _summed_loss(engine, batch, plans)
+        if number == 0:
+            probe.see(plans)
     engine.train()
     dist.all_reduce(total, group=dist.get_world_group())
     num_tokens = num_sequences * config.context_length
-    return Validation(loss=total.item() / num_tokens, num_tokens=num_tokens)
+    fluctuation = probe.fluctuation(engine.device)
+    return Validation(loss=total.item() / num_tokens, num_tokens=num_tokens, routing_fluctuation=fluctuation)
 
 
-def _summed_loss(engine: DeepSpeedEngine, batch: Batch) -> torch.Tensor:
-    batch = batch.to(engine.device)
-    plans = engine.module.transformer.plan(batch.input_ids, **batch.known)
+def _summed_loss(engine: DeepSpeedEngine, batch: Batch, plans: dict[int, list]) -> torch.Tensor:
     logits = engine(batch.input_ids, position_ids=batch.position_ids, plans=plans, use_cache=False).logits
     losses = F.cross_entropy(logits.flatten(0, 1).float(), batch.targets.flatten(), reduction="none")
     return (losses.view_as(batch.targets).sum(1) * batch.weights).sum()

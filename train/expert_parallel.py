@@ -53,13 +53,13 @@ class Exchange:
 
     num_kept: rows that stay on this rank; they come first among those that leave and among those that arrive.
     send_P, receive_P: rows to and from each rank, host integers; 0 for this one.
-    local: the plan of the rows that stayed and arrived, over this rank's experts.
+    local: the plan of the rows that stayed and arrived, over this rank's experts; None where no experts compute.
     """
 
     num_kept: int
     send_P: list[int]
     receive_P: list[int]
-    local: Plan
+    local: Plan | None
 
     @property
     def reversed(self) -> "Exchange":
@@ -146,9 +146,9 @@ class ExpertParallelExperts(AutoEPMoELayer):
     def forward(self, tokens_TD: torch.Tensor, plan: Plan, segment: Segment | None = None) -> torch.Tensor:
         """Tokens [T, D] -> the outputs of their experts; with a segment, of that part alone."""
         exchange = plan.exchange
-        arrived = _AllToAll.apply(dispatch(tokens_TD, plan), exchange, self.ep_group)
+        arrived = AllToAll.apply(dispatch(tokens_TD, plan), exchange, self.ep_group)
         outputs = self.experts(arrived, exchange.local, segment)
-        return combine(_AllToAll.apply(outputs, exchange.reversed, self.ep_group), plan)
+        return combine(AllToAll.apply(outputs, exchange.reversed, self.ep_group), plan)
 
     def _placement(self, parameter: nn.Parameter) -> dict:
         """Which experts this shard holds, in the words of DeepSpeed's checkpoints, which refuse a shard without it."""
@@ -210,7 +210,7 @@ def _as_matrix(shape: torch.Size) -> tuple[int, int]:
     return shape[:-1].numel(), shape[-1]
 
 
-class _AllToAll(torch.autograd.Function):
+class AllToAll(torch.autograd.Function):
     """Uneven all-to-all of the rows that change rank, behind those that stay; the gradient travels the other way."""
 
     @staticmethod

@@ -9,6 +9,7 @@ import torch
 from data_prep.mixture import Mixture, read_mixture
 from data_prep.output_folder import TOKENIZER_FOLDER
 from models.configuration_hash_gpt import HashGPTConfig
+from models.router_expert_choice import LOOKS_AHEAD
 from train.batches import PackedSequences
 from train.config import RunConfig
 from train.corpora import Corpora, open_corpora
@@ -21,7 +22,7 @@ from train.run_folder import run_identity
 @dataclass(frozen=True)
 class Inputs:
     """mixture: what train_data names. corpora: its sequences, and those of validation.
-    layer_tables: one per sparse layer.
+    layer_tables: one per hash layer.
     """
 
     mixture: Mixture
@@ -52,7 +53,7 @@ class Inputs:
 
     @property
     def route_tables(self) -> list[dict[str, torch.Tensor]]:
-        """The tensors of every sparse layer's router, as HashGPTForCausalLM.set_route_tables takes them."""
+        """The tensors of every hash layer's router, as HashGPTForCausalLM.set_route_tables takes them."""
         return [table.tensors for table in self.layer_tables]
 
     def network(self, config: RunConfig) -> HashGPTConfig:
@@ -63,10 +64,13 @@ class Inputs:
 
     def notices(self, config: RunConfig) -> list[str]:
         """What a person should know of the tables and the run may go on with."""
+        if config.sparse_layers and config.router == "expert_choice":
+            return [f"note: {LOOKS_AHEAD}"]
+        tables = zip(config.sparse_layers, self.layer_tables, strict=True) if self.layer_tables else ()
         return [
             f"note: the table of layer {layer} was balanced for ep_size={table.ep_size}, and the run has "
             f"ep_size={config.ep_size}; `build_table --ep_size {config.ep_size}` balances its ranks"
-            for layer, table in zip(config.sparse_layers, self.layer_tables, strict=True)
+            for layer, table in tables
             if config.ep_size > 1 and table.ep_size != config.ep_size
         ]
 
@@ -91,7 +95,7 @@ class Inputs:
 
     @property
     def predicted_load(self) -> np.ndarray | None:
-        """Rows per expert on the counted corpus [sparse layers, E]; None for a dense model."""
+        """Rows per expert on the counted corpus [sparse layers, E]; None without tables."""
         return np.stack([table.predicted_load for table in self.layer_tables]) if self.layer_tables else None
 
 

@@ -46,10 +46,10 @@ class LayerTable:
 def open_layer_tables(config: RunConfig, *, vocab_size: int, tokenizer_digest: str) -> list[LayerTable]:
     """One table per sparse layer: from its own file, or the next of the one file, or the file's first for all.
 
-    Empty for a dense model. Raises ValueError naming both values where a table does not belong to this vocabulary,
-    tokenizer or network.
+    Empty for a dense model, and where routers learn. Raises ValueError naming both values where a table does not
+    belong to this vocabulary, tokenizer or network.
     """
-    if not config.sparse_layers:
+    if not config.sparse_layers or config.router != "hash":
         return []
     paths = config.route_table if len(config.route_table) > 1 else config.route_table * len(config.sparse_layers)
     files = {path: read_route_table(Path(path)) for path in paths}

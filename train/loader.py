@@ -28,17 +28,22 @@ _SECONDS_BETWEEN_LOOKS = 1.0
 
 @dataclass(frozen=True)
 class MicroBatches(Dataset):
-    """Micro-batch n of the run on this rank; step s has those from s * (micro-batches per step) on."""
+    """Micro-batch n of the run on this rank; step s has those from s * (micro-batches per step) on.
+
+    planner: None leaves the batches without plans.
+    """
 
     sequences: PackedSequences
     order: MixtureOrder
-    planner: RowPlanner
+    planner: RowPlanner | None
     micro_batch_size: int
     rank: int
     world_size: int
 
     def __getitem__(self, number: int) -> Batch:
         batch = self.sequences.batch(self.indices(number))
+        if self.planner is None:
+            return batch
         return replace(batch, plans=self.planner.plan(batch))
 
     def indices(self, number: int) -> np.ndarray:

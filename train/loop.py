@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from deepspeed.runtime.engine import DeepSpeedEngine
 
+from models.learned_ffn import add_auxiliary_losses
 from train.bad_numbers import BadNumbers
 from train.batches import Batch
 from train.commit import CheckpointError
@@ -21,6 +22,7 @@ from train.loader import MicroBatches, read_ahead
 from train.metrics import RunLog
 from train.model import derive_seed
 from train.route_ahead import make_row_planner, plan_ahead
+from train.routing_probe import RoutingProbe
 from train.saver import Saver
 from train.stop_request import StopRequested
 from train.supervision import Supervision
@@ -54,7 +56,7 @@ class _Training:
         numbers = range(first_step * self.per_step, config.steps * self.per_step)
         batches = read_ahead(self.micro_batches, numbers, num_workers=config.loader_workers)
         self.batches = plan_ahead(engine.module, batches, device=engine.device)
-        self.saver = Saver(engine, config, inputs)
+        self.saver, self.probe = Saver(engine, config, inputs), RoutingProbe(config)
 
     @property
     def per_step(self) -> int:
@@ -98,7 +100,9 @@ class _Training:
         if stops or not self.inputs.valid or not _is_due(done, config.eval_every, config.steps):
             return stops
         self.watch.at_step(done, "validating")
-        validation = validate(self.engine, self.inputs.valid, config, stop_is_due=self.watch.stop_is_due)
+        validation = validate(
+            self.engine, self.inputs.valid, config, probe=self.probe, stop_is_due=self.watch.stop_is_due
+        )
         if validation:
             self.log.validated(self.engine, done, validation)
         return validation is None
@@ -139,7 +143,10 @@ class _Training:
 def train_step(
     engine: DeepSpeedEngine, micro_batches: Iterable[Batch], log: RunLog, watch: Supervision | None = None
 ) -> list[torch.Tensor]:
-    """Forward and backward of each micro-batch, then one optimizer step, which DeepSpeed takes after the last."""
+    """Forward and backward of each micro-batch, then one optimizer step, which DeepSpeed takes after the last.
+
+    Returns the cross-entropies; what learned routers add to them is in the gradients and in the log.
+    """
     losses = []
     for batch in micro_batches:
         batch = batch.to(engine.device)
@@ -149,7 +156,7 @@ def train_step(
         logits = engine(batch.input_ids, position_ids=batch.position_ids, plans=plans, use_cache=False).logits
         # Equally many targets on every rank, so the mean of the ranks' gradients is the global gradient.
         loss = F.cross_entropy(logits.flatten(0, 1).float(), batch.targets.flatten())
-        engine.backward(loss)
+        engine.backward(add_auxiliary_losses(loss, plans))
         losses.append(loss.detach())
         if watch:
             watch.see_loss(losses[-1])

@@ -15,9 +15,11 @@ from deepspeed.runtime.engine import DeepSpeedEngine
 from tqdm import tqdm
 
 from models.dispatch import Plan
+from models.learned_ffn import LatePlan
 from train.config import RunConfig
 from train.evaluate import Validation, perplexity
-from train.plots import plot_expert_load, plot_loss
+from train.plots import plot_expert_load, plot_loss, plot_routing
+from train.routing_stats import RoutingStats
 
 _COLUMNS = "    step     loss       ppl   tokens/s        lr  |grad|  load (table)  rank load    memory"
 
@@ -29,6 +31,7 @@ class RunLog:
         self.config = config
         self.predicted_load = predicted_load
         self._losses: list[torch.Tensor] = []
+        self._routing = RoutingStats(config)
         shape = (len(config.sparse_layers), config.num_experts)
         self._window_load, self._total_load = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
         self._start, self._seconds, self._seconds_waited = time.perf_counter(), 0.0, 0.0
@@ -40,15 +43,17 @@ class RunLog:
             self._bar = tqdm(total=config.steps, initial=first_step, unit="step", disable=not sys.stderr.isatty())
             self.say(_COLUMNS)
 
-    def add_micro_batch(self, loss: torch.Tensor, plans: dict[int, list[Plan]]) -> None:
+    def add_micro_batch(self, loss: torch.Tensor, plans: dict[int, list[Plan | LatePlan]]) -> None:
         """Remember a loss, still on its device, and the rows per expert, which the plans hold on the host."""
         self._losses.append(loss)
+        self._routing.add(plans)
         for index, layer in enumerate(self.config.sparse_layers):
             self._window_load[index] += sum(np.array(plan.rows_E) for plan in plans[layer])
 
     def leave_out(self, num_micro_batches: int) -> None:
-        """Forget the losses of a step that updated nothing."""
+        """Forget the losses of a step that updated nothing, and what its routers said."""
         del self._losses[len(self._losses) - num_micro_batches :]
+        self._routing.leave_out(num_micro_batches)
 
     def step_done(
         self, engine: DeepSpeedEngine, step: int, *, learning_rate: float, seconds_waited: float = 0.0
@@ -65,8 +70,9 @@ class RunLog:
         if step % self.config.log_every and step != self.config.steps:
             return
         loss, load = self._reduce(engine.device)
+        routing = self._routing.take(engine.device)
         if self._writes:
-            record = self._train_record(engine, step, loss, load) | {"learning_rate": learning_rate}
+            record = self._train_record(engine, step, loss, load) | routing | {"learning_rate": learning_rate}
             self.say(_row(record))
             self._write(record)
             self._send_to_monitors(engine, "train", record, step)
@@ -76,11 +82,12 @@ class RunLog:
     def validated(self, engine: DeepSpeedEngine, step: int, validation: Validation) -> None:
         if self._writes:
             self.say(f"{step:8d}  validation: loss {validation.loss:.4f}, perplexity {validation.perplexity:.2f}")
-            self._write(
-                {"kind": "valid", "step": step, "loss": validation.loss, "perplexity": validation.perplexity,
-                 "tokens": validation.num_tokens}
-            )  # fmt: skip
-            values = {"loss": validation.loss, "perplexity": validation.perplexity}
+            values = {
+                "loss": validation.loss,
+                "perplexity": validation.perplexity,
+                "routing_fluctuation": validation.routing_fluctuation,
+            }
+            self._write({"kind": "valid", "step": step, **values, "tokens": validation.num_tokens})
             self._send_to_monitors(engine, "valid", values, step)
         self._start = time.perf_counter()  # tokens/s are those of training
 
@@ -104,7 +111,7 @@ class RunLog:
                 continue  # a finished run that was resumed did no step, and keeps the load it has
             self._write(
                 {"kind": "expert_load", "layer": layer, "observed": self._total_load[index].tolist(),
-                 "predicted": self.predicted_load[index].tolist()}
+                 "predicted": None if self.predicted_load is None else self.predicted_load[index].tolist()}
             )  # fmt: skip
         self._bar.close()
         self._file.close()
@@ -113,6 +120,7 @@ class RunLog:
         plot_loss(self._path, plots / "loss.png")
         if self.config.sparse_layers:
             plot_expert_load(self._path, plots / "expert_load.png")
+            plot_routing(self._path, plots / "routing.png")
         self.say(f"          plots in {plots}")
 
     def _reduce(self, device: torch.device) -> tuple[float, np.ndarray]:

@@ -10,6 +10,7 @@ from models.experts import Experts
 from models.modeling_hash_gpt import HashGPTForCausalLM
 from models.sparse_ffn import SparseFFN
 from train.expert_parallel import parallelize_experts, stacked_expert_tensors, tag_experts
+from train.token_shuffle import shuffle_base_tokens
 
 
 def build_model(
@@ -17,17 +18,18 @@ def build_model(
 ) -> HashGPTForCausalLM:
     """A float32 model on the CPU that holds E / ep_size experts per sparse layer.
 
-    route_tables: as HashGPTForCausalLM.set_route_tables takes them. Built on the meta device first, so that no rank
-    ever holds the experts of another. Collective over all ranks where ep_size > 1.
+    route_tables: as HashGPTForCausalLM.set_route_tables takes them; unused where routers learn. Built on the meta
+    device first, so that no rank ever holds the experts of another. Collective over all ranks where ep_size > 1.
     """
     with torch.device("meta"):
         model = HashGPTForCausalLM(network)
     parallelize_experts(model, ep_size=ep_size)
+    shuffle_base_tokens(model)
     model.to_empty(device="cpu")  # makes new Parameters, so ties and tags are made again
     model.tie_weights()
     tag_experts(model)
     initialize_weights(model, seed=seed)
-    if network.sparse_layers:
+    if network.sparse_layers and network.router == "hash":
         model.set_route_tables(route_tables)
     return model
 

@@ -1,6 +1,6 @@
 """The network of a run config, in the words of transformers."""
 
-from models.configuration_hash_gpt import HashGPTConfig
+from models.configuration_hash_gpt import ROUTER_DEFAULTS, HashGPTConfig
 from train.config import RunConfig
 from train.layer_tables import LayerTable
 
@@ -30,6 +30,8 @@ def network_config(
         num_experts=config.num_experts,
         placement=config.placement,
         num_sublayers=config.num_sublayers,
+        router=config.router,
+        **{name: getattr(config, name) for name in ROUTER_DEFAULTS},
         hash_keys=[table.key for table in layer_tables],
         num_hashes=_the_same("num_hashes", [table.num_hashes for table in layer_tables], default=1),
         num_turns=_the_same("num_turns", [table.num_turns for table in layer_tables], default=1),

@@ -1,4 +1,4 @@
-"""Figures of a run from its metrics.jsonl: the loss by step, and the load of the experts (the paper's Figure 4)."""
+"""Figures of a run from its metrics.jsonl: the loss, the load of the experts (the paper's Figure 4), the routing."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
 
-from train.read_metrics import read_expert_loads, read_points
+from train.read_metrics import read_expert_loads, read_points, read_values
 
 # Okabe and Ito's colours, which colour-blind readers tell apart.
 BLUE, SKY_BLUE, VERMILION, GREY = "#0072B2", "#56B4E9", "#D55E00", "#555555"
@@ -53,6 +53,34 @@ def plot_expert_load(metrics_path: str | Path, output_path: str | Path) -> Path 
     panels[0].set_ylabel("share of tokens")
     panels[0].yaxis.set_major_formatter(PercentFormatter(xmax=1))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    return _save(figure, output_path)
+
+
+# The panels of plot_routing: which lines hold it, under which name, what it is, whether it is a share.
+_ROUTING = (
+    ("train", "dropped_share", "tokens that no expert takes", True),
+    ("train", "routing_entropy", "entropy of the router (nats)", False),
+    ("valid", "routing_fluctuation", "tokens routed anew since the last validation", True),
+)
+
+
+def plot_routing(metrics_path: str | Path, output_path: str | Path) -> Path | None:
+    """Dropped tokens, entropy and fluctuation of the routing by step, a panel for each that the run has measured.
+
+    None, and no file, where it has none of them.
+    """
+    curves = [(panel, read_values(metrics_path, kind=panel[0], name=panel[1])) for panel in _ROUTING]
+    curves = [(panel, points) for panel, points in curves if points]
+    if not curves:
+        return None
+    figure = _figure(width=3.6 * len(curves) + 1, height=3.4)
+    panels = figure.subplots(1, len(curves), squeeze=False)[0]
+    for axes, ((_, _, title, is_share), points) in zip(panels, curves, strict=True):
+        axes.plot(*zip(*points, strict=True), color=BLUE, marker="o" if len(points) < 30 else None, markersize=4)
+        axes.set(title=title, xlabel="optimizer step")
+        axes.set_ylim(bottom=0)
+        if is_share:
+            axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
     return _save(figure, output_path)
 
 

@@ -19,6 +19,12 @@ def read_points(metrics_path: str | Path, *, kind: str) -> list[dict]:
     return list({point["step"]: point for point in points if point["kind"] == kind}.values())
 
 
+def read_values(metrics_path: str | Path, *, kind: str, name: str) -> list[tuple[int, float]]:
+    """(step, value) of the points that have a value of this name."""
+    points = read_points(metrics_path, kind=kind)
+    return [(point["step"], point[name]) for point in points if point.get(name) is not None]
+
+
 def read_expert_loads(metrics_path: str | Path) -> list[dict]:
     """The last expert_load line of each sparse layer, by layer."""
     loads = {line["layer"]: line for line in _read_lines(metrics_path) if line["kind"] == "expert_load"}

@@ -2,7 +2,7 @@
 
 Only fixed routes allow it: a plan follows from token ids, so the forward pass has nothing to ask. The sizes of all
 sparse layers travel between the ranks of an expert-parallel group in one small collective per micro-batch, on a group
-of its own.
+of its own. Batches for routers that learn are only read ahead.
 """
 
 import copy
@@ -34,8 +34,10 @@ def plan_ahead(model: HashGPTForCausalLM, batches: Iterator[Batch], *, device: t
     return BatchesAhead(PlanExchange(model), batches, device)
 
 
-def make_row_planner(model: HashGPTForCausalLM) -> RowPlanner:
-    """What makes the row plans of this rank's model."""
+def make_row_planner(model: HashGPTForCausalLM) -> RowPlanner | None:
+    """What makes the row plans of this rank's model; None where routers learn, whose routes follow hidden states."""
+    if model.config.router != "hash":
+        return None
     layers = {
         index: LayerPlanner(
             copy.deepcopy(sparse_ffn.router).cpu(), sparse_ffn.experts.num_experts, sparse_ffn.experts.expert_ids
@@ -52,12 +54,12 @@ class PlanExchange:
         """Collective over all ranks."""
         self._group = _host_group(model)
 
-    def complete(self, plans: dict[int, list[Plan]]) -> dict[int, list[Plan]]:
+    def complete(self, plans: dict[int, list[Plan]] | None) -> dict[int, list[Plan]] | None:
         """Exchange the sizes of all layers and hashes at once, [P, layers * hashes, e].
 
         Collective over the ranks of the expert-parallel group, which must come here in the same order of batches.
         """
-        if self._group is None:
+        if self._group is None or plans is None:
             return plans
         num_ranks = self._group.size()
         flat = [plan for layer_plans in plans.values() for plan in layer_plans]
@@ -127,7 +129,9 @@ class BatchesAhead(Iterator[Batch]):
 def _to_device(batch: Batch, device: torch.device) -> Batch:
     if device.type == "cpu":
         return batch
-    plans = {layer: [_plan_to(plan, device) for plan in layer_plans] for layer, layer_plans in batch.plans.items()}
+    plans = batch.plans
+    if plans is not None:
+        plans = {layer: [_plan_to(plan, device) for plan in layer_plans] for layer, layer_plans in plans.items()}
     return replace(batch.to(device), plans=plans)
 
 

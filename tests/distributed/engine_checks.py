@@ -14,10 +14,10 @@ from train.engine import start_engine
 from train.loop import train_step
 
 
-def start(hash: str = "token", **fields):
-    """An engine and its config; hash: by its name in tests/models/hashes.py."""
+def start(routing: str = "token", **fields):
+    """An engine and its config; routing: as tests.distributed.training.network takes it."""
     config = run_config(**fields)
-    model = make_model(hash, ep_size=config.ep_size)
+    model = make_model(routing, ep_size=config.ep_size)
     return start_engine(model, config, deepspeed_config(config, world_size=dist.get_world_size())), config
 
 

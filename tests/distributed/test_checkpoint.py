@@ -29,10 +29,14 @@ WAYS = [
     {**ADAM, "ep_size": 2, "zero_stage": 1, "precision": "bf16"},
     {**ADAM, "ep_size": 2, "zero_stage": 2, "precision": "bf16"},
     {"optimizer": "sgd", "ep_size": 2, "zero_stage": 1},
-    {"optimizer": "sgd", "ep_size": 2, "zero_stage": 1, "hash": "inserted, 3 sublayers"},
-    *({**ADAM, "ep_size": 2, "zero_stage": 1, "hash": name} for name in HASHES if name != "token"),
+    {"optimizer": "sgd", "ep_size": 2, "zero_stage": 1, "routing": "inserted, 3 sublayers"},
+    *({**ADAM, "ep_size": 2, "zero_stage": 1, "routing": name} for name in HASHES if name != "token"),
+    {**ADAM, "ep_size": 2, "zero_stage": 1, "routing": "switch, full experts and jitter", "precision": "bf16"},
+    {**ADAM, "ep_size": 2, "zero_stage": 2, "routing": "token_switch"},
+    {**ADAM, "ep_size": 2, "zero_stage": 3, "routing": "base"},
 ]
 SGD_RUNS = [index for index, way in enumerate(WAYS) if way["optimizer"] == "sgd"]
+LEARNED_RUNS = [index for index, way in enumerate(WAYS) if way.get("routing") in ("token_switch", "base")]
 SHAPES = [{"ep_size": 1, "zero_stage": 1}, {"ep_size": 2, "zero_stage": 0}, {"ep_size": 4, "zero_stage": 2}]
 
 
@@ -64,7 +68,7 @@ def test_weights_and_moments_are_bit_equal_on_ranks_of_another_number_and_shape(
     configs = [
         {**WAYS[run], **shape, "run": run, "micro_batch_size": 1}
         for shape in shapes
-        for run in (0, 3, 4, *SGD_RUNS)
+        for run in (0, 3, 4, *SGD_RUNS, *LEARNED_RUNS)
         if shape["ep_size"] != WAYS[run]["ep_size"] or world_size != 2
     ]
     results = run_ranks(resume_and_train, world_size, configs=configs, folder=folder, num_steps=4)

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.distributed
 def test_an_export_holds_every_expert_whatever_the_zero_stage(tmp_path):
     (tmp_path / "tokenizer").mkdir()
     configs = [{"ep_size": ep, "zero_stage": stage} for ep, stage in ((2, 0), (2, 1), (2, 3), (1, 3))]
+    configs += [{"routing": "token_switch", "ep_size": 2, "zero_stage": stage} for stage in (1, 3)]
     results = run_ranks(export_on_ranks, 2, configs=configs, folder=str(tmp_path))
     for index, config in enumerate(configs):
         exported = local_parameters(HashGPTForCausalLM.from_pretrained(tmp_path / f"{index}/checkpoints/step_00000001"))

@@ -3,8 +3,9 @@
 import pytest
 
 from tests.distributed.ranks import run_ranks
-from tests.distributed.training import run_config, train_on_ranks, train_plainly
+from tests.distributed.training import run_config, train_on_ranks, train_plainly, train_plainly_as_ranks
 from tests.models.hashes import HASHES
+from tests.models.routers import ROUTERS
 
 pytestmark = pytest.mark.distributed
 
@@ -28,12 +29,30 @@ def test_ranks_equal_one_process(world_size, ep_sizes, stages):
 
 
 def test_every_hash_trains_on_two_ranks_as_in_one_process():
-    configs = [{"hash": name, "ep_size": 2, "steps": 2} for name in HASHES]
+    configs = [{"routing": name, "ep_size": 2, "steps": 2} for name in HASHES]
     results = run_ranks(train_on_ranks, 2, configs=configs)
     for index, name in enumerate(HASHES):
-        expected = train_plainly(run_config(steps=2), hash_name=name)
+        expected = train_plainly(run_config(steps=2), routing=name)
         difference = largest_difference([rank[index] for rank in results], expected)
         assert difference < 1e-6, f"{name} differs from one process by {difference}"
+
+
+FULL_SWITCH = "switch, full experts and jitter"
+LEARNED = [
+    *({"routing": name, "ep_size": 2} for name in ROUTERS),
+    *({"routing": FULL_SWITCH, "ep_size": ep, "zero_stage": stage} for ep, stage in ((1, 1), (2, 0), (2, 2))),
+    *({"routing": name, "ep_size": 2, "zero_stage": 3} for name in ("token_switch", "base")),
+    *({"routing": name, "ep_size": 2, "activation_checkpointing": True} for name in ("gshard, full experts", "base")),
+    {"routing": "token_switch", "ep_size": 2, "activation_checkpointing": True, "zero_stage": 3},
+]
+
+
+def test_every_learned_router_trains_on_two_ranks_as_in_one_process_on_their_micro_batches():
+    results = run_ranks(train_on_ranks, 2, configs=[{**config, "steps": 2} for config in LEARNED])
+    expected = {name: train_plainly_as_ranks(run_config(steps=2), routing=name, world_size=2) for name in ROUTERS}
+    for index, config in enumerate(LEARNED):
+        difference = largest_difference([rank[index] for rank in results], expected[config["routing"]])
+        assert difference < 1e-6, f"{config} differs from one process by {difference}"
 
 
 def test_clipping_by_all_parameters_or_the_shared_ones_is_that_of_one_process():

@@ -4,15 +4,19 @@ import torch
 import torch.nn.functional as F
 
 from models.configuration_hash_gpt import HashGPTConfig
+from models.learned_ffn import add_auxiliary_losses
 from tests.models.hashes import HASHES, NUM_EXPERTS, make_tables
+from tests.models.routers import ROUTERS
 from train.batches import Batch
 from train.config import RunConfig
 from train.model import build_model
 
 VOCAB, LENGTH, GLOBAL_BATCH, STEPS = 32, 8, 8, 3
+ROUTINGS = HASHES | ROUTERS
 
 
-def network(hash_name: str = "token") -> HashGPTConfig:
+def network(routing: str = "token") -> HashGPTConfig:
+    """routing: a name in tests/models/hashes.py or tests/models/routers.py."""
     return HashGPTConfig(
         vocab_size=VOCAB,
         n_positions=LENGTH,
@@ -27,13 +31,13 @@ def network(hash_name: str = "token") -> HashGPTConfig:
         attn_pdrop=0.0,
         bos_token_id=0,
         eos_token_id=0,
-        **HASHES[hash_name],
+        **ROUTINGS[routing],
     )
 
 
-def make_model(hash_name: str = "token", *, ep_size: int = 1):
-    config = network(hash_name)
-    tables = [make_tables(config, index) for index in range(2)]
+def make_model(routing: str = "token", *, ep_size: int = 1):
+    config = network(routing)
+    tables = [make_tables(config, index) for index in range(2)] if config.router == "hash" else []
     return build_model(config, route_tables=tables, ep_size=ep_size, seed=0)
 
 
@@ -66,16 +70,16 @@ class SilentLog:
 def train_on_ranks(configs: list[dict]) -> list[dict]:
     """Train once per run config in this process group; each rank's parameters under their names on one device.
 
-    A config may name a hash besides fields of RunConfig.
+    A config may name a routing besides fields of RunConfig.
     """
     results = []
     for fields in configs:
         fields = dict(fields)
-        results.append(_train_engine(fields.pop("hash", "token"), run_config(**fields)))
+        results.append(_train_engine(fields.pop("routing", "token"), run_config(**fields)))
     return results
 
 
-def _train_engine(hash_name: str, config: RunConfig) -> dict:
+def _train_engine(routing: str, config: RunConfig) -> dict:
     import deepspeed.comm as dist
 
     from train.deepspeed_config import deepspeed_config
@@ -83,11 +87,19 @@ def _train_engine(hash_name: str, config: RunConfig) -> dict:
     from train.loop import train_step
 
     world_size = dist.get_world_size()
-    model = make_model(hash_name, ep_size=config.ep_size)
+    model = make_model(routing, ep_size=config.ep_size)
+    for layer in model.transformer.sparse_ffns.values():
+        layer.shuffle = None  # which one process cannot repeat; test_token_shuffle.py tests it
     engine = start_engine(model, config, deepspeed_config(config, world_size=world_size))
     for step in range(config.steps):
+        torch.manual_seed(draw_seed(step, dist.get_rank()))
         train_step(engine, micro_batches(batch(step), config, dist.get_rank(), world_size), SilentLog())
     return local_parameters(engine.module)
+
+
+def draw_seed(step: int, rank: int) -> int:
+    """Of what routers draw in training."""
+    return step * 100 + rank
 
 
 def micro_batches(whole: Batch, config: RunConfig, rank: int, world_size: int) -> list[Batch]:
@@ -112,9 +124,9 @@ def local_parameters(model) -> dict:
     return named
 
 
-def train_plainly(config: RunConfig, *, hash_name: str = "token", max_norm: float = 0.0, shared_norm=False) -> dict:
+def train_plainly(config: RunConfig, *, routing: str = "token", max_norm: float = 0.0, shared_norm=False) -> dict:
     """The same training in plain PyTorch: one process, one batch per step, torch's SGD and gradient clipping."""
-    model = make_model(hash_name)
+    model = make_model(routing)
     optimizer = torch.optim.SGD(model.parameters(), lr=config.lr)
     for step in range(config.steps):
         whole = batch(step)
@@ -125,6 +137,23 @@ def train_plainly(config: RunConfig, *, hash_name: str = "token", max_norm: floa
             measured = [p for name, p in named.items() if not (shared_norm and ".experts." in name)]
             norm = torch.nn.utils.get_total_norm([p.grad for p in measured])
             torch.nn.utils.clip_grads_with_norm_(named.values(), max_norm, norm)
+        optimizer.step()
+        optimizer.zero_grad()
+    return local_parameters(model)
+
+
+def train_plainly_as_ranks(config: RunConfig, *, routing: str, world_size: int) -> dict:
+    """As train_plainly, with the micro-batches of each rank one after the other: learned routers look at all of one."""
+    model = make_model(routing)
+    optimizer = torch.optim.SGD(model.parameters(), lr=config.lr)
+    for step in range(config.steps):
+        for rank in range(world_size):
+            torch.manual_seed(draw_seed(step, rank))
+            for part in micro_batches(batch(step), config, rank, world_size):
+                plans = model.transformer.plan(part.input_ids, **part.known)
+                logits = model(part.input_ids, plans=plans, use_cache=False).logits
+                loss = F.cross_entropy(logits.flatten(0, 1), part.targets.flatten())
+                add_auxiliary_losses(loss, plans).mul(len(part.input_ids) / GLOBAL_BATCH).backward()
         optimizer.step()
         optimizer.zero_grad()
     return local_parameters(model)

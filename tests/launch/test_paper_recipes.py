@@ -1,5 +1,6 @@
 """The recipes of the paper's tables: each can be read, and has the size that the paper's arithmetic gives it."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from models.parameter_count import count_parameters
 from train.arguments import load_run_config
+from train.config import RunConfig
 from train.layer_tables import LayerTable
 from train.network import network_config
 
@@ -25,20 +27,31 @@ SIZES = {
     "figure3_hash_1x16": BASELINE + 15 * FFN,
     "table5_multihash_1x32_8": BASELINE + 31 * FFN,
     "table3_oracle": BASELINE + 63 * FFN,
+    "table1_switch_1x64": BASELINE + 63 * FFN + 64 * 1024 + 64,
+    "table1_switch_1x128": BASELINE + 127 * FFN + 128 * 1024 + 128,
+    "table1_switch_5x16": BASELINE + 5 * (15 * FFN + 16 * 1024 + 16),
+    "table5_switch_1x32": BASELINE + 31 * FFN + 32 * 1024 + 32,
+    "table7_switch_1x16": BASELINE + 15 * FFN + 16 * 1024 + 16,
+    "table6_token_switch_1x64": BASELINE + 63 * FFN + 64 * 1024 + 64 + 8008 * 1024,
+    "b2_base_1_layer": 4_536_061_952 + 32 * 2048,  # the paper does not count the centroids
     "b2_hash_1_layer": 4_536_061_952,  # the paper's own number
     "b2_hash_3_layers": 4_536_061_952,
 }
 
 
+def recipe(name: str) -> RunConfig:
+    return load_run_config(["--config", str(RECIPES / f"{name}.yaml")])
+
+
 def count(name: str):
-    config = load_run_config(["--config", str(RECIPES / f"{name}.yaml")])
+    config = recipe(name)
     num_hashes = int(name.rsplit("_", 1)[1]) if "multihash" in name else 1
     table = LayerTable("token", 0, num_hashes, {}, np.zeros(config.num_experts))
     network = network_config(
         config,
         vocab_size=config.vocab_size or 8008,
         end_token_id=0,
-        layer_tables=[table] * len(config.sparse_layers),
+        layer_tables=[table] * len(config.sparse_layers) if config.router == "hash" else [],
     )
     return count_parameters(network)
 
@@ -56,3 +69,20 @@ def test_a_recipe_has_the_parameters_of_its_row(name):
 def test_both_forms_of_the_base_comparison_share_and_spend_the_same():
     for name, per_expert in (("b2_hash_1_layer", 100_706_304), ("b2_hash_3_layers", 33_568_768)):
         assert (count(name).shared, count(name).per_expert) == (1_313_460_224, per_expert)
+
+
+@pytest.mark.parametrize(
+    "learned, hashed",
+    [("table1_switch_1x64", "table1_hash_1x64"), ("table1_switch_5x16", "table1_hash_5x16"),
+     ("table2_switch_1x64", "table2_hash_1x64"), ("table4_switch_1x16_8k", "table4_hash_1x16_8k"),
+     ("table6_token_switch_1x128", "table1_hash_1x128"), ("b2_base_1_layer", "b2_hash_1_layer")],
+)  # fmt: skip
+def test_a_learned_row_differs_from_the_hash_row_beside_it_in_its_routing_alone(learned, hashed):
+    first, second = (dataclasses.asdict(recipe(name)) for name in (learned, hashed))
+    assert {name for name in first if first[name] != second[name]} == {"router", "route_table", "run_dir"}
+
+
+def test_the_rows_of_table_9_differ_in_their_balancing_loss_alone():
+    names = [f"table9_switch_balance_{value}" for value in ("0", "0.01", "0.05", "0.5")]
+    losses = [recipe(name).balance_loss for name in (*names, "table1_switch_1x64")]
+    assert losses == [0, 0.01, 0.05, 0.5, 0.1]

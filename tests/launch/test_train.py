@@ -1,6 +1,7 @@
 """launch/train.py end to end, under each launcher: trains, saves, resumes bit for bit, refuses what does not fit."""
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -163,6 +164,44 @@ def test_one_process_trains_without_a_launcher(recipe, tmp_path):
     assert result.returncode == 0, result.stderr[-3000:]
     weights = load_file(tmp_path / "run" / "checkpoints" / "step_00000002" / "model-experts-00001.safetensors")
     assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16}
+
+
+LEARNED = {
+    "switch": ["--capacity_factor", 1.25, "--router_jitter", 0.01, "--z_loss", 0.001],
+    "token_switch": ["--zero_stage", 3],
+    "gshard": ["--capacity_factor", 1, "--activation_checkpointing"],
+    "base": ["--placement", "insert", "--num_sublayers", 2, "--clip_norm", "shared"],
+    "expert_choice": ["--expert_choice_cap", 2, "--precision", "bf16"],
+}
+
+
+def test_a_router_that_learns_trains_without_a_table_and_logs_what_it_does(recipe, tmp_path):
+    options = ["--ep_size", 1, "--steps", 4, "--eval_every", 2, "--monitors", "--router", "switch", *LEARNED["switch"]]
+    result = python("--config", recipe, "--run_dir", tmp_path / "run", "--route_table", "none", *options)
+    assert result.returncode == 0, result.stderr[-3000:]
+    last = read_metrics(tmp_path / "run", "train")[-1]
+    assert 0 < last["dropped_share"] < 0.5 and 0 < last["auxiliary_loss"] < 1
+    assert 0 < last["routing_entropy"] <= math.log(4) and last["predicted_load_max_over_mean"] is None
+    fluctuations = [line["routing_fluctuation"] for line in read_metrics(tmp_path / "run", "valid")]
+    assert fluctuations[0] is None and 0 < fluctuations[1] < 1
+    assert (tmp_path / "run" / "plots" / "routing.png").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("router", LEARNED)
+def test_every_learned_router_resumes_bit_for_bit_and_on_other_ranks(recipe, router, tmp_path):
+    options = ["--config", recipe, "--route_table", "none", "--router", router, *LEARNED[router]]
+    whole = deepspeed(*options, "--run_dir", tmp_path / "run")
+    assert whole.returncode == 0, whole.stderr[-3000:]
+    losses = [line["loss"] for line in read_metrics(tmp_path / "run", "train")]
+    shutil.rmtree(newest_model(tmp_path / "run"))
+    alone = [*options, "--ep_size", 1, "--run_dir", shutil.copytree(tmp_path / "run", tmp_path / "alone")]
+    for run_dir, result in (("run", deepspeed(*options, "--run_dir", tmp_path / "run")), ("alone", python(*alone))):
+        assert result.returncode == 0, result.stderr[-3000:]
+        resumed = [line["loss"] for line in read_metrics(tmp_path / run_dir, "train")][6:]
+        assert resumed == (losses[3:] if run_dir == "run" else pytest.approx(losses[3:], rel=0.02))
+    loaded = HashGPTForCausalLM.from_pretrained(newest_model(tmp_path / "alone"))
+    assert loaded.config.router == router
 
 
 def test_a_dry_run_prints_sizes_and_writes_nothing(recipe, tmp_path):

@@ -6,6 +6,7 @@ import torch
 from models.configuration_hash_gpt import HashGPTConfig
 from models.modeling_hash_gpt import HashGPTForCausalLM
 from models.parameter_count import count_parameters
+from tests.models.routers import ROUTERS
 
 SMALL = {"vocab_size": 11, "n_positions": 5, "n_embd": 4, "n_layer": 3, "n_head": 2, "num_experts": 3}
 SHAPES = {
@@ -18,6 +19,7 @@ SHAPES = {
     "an inserted layer": {"sparse_layers": [1], "placement": "insert"},
     "inserted stacks": {"sparse_layers": [0, 2], "placement": "insert", "num_sublayers": 3, "n_inner": 7},
 }
+SHAPES |= {name: {"sparse_layers": [0, 2], **fields} for name, fields in ROUTERS.items()}
 PAPER_B2 = {
     "vocab_size": 51200,
     "n_embd": 2048,
@@ -48,6 +50,29 @@ def test_a_token_uses_one_expert_of_each_sparse_layer():
     count = count_parameters(HashGPTConfig(**SMALL, sparse_layers=[0, 2]))
     assert count.active == count.shared + 2 * count.per_expert
     assert count.total == count.shared + 2 * 3 * count.per_expert
+
+
+@pytest.mark.parametrize(
+    "fields, experts",
+    [
+        ({"router": "switch"}, 1),
+        ({"router": "gshard"}, 2),
+        ({"router": "expert_choice"}, 2),
+        ({"router": "expert_choice", "capacity_factor": 0.5}, 0.5),
+    ],
+)
+def test_a_token_uses_as_many_experts_as_its_router_sends_it_to(fields, experts):
+    count = count_parameters(HashGPTConfig(**SMALL, sparse_layers=[0, 2], **fields))
+    assert count.active == count.shared + 2 * experts * count.per_expert
+
+
+# 3 experts, d = 4, 11 words
+@pytest.mark.parametrize(
+    "router, size", [("switch", 15), ("token_switch", 15 + 44), ("gshard", 12), ("base", 12), ("expert_choice", 12)]
+)
+def test_a_learned_router_has_a_vector_per_expert_and_some_have_more(router, size):
+    hashed, learned = (count_parameters(HashGPTConfig(**SMALL, sparse_layers=[1], router=r)) for r in ("hash", router))
+    assert learned.total - hashed.total == learned.shared - hashed.shared == size
 
 
 def test_an_inserted_expert_is_a_stack_of_feed_forwards_with_norms():
@@ -89,3 +114,10 @@ def test_a_hash_layer_of_64_experts_adds_63_feed_forwards():
     dense = HashGPTConfig(n_embd=1024, n_inner=4096, n_head=16, num_experts=64)
     sparse = HashGPTConfig(n_embd=1024, n_inner=4096, n_head=16, num_experts=64, sparse_layers=[7])
     assert count_parameters(sparse).total - count_parameters(dense).total == 751_159_296 - 222_354_432
+
+
+def test_switch_has_the_papers_parameters_beyond_those_of_the_hash_layer():
+    # Table B.1: 751,224,896 against 751,159,296, the router's 64 * 1024 + 64.
+    fields = {"n_embd": 1024, "n_inner": 4096, "n_head": 16, "num_experts": 64, "sparse_layers": [7]}
+    hashed, switch = (count_parameters(HashGPTConfig(**fields, router=router)) for router in ("hash", "switch"))
+    assert switch.total - hashed.total == 751_224_896 - 751_159_296

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from models.configuration_hash_gpt import ROUTER_DEFAULTS, ROUTERS
 from train.arguments import load_run_config
 from train.config import SCHEDULES, RunConfig
 
@@ -196,6 +197,7 @@ def test_a_size_of_zero_is_refused(name):
         ({"width": 10, "num_heads": 4}, ["width=10", "num_heads=4"]),
         ({"sparse_layers": [1], "route_table": "t", "num_experts": 6, "ep_size": 4}, ["6 experts", "ep_size=4"]),
         ({"sparse_layers": [1, 3]}, ["sparse_layers=[1, 3]", "route_table", "data_prep.build_table"]),
+        ({"sparse_layers": [1], "router": "base", "route_table": "t"}, ["router=base", "route_table=['t']"]),
         (
             {"schedule": "warmup_stable_decay", "steps": 10, "warmup_steps": 4, "decay_steps": 7},
             ["warmup_steps=4", "decay_steps=7", "steps=10"],
@@ -209,6 +211,17 @@ def test_values_that_contradict_each_other_are_all_named(fields, words):
 
 def test_a_dense_run_ignores_its_tables():
     assert RunConfig("shards", route_table=["one", "two"]).sparse_layers == []
+
+
+@pytest.mark.parametrize("router", ROUTERS)
+def test_every_router_of_the_network_can_be_chosen_and_only_hashes_need_a_table(router):
+    table = ["table"] if router == "hash" else []
+    assert RunConfig("shards", sparse_layers=[1], router=router, route_table=table).router == router
+
+
+def test_the_fields_of_routers_have_the_same_defaults_as_in_the_network():
+    config = RunConfig("shards")
+    assert {name: getattr(config, name) for name in ROUTER_DEFAULTS} == ROUTER_DEFAULTS
 
 
 def test_a_dense_run_needs_neither_table_nor_divisible_experts():

@@ -70,6 +70,14 @@ def test_the_description_shows_the_batch_and_the_load_of_each_sparse_layer():
     assert "  2             2.000       1.333" in text
 
 
+def test_a_run_whose_router_learns_is_described_without_a_predicted_load():
+    network = HashGPTConfig(
+        vocab_size=11, n_embd=4, n_head=2, n_layer=3, sparse_layers=[2], num_experts=4, router="base"
+    )
+    text = describe_run(run_config(sparse_layers=[2], num_experts=4, router="base"), network, world_size=1)
+    assert "1 * 4 experts, router=base" in text and "Predicted load" not in text
+
+
 def test_a_dense_run_has_no_experts_to_describe():
     text = describe_run(run_config(), HashGPTConfig(vocab_size=11, n_embd=4, n_head=2), world_size=1)
     assert "dense" in text and "expert" not in text

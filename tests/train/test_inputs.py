@@ -80,6 +80,20 @@ def test_a_dense_model_needs_no_table_and_looks_at_none(tiny_data, table):
     assert inputs.predicted_load is None and inputs.route_table_digests is None
 
 
+def test_a_router_that_learns_needs_no_table(tiny_data):
+    inputs = open_tiny(tiny_data, router="gshard", route_table=[])
+    assert inputs.layer_tables == [] and inputs.predicted_load is None
+    config = tiny_config(tiny_data, router="gshard", route_table=[])
+    assert inputs.network(config).router == "gshard"
+    assert inputs.identity(config)["router"] == "gshard" and inputs.notices(config) == []
+
+
+def test_a_run_whose_perplexity_is_not_comparable_says_so(tiny_data):
+    config = tiny_config(tiny_data, router="expert_choice", route_table=[])
+    [notice] = open_inputs(config).notices(config)
+    assert "not comparable" in notice and "cannot generate" in notice
+
+
 @pytest.mark.parametrize("sparse_layers", [[], [1], [0, 1]])
 def test_the_network_takes_the_tables_and_records_their_digests(tiny_data, sparse_layers):
     config = tiny_config(tiny_data, sparse_layers=sparse_layers)

@@ -170,8 +170,10 @@ def test_the_load_of_an_expert_is_that_of_all_hashes(run_log, tmp_path, clock):
 
 
 def test_validation_is_written_with_its_perplexity(run_log, tmp_path):
-    run_log().validated(ENGINE, 4, Validation(loss=0.0, num_tokens=48))
-    assert lines(tmp_path, "valid") == [{"kind": "valid", "step": 4, "loss": 0.0, "perplexity": 1.0, "tokens": 48}]
+    run_log().validated(ENGINE, 4, Validation(loss=0.0, num_tokens=48, routing_fluctuation=0.25))
+    [line] = lines(tmp_path, "valid")
+    values = {"loss": 0.0, "perplexity": 1.0, "routing_fluctuation": 0.25}
+    assert line == {"kind": "valid", "step": 4, **values, "tokens": 48}
 
 
 def test_a_resumed_run_adds_to_the_lines_of_the_first(run_log, tmp_path, clock):

@@ -58,6 +58,16 @@ def test_tables_say_how_much_is_split():
     assert network(table()).split_sizes is None
 
 
+def test_a_learned_router_takes_its_fields_from_the_run_and_hashes_nothing():
+    config = RunConfig(
+        "shards", sparse_layers=[1], router="switch", balance_loss=0.5, z_loss=0.25, router_jitter=0.125,
+        capacity_factor=1.5,
+    )  # fmt: skip
+    found = network_config(config, vocab_size=40, end_token_id=39, layer_tables=[])
+    assert (found.router, found.balance_loss, found.z_loss, found.router_jitter) == ("switch", 0.5, 0.25, 0.125)
+    assert (found.capacity_factor, found.hash_keys, found.route_table_ep_sizes) == (1.5, [], None)
+
+
 def test_a_dense_network_hashes_nothing():
     found = network()
     assert (found.sparse_layers, found.hash_keys, found.num_hashes, found.split_sizes) == ([], [], 1, None)

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from train import plots
-from train.plots import plot_expert_load, plot_loss
+from train.plots import plot_expert_load, plot_loss, plot_routing
 
 TRAIN = [{"kind": "train", "step": step, "loss": 5.0 - step / 10} for step in (1, 2, 3)]
 VALID = [{"kind": "valid", "step": 3, "loss": 4.0}]
@@ -79,7 +79,25 @@ def test_the_first_four_sparse_layers_are_drawn(metrics, tmp_path, drawn):
     assert [axes.get_title().split(":")[0] for axes in drawn[0].axes] == ["Layer 1", "Layer 3", "Layer 5", "Layer 7"]
 
 
-@pytest.mark.parametrize("plot, lines", [(plot_loss, VALID), (plot_expert_load, TRAIN)])
+def test_the_routing_has_a_panel_for_everything_that_was_measured(metrics, tmp_path, drawn):
+    measured = {"dropped_share": 0.125, "routing_entropy": 1.5}
+    lines = [{**line, **measured} for line in TRAIN] + [{**VALID[0], "routing_fluctuation": 0.25}]
+    plot_routing(metrics(*lines), tmp_path / "routing.png")
+    values = {axes.get_title(): axes.lines[0].get_ydata().tolist() for axes in drawn[0].axes}
+    assert values == {
+        "tokens that no expert takes": [0.125] * 3,
+        "entropy of the router (nats)": [1.5] * 3,
+        "tokens routed anew since the last validation": [0.25],
+    }
+
+
+def test_the_routing_of_a_hash_has_no_entropy(metrics, tmp_path, drawn):
+    lines = [{**line, "dropped_share": 0.0, "routing_entropy": None} for line in TRAIN]
+    plot_routing(metrics(*lines), tmp_path / "routing.png")
+    assert [axes.get_title() for axes in drawn[0].axes] == ["tokens that no expert takes"]
+
+
+@pytest.mark.parametrize("plot, lines", [(plot_loss, VALID), (plot_expert_load, TRAIN), (plot_routing, TRAIN)])
 def test_there_is_no_file_where_there_is_nothing_to_draw(metrics, tmp_path, plot, lines):
     assert plot(metrics(*lines), tmp_path / "figure.png") is None
     assert not (tmp_path / "figure.png").exists()

@@ -31,6 +31,13 @@ def test_batches_arrive_in_order_with_the_plans_of_the_model():
         assert all(torch.equal(p.order_N, e.order_N) for p, e in zip(found.plans[0], expected[0], strict=True))
 
 
+def test_batches_for_a_router_that_learns_come_without_plans():
+    model = make_model("switch")
+    assert make_row_planner(model) is None
+    [found] = plan_ahead(model, iter([batch(0)]), device=CPU)
+    assert found.plans is None and torch.equal(found.input_ids, batch(0).input_ids)
+
+
 def test_planning_runs_no_hook_of_the_model():
     model, calls = make_model("MultiHash 2"), []
     for module in model.modules():

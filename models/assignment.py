@@ -1,0 +1,53 @@
+"""balanced_assignment: tokens to experts, equally many to each, for the highest sum of scores, by an auction."""
+
+import torch
+
+EPSILON = 0.02  # of the spread of the scores; the larger, the faster and the worse
+_ROUNDS = 200  # until epsilon doubles, so that an auction ends in any case
+
+
+@torch.no_grad()
+def balanced_assignment(scores_TE: torch.Tensor, *, epsilon: float | None = None) -> torch.Tensor:
+    """The expert of each token, int64 [T]; no expert takes more than ceil(T / E).
+
+    The mean score is at most epsilon below the best possible (Bertsekas, 1992), which is EPSILON times the largest less
+    the smallest score unless given; it doubles every 200 rounds. Tokens that do not fill all places are filled up with
+    ones that no expert prefers, and count in this mean. Scores that are not finite count as the smallest.
+    """
+    num_tokens, num_experts = scores_TE.shape
+    places = -(-num_tokens // num_experts)
+    scores_TE = _filled_up(scores_TE, places * num_experts)
+    if num_experts == 1 or num_tokens == 0:
+        return scores_TE.new_zeros(num_tokens, dtype=torch.int64)
+    epsilon = epsilon or EPSILON * float(scores_TE.max() - scores_TE.min()) or EPSILON
+    expert_T = torch.full((len(scores_TE),), -1, device=scores_TE.device)
+    bid_T, price_E = torch.zeros_like(scores_TE[:, 0]), torch.zeros_like(scores_TE[0])
+    rounds = 0
+    while len(bidders := (expert_T < 0).nonzero().squeeze(1)):
+        # A token offers what makes its best expert as good as the second best, and epsilon more.
+        (best, second), (expert, _) = (x.T for x in (scores_TE[bidders] - price_E).topk(2, dim=1))
+        expert_T[bidders], bid_T[bidders] = expert, price_E[expert] + best - second + epsilon
+        expert_T, price_E = _accept(expert_T, bid_T, price_E, places)
+        rounds += 1
+        epsilon *= 2 if rounds % _ROUNDS == 0 else 1
+    return expert_T[:num_tokens]
+
+
+def _accept(
+    expert_T: torch.Tensor, bid_T: torch.Tensor, price_E: torch.Tensor, places: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each expert keeps the highest bids for its places, the lowest of which is its price; the others get -1."""
+    order_T = bid_T.argsort(descending=True, stable=True)
+    order_T = order_T[expert_T[order_T].argsort(stable=True)]
+    sorted_T, count_E = expert_T[order_T], torch.bincount(expert_T, minlength=len(price_E))
+    rank_T = torch.arange(len(order_T), device=order_T.device) - (count_E.cumsum(0) - count_E)[sorted_T]
+    last_N = order_T[rank_T == places - 1]
+    price_E = price_E.index_copy(0, expert_T[last_N], bid_T[last_N])
+    return expert_T.index_fill(0, order_T[rank_T >= places], -1), price_E
+
+
+def _filled_up(scores_TE: torch.Tensor, num_rows: int) -> torch.Tensor:
+    is_finite_TE = scores_TE.isfinite()
+    smallest = scores_TE.where(is_finite_TE, torch.inf).amin() if is_finite_TE.any() else 0.0
+    scores_TE = scores_TE.where(is_finite_TE, smallest)
+    return torch.cat([scores_TE, scores_TE.new_zeros(num_rows - len(scores_TE), scores_TE.shape[1])])

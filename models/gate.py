@@ -1,0 +1,48 @@
+"""Gate: scores every expert for every token, in float32 whatever the model's precision; what learned routers learn."""
+
+import torch
+from torch import nn
+from transformers import initialization as init
+
+
+class Gate(nn.Module):
+    """Logits [T, E] = vectors [T, d] @ weight [E, d] + bias [E]."""
+
+    def __init__(self, config, *, bias: bool = False, orthogonal: bool = False):
+        """orthogonal: begin as orthogonal rows of length 0.1, the centroids of BASE layers."""
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(config.num_experts, config.n_embd))
+        self.bias = nn.Parameter(torch.empty(config.num_experts)) if bias else None
+        self.std, self.orthogonal = config.initializer_range, orthogonal
+
+    def forward(self, vectors_TD: torch.Tensor) -> torch.Tensor:
+        bias = None if self.bias is None else at_least_float32(self.bias)
+        return nn.functional.linear(at_least_float32(vectors_TD), at_least_float32(self.weight), bias)
+
+    def initialize(self) -> None:
+        if self.orthogonal:
+            init.orthogonal_(self.weight, gain=0.1)
+        else:
+            init.normal_(self.weight, std=self.std)
+        if self.bias is not None:
+            init.zeros_(self.bias)
+
+
+def at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+class LearnedRouter(nn.Module):
+    """A gate, and a rule that chooses by its scores, which each subclass says in route().
+
+    route() is not forward(): ZeRO 3 follows modules by the tensors that they take and give, and a Routing is none.
+    """
+
+    gate: Gate
+
+    def route(self, tokens_TD: torch.Tensor, ids_T: torch.Tensor | None):
+        """The Routing of tokens [T, d] with ids [T], of which most routers read only the first."""
+        raise NotImplementedError
+
+    def resize(self, vocab_size: int) -> None:
+        """Most routers know of no vocabulary."""

@@ -1,0 +1,27 @@
+"""BaseRouter: equally many tokens to every expert in training, each to where it fits best (Lewis et al., 2021)."""
+
+import torch
+
+from .assignment import balanced_assignment
+from .balance import entropy
+from .gate import Gate, LearnedRouter
+from .routes import Routes, Routing
+
+
+class BaseRouter(LearnedRouter):
+    """Training solves a balanced assignment of the tokens; evaluation gives each token its best expert.
+
+    The sigmoid of a token's score for its expert weighs the expert against the token itself, and is what the gate
+    learns by. In training with several ranks tokens are shuffled between them first: train/token_shuffle.py.
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        self.gate = Gate(config, orthogonal=True)
+
+    def route(self, tokens_TD: torch.Tensor, ids_T: torch.Tensor | None) -> Routing:
+        logits_TE = self.gate(tokens_TD)
+        scores_TE = logits_TE.detach()
+        expert_T = balanced_assignment(scores_TE) if self.training else scores_TE.argmax(1)
+        weight_T = logits_TE.gather(1, expert_T.unsqueeze(1)).squeeze(1).sigmoid()
+        return Routing(Routes(expert_T, None, weight_T), None, expert_T.new_zeros(()), entropy(logits_TE))

@@ -1,0 +1,49 @@
+"""SwitchRouter: each token to the expert that the gate finds likeliest for its hidden state (Fedus et al., 2021)."""
+
+import torch
+
+from .balance import balance_loss, capacity, entropy, within_capacity, z_loss
+from .gate import Gate, LearnedRouter
+from .routes import Routes, Routing
+
+
+class SwitchRouter(LearnedRouter):
+    """Top-1 of a softmax, whose probability multiplies the expert's output, with a loss that balances the experts.
+
+    In training an expert that is full drops what comes later, where the configuration sets a capacity_factor, and
+    router_jitter disturbs what the gate reads. Evaluation does neither, so that a route depends on its token alone.
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        self.gate = Gate(config, bias=True)
+        self.num_experts, self.capacity_factor = config.num_experts, config.capacity_factor
+        self.balance_loss, self.z_loss, self.jitter = config.balance_loss, config.z_loss, config.router_jitter
+
+    def route(self, tokens_TD: torch.Tensor, ids_T: torch.Tensor | None) -> Routing:
+        logits_TE = self.gate(self._disturbed(self.vectors(tokens_TD, ids_T)))
+        probs_TE = logits_TE.softmax(1)
+        weight_T, expert_T = probs_TE.max(1)
+        loss = self.balance_loss * balance_loss(probs_TE, expert_T) + self.z_loss * z_loss(logits_TE)
+        routes, num_dropped = self._dropped(Routes(expert_T, None, weight_T))
+        return Routing(routes, loss, num_dropped, entropy(logits_TE))
+
+    def vectors(self, tokens_TD: torch.Tensor, ids_T: torch.Tensor | None) -> torch.Tensor:
+        """What the gate reads of each token."""
+        return tokens_TD
+
+    def _disturbed(self, vectors_TD: torch.Tensor) -> torch.Tensor:
+        if not self.training or self.jitter == 0:
+            return vectors_TD
+        noise = torch.empty_like(vectors_TD, dtype=torch.float32).uniform_(1 - self.jitter, 1 + self.jitter)
+        return vectors_TD * noise
+
+    def _dropped(self, routes: Routes) -> tuple[Routes, torch.Tensor]:
+        """The routes without those of full experts, and how many these are."""
+        none = routes.expert_N.new_zeros(())
+        if not self.training or self.capacity_factor is None:
+            return routes, none
+        limit = capacity(len(routes.expert_N), self.num_experts, self.capacity_factor)
+        (token_N,) = within_capacity(routes.expert_N, self.num_experts, limit).nonzero(as_tuple=True)
+        num_dropped = none + len(routes.expert_N) - len(token_N)
+        return Routes(routes.expert_N[token_N], token_N, routes.weight_N[token_N]), num_dropped

@@ -1,0 +1,45 @@
+"""The shuffle of BASE layers: tokens change their ranks at random and come back, and so do their gradients."""
+
+import pytest
+import torch
+
+from tests.distributed.ranks import run_ranks
+from tests.distributed.token_shuffle_checks import TOKENS, check_on_ranks
+from train.token_shuffle import even_exchange
+
+pytestmark = pytest.mark.distributed
+
+
+@pytest.mark.parametrize("num_tokens, num_ranks", [(12, 3), (13, 3), (2, 3), (5, 1)])
+def test_every_rank_has_as_many_tokens_as_before(num_tokens, num_ranks):
+    exchanges = [even_exchange(num_tokens, rank=rank, num_ranks=num_ranks) for rank in range(num_ranks)]
+    for rank, exchange in enumerate(exchanges):
+        assert exchange.num_kept + sum(exchange.receive_P) == num_tokens
+        assert exchange.send_P[rank] == 0
+        assert exchange.receive_P == [other.send_P[rank] for other in exchanges]
+
+
+@pytest.fixture(scope="module")
+def found():
+    """What each check finds on each of two ranks."""
+    return run_ranks(check_on_ranks, 2)
+
+
+def test_tokens_change_their_ranks_and_come_back(found):
+    results = [rank["shuffled_tokens"] for rank in found]
+    seen, tokens = (torch.cat([rank[what] for rank in results]).flatten() for what in ("seen", "tokens"))
+    assert torch.equal(seen.sort().values, tokens) and not torch.equal(seen, tokens)
+    for number, rank in enumerate(results):
+        foreign = (rank["seen"] >= 100).sum() if number == 0 else (rank["seen"] < 100).sum()
+        assert foreign == TOKENS // 2
+        assert torch.equal(rank["outputs"], 2 * rank["tokens"])
+        assert torch.equal(rank["grad"], 2 * torch.arange(TOKENS).float().unsqueeze(1))
+
+
+def test_only_base_layers_whose_experts_are_spread_shuffle(found):
+    shuffles = found[0]["shuffled_layers"]
+    assert shuffles == {"switch": [False] * 2, "base": [True] * 2, "base in place": [True] * 2, "alone": [False] * 2}
+
+
+def test_the_experts_of_shuffled_tokens_are_balanced_on_every_rank(found):
+    assert [rank["loads_while_training"] for rank in found] == [[4, 4, 4, 4]] * 2
