@@ -119,3 +119,11 @@ def test_runs_measured_on_other_tokens_are_not_compared(study, run_of, tmp_path)
     metrics.write_text(metrics.read_text().replace('"tokens": 160', '"tokens": 80'))
     with pytest.raises(ValueError, match="dense, seed 0 has valid_tokens=160 but balanced, seed 0 has 80"):
         write_report(study, tmp_path / "study")
+
+
+def test_a_run_of_another_recipe_is_not_reported(study, run_of, tmp_path):
+    finish(run_of("dense", 0))
+    base = study.folder / "base.yaml"
+    base.write_text(base.read_text().replace("lr: 0.01", "lr: 0.02"))
+    with pytest.raises(ValueError, match="was trained with lr=0.01, but .* now says 0.02"):
+        write_report(read_study(study.folder, may_differ=[]), tmp_path / "study")
