@@ -1,0 +1,79 @@
+"""A study of a few tiny variants, and a stand-in for training that leaves the files of a finished run at once."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import yaml
+from safetensors.numpy import save_file
+
+from data_prep.token_shards import read_manifest
+from models.configuration_hash_gpt import HashGPTConfig
+from tests.tiny_run import NUM_EXPERTS, TinyData, tiny_run_fields
+from train.commit import manifest_bytes
+from train.run_folder import save_run_config
+from train.study_runs import StudyRun
+
+SPARSE = {"base": "base.yaml", "sparse_layers": [1]}
+VARIANTS = {
+    "dense": {"base": "base.yaml", "sparse_layers": []},
+    "balanced": {**SPARSE, "route_table": "balanced"},
+    "random": {**SPARSE, "route_table": "random"},
+    "clustered": {**SPARSE, "route_table": "clustered"},
+}
+TABLES = {
+    "balanced": {"method": "balanced"},
+    "random": {"method": "random"},
+    "clustered": {"method": "clustered", "embeddings": "dense"},
+}
+
+
+def write_study(
+    folder: Path, data: TinyData, *variants: str, recipes: dict | None = None, base: dict | None = None, **study
+) -> Path:
+    """RECIPE_DIR of `variants`. More fields: `recipes` by variant, `base` of all, `study` of the study file."""
+    folder.mkdir(parents=True)
+    fields = tiny_run_fields(data, ep_size=1)
+    for name in ("run_dir", "route_table", "sparse_layers"):
+        fields.pop(name)
+    _write(folder / "base.yaml", {**fields, **(base or {})})
+    for variant in variants:
+        _write(folder / f"{variant}.yaml", {**VARIANTS[variant], **((recipes or {}).get(variant) or {})})
+    tables = {name: arguments for name, arguments in TABLES.items() if name in variants}
+    content = {"variants": list(variants), "baseline": variants[0], "tables": tables, "expect": []}
+    _write(folder / "study.yaml", {**content, **study})
+    return folder
+
+
+def finish(run: StudyRun, *, perplexity: float = 10.0, **train_fields) -> None:
+    """Leave what a finished run leaves: metrics of every second step, and a last checkpoint with embeddings."""
+    config = run.config
+    save_run_config(config)
+    lines = []
+    for step in range(2, config.steps + 1, 2):
+        line = {"kind": "train", "step": step, "loss": 2.0, "tokens_per_second": 128.0, "load_max_over_mean": None}
+        lines += [line | train_fields, valid_line(step, perplexity if step == config.steps else 2 * perplexity)]
+    run.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_checkpoint(run)
+
+
+def valid_line(step: int, perplexity: float) -> dict:
+    return {"kind": "valid", "step": step, "loss": 1.0, "perplexity": perplexity, "tokens": 160}
+
+
+def write_checkpoint(run: StudyRun) -> None:
+    config = run.config
+    run.model.mkdir(parents=True)
+    network = HashGPTConfig(
+        vocab_size=300, n_positions=16, n_embd=config.width, n_layer=config.num_layers, n_head=config.num_heads,
+        sparse_layers=config.sparse_layers, num_experts=NUM_EXPERTS, hash_keys=["token"] * len(config.sparse_layers),
+    )  # fmt: skip
+    (run.model / "config.json").write_text(network.to_json_string())
+    embeddings = np.random.default_rng(run.seed).normal(size=(300, config.width)).astype(np.float32)
+    save_file({"transformer.wte.weight": embeddings}, run.model / "model.safetensors")
+    identity = {"corpus_digest": read_manifest(config.train_data).corpus_digest}
+    (run.model / "manifest.json").write_bytes(manifest_bytes({"identity": identity, "step": config.steps, "files": {}}))
+
+
+def _write(path: Path, content: dict) -> None:
+    path.write_text(yaml.safe_dump(content))

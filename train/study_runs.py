@@ -1,0 +1,186 @@
+"""One run of a study: where it lies, whether it has finished, and how it is trained as a process of its own."""
+
+import dataclasses
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import yaml
+
+from train.commit import completed_checkpoints, step_of
+from train.config import RunConfig
+from train.ranks import free_port
+from train.read_metrics import read_points
+from train.recovery import obvious_damage
+from train.stop_request import STOP_FILE
+from train.study_recipes import Study
+from train.study_tables import with_tables
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """A variant with a seed. config: as it trains, with its folder, its seed and the paths of its tables."""
+
+    variant: str
+    seed: int
+    recipe: Path
+    config: RunConfig
+
+    @property
+    def name(self) -> str:
+        return f"{self.variant}, seed {self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.config.run_dir)
+
+    @property
+    def metrics(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def log(self) -> Path:
+        """What the run prints; beside its folder, which must be empty where a run begins."""
+        return self.folder.with_suffix(".log")
+
+    @property
+    def model(self) -> Path:
+        """The last checkpoint, a Hugging Face directory."""
+        return self.folder / "checkpoints" / f"step_{self.config.steps:08d}"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the last checkpoint and the validation before it are there."""
+        saved = completed_checkpoints(self.folder / "checkpoints")
+        return bool(saved) and saved[0] == self.model and obvious_damage(saved[0]) is None
+
+    @property
+    def num_steps_done(self) -> int:
+        """As far as the metrics tell; 0 before the first."""
+        try:
+            points = read_points(self.metrics, kind="train")
+        except FileNotFoundError:
+            return 0
+        return points[-1]["step"] if points else 0
+
+    @property
+    def num_steps_saved(self) -> int:
+        saved = completed_checkpoints(self.folder / "checkpoints")
+        return step_of(saved[0]) if saved else 0
+
+
+def study_run(study: Study, variant: str, output: Path, *, seed: int) -> StudyRun:
+    config = with_tables(study, variant, output, seed=seed)
+    run_dir = str(output / variant / f"seed_{seed}")
+    return StudyRun(variant, seed, study.recipe(variant), dataclasses.replace(config, run_dir=run_dir, seed=seed))
+
+
+def check_same_run(run: StudyRun) -> None:
+    """ValueError where the folder holds a run of another config: its results would pass for those of this one."""
+    path = run.folder / "run.yaml"
+    if not path.is_file():
+        return
+    found = yaml.safe_load(path.read_text())
+    for spec in dataclasses.fields(RunConfig):
+        value = getattr(run.config, spec.name)
+        if spec.name in found and found[spec.name] != value:
+            raise ValueError(
+                f"{run.folder} was trained with {spec.name}={found[spec.name]}, but {run.recipe} now says {value}; "
+                "give another --output, or remove that folder"
+            )
+
+
+def train_command(run: StudyRun, *, num_ranks: int) -> list[str]:
+    """The command that a person would type for this run."""
+    launcher = [str(Path(sys.executable).with_name("deepspeed")), "--quiet", "--num_gpus", str(num_ranks)]
+    program = [sys.executable] if num_ranks == 1 else [*launcher, "--master_port", str(free_port())]
+    tables = ["--route_table", *run.config.route_table] if run.config.route_table else []
+    fields = ["--config", str(run.recipe), "--run_dir", str(run.folder), "--seed", str(run.seed), *tables]
+    return [*program, str(ROOT / "launch" / "train.py"), *fields]
+
+
+class Stop:
+    """Remembers Ctrl-C and SIGTERM: the first lets the run save and end, another ends it at once."""
+
+    def __init__(self):
+        self.num_requests = 0
+
+    def listen(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._receive)
+
+    def pass_on(self, run: StudyRun, process: subprocess.Popen) -> None:
+        if self.num_requests > 1:
+            os.killpg(process.pid, signal.SIGKILL)  # what it had saved stays as it is
+        elif self.num_requests == 1 and (run.folder / "run.yaml").is_file():  # before, it is no folder of a run
+            (run.folder / STOP_FILE).touch()
+
+    def _receive(self, *_) -> None:
+        self.num_requests += 1
+
+
+def train_run(
+    run: StudyRun, *, num_ranks: int, stop: Stop, watch: Callable[[], None], say: Callable[[str], None]
+) -> int | None:
+    """Train one run, or go on with it, and return its exit code; None where stop came before it started.
+
+    watch() is called about twice a second. A run that a killed study left behind is waited for.
+    """
+    with _locked_log(run, stop=stop, watch=watch, say=say) as log:
+        if stop.num_requests:
+            return None
+        if run.is_finished:
+            return 0
+        (run.folder / STOP_FILE).unlink(missing_ok=True)  # of a study that was stopped just before the run ended
+        command = train_command(run, num_ranks=num_ranks)
+        log.write(f"$ {' '.join(command)}\n".encode())
+        log.flush()
+        # A session of its own: Ctrl-C is for the study, which passes it on as a file.
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        while process.poll() is None:
+            stop.pass_on(run, process)
+            watch()
+            time.sleep(0.5)
+        return process.returncode
+
+
+@contextmanager
+def _locked_log(run: StudyRun, *, stop: Stop, watch: Callable, say: Callable) -> Iterator[BinaryIO]:
+    """The run's log, which is locked as long as any process has it open: all ranks of a run write to it."""
+    run.log.parent.mkdir(parents=True, exist_ok=True)
+    with open(run.log, "ab") as log:
+        while not stop.num_requests:
+            try:
+                fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                say(f"{run.name}: a process of another study still trains it, waiting for its end")
+                while not stop.num_requests and _is_locked(log):
+                    watch()
+                    time.sleep(0.5)
+        yield log
+
+
+def _is_locked(log: BinaryIO) -> bool:
+    try:
+        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
+
+
+def log_tail(run: StudyRun, *, num_lines: int = 12) -> str:
+    """The end of what the run printed."""
+    if not run.log.is_file():
+        return ""
+    return "\n".join(f"    {line}" for line in run.log.read_text(errors="replace").splitlines()[-num_lines:])

@@ -1,0 +1,66 @@
+"""Means and spreads over seeds, differences of runs with the same seed, and what these say of an expected ordering."""
+
+from dataclasses import dataclass
+from math import sqrt
+from statistics import fmean, stdev
+
+# 97.5% quantiles of Student's t for 1, 2, ... degrees of freedom; above ten, that of ten.
+_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+
+APPEARS, REVERSED, WITHIN, UNKNOWN = "appears", "does not appear", "within the spread", "not measured"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """num: how many seeds. deviation: their standard deviation, with num - 1 below; None of a single one."""
+
+    mean: float
+    deviation: float | None
+    num: int
+
+    @property
+    def half_width(self) -> float | None:
+        """Of the mean's 95% confidence interval (Student's t)."""
+        if self.deviation is None:
+            return None
+        return _T[min(self.num - 1, len(_T)) - 1] * self.deviation / sqrt(self.num)
+
+
+@dataclass(frozen=True)
+class Ordering:
+    """difference: perplexity of `worse` less that of `better`, run by run of the same seed; None without any."""
+
+    better: str
+    worse: str
+    difference: Spread | None
+
+    @property
+    def verdict(self) -> str:
+        """Two or more seeds: by whether the confidence interval of the difference leaves out 0."""
+        if self.difference is None:
+            return UNKNOWN
+        mean, half_width = self.difference.mean, self.difference.half_width
+        if half_width is not None and abs(mean) <= half_width:
+            return WITHIN
+        seen = APPEARS if mean > 0 else REVERSED
+        return seen if half_width is not None else f"{seen} (one seed: the spread is unknown)"
+
+
+def spread(values: list[float]) -> Spread | None:
+    """None of no values."""
+    if not values:
+        return None
+    return Spread(fmean(values), stdev(values) if len(values) > 1 else None, len(values))
+
+
+def paired_difference(values: dict[int, float], others: dict[int, float]) -> Spread | None:
+    """Of values less others, by seed: what a seed does to both cancels out."""
+    return spread([values[seed] - others[seed] for seed in sorted(values.keys() & others.keys())])
+
+
+def orderings(expect: list[tuple[str, str]], perplexities: dict[str, dict[int, float]]) -> list[Ordering]:
+    """perplexities: by variant and seed."""
+    return [
+        Ordering(better, worse, paired_difference(perplexities.get(worse, {}), perplexities.get(better, {})))
+        for better, worse in expect
+    ]
