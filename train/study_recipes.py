@@ -18,7 +18,7 @@ _KEYS = {"variants", "baseline", "tables", "expect"}
 NETWORK_FIELDS = {
     "route_table", "share_route_table", "width", "num_layers", "num_heads", "ffn_size", "activation",
     "position_embedding", "sparse_layers", "num_experts", "placement", "num_sublayers", "ep_size",
-    "router", "balance_loss",
+    "router", "balance_loss", "z_loss", "router_jitter", "capacity_factor", "expert_choice_cap",
 }  # fmt: skip
 # What the study itself sets for each run.
 OWN_FIELDS = {"seed", "run_dir"}
