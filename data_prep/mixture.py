@@ -70,13 +70,18 @@ def read_mixture(path: str | Path) -> Mixture:
 
     ValueError or FileNotFoundError, naming the file and the value, for what cannot be a mixture or be opened.
     """
-    path = Path(path)
-    file = path if path.is_file() else path / MIXTURE_NAME
-    if not file.is_file():
+    path, file = Path(path), _mixture_file(path)
+    if file is None:
         return Mixture((Part(TokenStream(path)),))
     if (path / MANIFEST_NAME).is_file():
         raise ValueError(f"{path} holds both {MANIFEST_NAME} and {MIXTURE_NAME}; name {file}, or remove one of them")
     return Mixture(tuple(Part(_open(file, folder), weight) for folder, weight in _read_weights(file).items() if weight))
+
+
+def mixture_folders(path: str | Path) -> list[Path]:
+    """Return the folders of all parts of a mixture, those of weight 0 included; none where `path` is no mixture."""
+    file = _mixture_file(path)
+    return [] if file is None else [file.parent / folder for folder in _read_weights(file)]
 
 
 def read_mixtures(paths: Iterable[str | Path]) -> Mixture:
@@ -123,6 +128,11 @@ def joint_digest(digests: Iterable[tuple[str, Fraction]]) -> str:
     if len(lines) == 1 and " * " not in lines[0]:
         return lines[0]
     return "sha256:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _mixture_file(path: str | Path) -> Path | None:
+    file = Path(path) if Path(path).is_file() else Path(path) / MIXTURE_NAME
+    return file if file.is_file() else None
 
 
 def _open(file: Path, folder: str) -> TokenStream:

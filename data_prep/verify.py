@@ -1,4 +1,4 @@
-"""Check a folder of token shards to the last bit: `python -m data_prep.verify DIR` says per file what is wrong."""
+"""Check folders of token shards to the last bit: `python -m data_prep.verify DIR ...` says per file what is wrong."""
 
 import argparse
 import sys
@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from data_prep.command_line import user_errors_in_one_line
 from data_prep.manifest import Manifest, Shard, read_manifest
+from data_prep.mixture import mixture_folders
 from data_prep.output_folder import TOKENIZER_FOLDER
 from data_prep.token_blocks import check_block, check_ids, read_blocks
 from data_prep.token_index import check_index, index_size
@@ -21,10 +22,17 @@ from data_prep.tokenizer import load_tokenizer, tokenizer_digest
 @user_errors_in_one_line
 def main(argv: list[str] | None = None) -> int:
     """Return 0 where all is well, 1 where something is not."""
-    folder = Path(_parser().parse_args(argv).folder)
-    problems = verify(folder)
-    print(*(problems or [_all_is_well(folder)]), sep="\n")
-    return 1 if problems else 0
+    is_sound = True
+    for folder in _folders(_parser().parse_args(argv).folders):
+        problems = verify(folder)
+        print(*(problems or [_all_is_well(folder)]), sep="\n")
+        is_sound = is_sound and not problems
+    return 0 if is_sound else 1
+
+
+def _folders(paths: list[str]) -> list[Path]:
+    """Folders of token shards, and those that mixtures name, parts of weight 0 included."""
+    return [folder for path in paths for folder in (mixture_folders(path) or [Path(path)])]
 
 
 def verify(folder: Path) -> list[str]:
@@ -100,7 +108,10 @@ def _all_is_well(folder: Path) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m data_prep.verify", description=__doc__)
     parser.add_argument(
-        "folder", metavar="DIR", help="folder written by data_prep.tokenize_shards or launch/predict.py"
+        "folders",
+        nargs="+",
+        metavar="DIR",
+        help="folder of token shards or predictions, or a mixture and all its parts",
     )
     return parser
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from data_prep.manifest import read_manifest, write_manifest
+from data_prep.mixture import write_mixture
 from data_prep.tokenize_shards import tokenize_shards
 from data_prep.verify import main, verify
 from tests.damage import damages, flip_bit
@@ -37,6 +38,17 @@ def test_every_damaged_file_is_told_with_what_is_wrong(folder, capsys):
     assert "shard2.idx is damaged: it has digest " in index
     assert "shard2.bin is damaged: bytes 0..3 have digest " in blocks
     assert blocks.endswith("(2 of its 4 blocks are damaged)")
+
+
+def test_a_mixture_is_checked_part_by_part_those_of_weight_0_included(tmp_path, capsys):
+    parts = {name: write_folder(tmp_path / name) for name in ("one", "two", "valid")}
+    write_mixture(tmp_path / "mixture.yaml", {"one": 1, "two": 2, "valid": 0})
+    assert main([str(tmp_path), str(parts["one"])]) == 0
+    assert capsys.readouterr().out.count("is as it was written") == 4
+    flip_bit(parts["valid"] / "shard0.bin", 0)
+    assert main([str(tmp_path)]) == 1
+    sound, also_sound, damaged = capsys.readouterr().out.splitlines()
+    assert f"{parts['valid']}/shard0.bin is damaged" in damaged
 
 
 def test_an_id_that_the_vocabulary_does_not_have_is_told(folder, capsys):
