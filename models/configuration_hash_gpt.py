@@ -164,7 +164,7 @@ class HashGPTConfig(GPT2Config):
         if self.capacity_factor is not None and not 0 < self.capacity_factor < math.inf:
             raise ValueError(f"capacity_factor={self.capacity_factor} must be above 0, or None")
         if self.router == "gshard" and self.sparse_layers and self.num_experts < 2:
-            raise ValueError(f"num_experts={self.num_experts} with router='gshard', which sends a token to two; take 2")
+            raise ValueError(f"num_experts={self.num_experts} with router='gshard', which sends each token to two")
         if 0 < self.expert_choice_cap < self.experts_per_token:
             raise ValueError(
                 f"expert_choice_cap={self.expert_choice_cap} experts per token at most, but capacity_factor="

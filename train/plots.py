@@ -60,7 +60,7 @@ def plot_expert_load(metrics_path: str | Path, output_path: str | Path) -> Path 
 _ROUTING = (
     ("train", "dropped_share", "tokens that no expert takes", True),
     ("train", "routing_entropy", "entropy of the router (nats)", False),
-    ("valid", "routing_fluctuation", "tokens routed anew since the last validation", True),
+    ("valid", "routing_fluctuation", "tokens rerouted between validations", True),
 )
 
 
@@ -78,7 +78,8 @@ def plot_routing(metrics_path: str | Path, output_path: str | Path) -> Path | No
     for axes, ((_, _, title, is_share), points) in zip(panels, curves, strict=True):
         axes.plot(*zip(*points, strict=True), color=BLUE, marker="o" if len(points) < 30 else None, markersize=4)
         axes.set(title=title, xlabel="optimizer step")
-        axes.set_ylim(bottom=0)
+        axes.set_xlim(0, 1.05 * points[-1][0])
+        axes.set_ylim(0, 1.1 * max(value for _, value in points) or 1)
         if is_share:
             axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
     return _save(figure, output_path)

@@ -87,7 +87,7 @@ def test_the_routing_has_a_panel_for_everything_that_was_measured(metrics, tmp_p
     assert values == {
         "tokens that no expert takes": [0.125] * 3,
         "entropy of the router (nats)": [1.5] * 3,
-        "tokens routed anew since the last validation": [0.25],
+        "tokens rerouted between validations": [0.25],
     }
 
 
