@@ -16,7 +16,7 @@ OPTIONS = ("name", "split", "revision", "streaming", "num_shards")
 FILES_OF_SCRIPTS = {
     "cc100": "https://data.statmt.org/cc-100/en.txt.xz (blank_line, the rule for .txt)",
     "bookcorpus": "a copy in text files, one sentence per line (--document_rule line --lines_per_document 64)",
-    "openwebtext": "openwebtext.tar.xz of https://skylion007.github.io/OpenWebTextCorpus, rename *.xz in it to *.tar.xz",
+    "openwebtext": "openwebtext.tar.xz of https://skylion007.github.io/OpenWebTextCorpus, its *.xz renamed to *.tar.xz",
     "cc_news": "the WARC files of https://data.commoncrawl.org/crawl-data/CC-NEWS, extracted to .jsonl",
     "wikipedia": "nothing: hf:wikimedia/wikipedia?name=20231101.en has no script",
 }
