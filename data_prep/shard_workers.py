@@ -80,7 +80,7 @@ def _watch(futures: list[Future], progress: Progress, *, total_bytes: int, rank:
             rate = progress.num_tokens / max(bar.format_dict["elapsed"], 1e-9)
             bar.set_postfix_str(f"{rate:,.0f} tokens/s", refresh=False)
             bar.update(progress.bytes_read - bar.n)
-            for future in done:
+            for future in filter(done.__contains__, futures):  # of several errors the first in the order of the jobs
                 future.result()
 
 
