@@ -8,6 +8,7 @@ from pathlib import Path
 
 from data_prep.drops import Drops
 from data_prep.hub_datasets import PREFIX, DatasetShard, find_dataset_shards
+from data_prep.pieces import cut_documents
 from data_prep.readers import read_parts, split_suffix
 from data_prep.text_rules import Parts, TextRules
 
@@ -76,13 +77,8 @@ def read_documents(
     max_bad: int = 0,
 ) -> Iterator[str]:
     """Yield the documents of a raw shard, each of them whole; those without text are left out."""
-    parts: list[str] = []
-    for text, ends_document in raw_shard.read_parts(rules, Drops(raw_shard.label, max_bad), lambda num_bytes: None):
-        parts.append(text)
-        if ends_document:
-            yield from filter(None, ["".join(parts)])
-            parts = []
-    yield from filter(None, ["".join(parts)])
+    parts = raw_shard.read_parts(rules, Drops(raw_shard.label, max_bad), lambda num_bytes: None)
+    return (document for document, _ in cut_documents(parts, None))
 
 
 def _files(given: str) -> list[Path]:

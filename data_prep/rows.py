@@ -34,7 +34,7 @@ def parquet_rows(
 
     ValueError for a column that is not there or not text, DamagedShard for what cannot be decoded.
     """
-    row = 0
+    row, num_told = 0, 0
     for batch, num_rows in _parquet_batches(file, text_field, drops.label):
         for text in batch:
             if text is None:
@@ -42,7 +42,8 @@ def parquet_rows(
             else:
                 yield text.replace("\r\n", "\n")
             row += 1
-        on_read(num_bytes * len(batch) // num_rows)
+        on_read(num_bytes * row // num_rows - num_told)
+        num_told = num_bytes * row // num_rows
 
 
 def group_rows(rows: Iterator[str], rules: TextRules) -> Parts:
@@ -83,15 +84,11 @@ def _whole_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
         if not raw.endswith(b"\n"):
             parts.append(raw)
             continue
-        first, *others = raw.splitlines(keepends=True) if b"\r" not in raw else _split(raw)
-        yield b"".join([*parts, first])
-        yield from others
+        first, *others = raw.removesuffix(b"\n").split(b"\n")
+        yield b"".join([*parts, first, b"\n"])
+        for line in others:
+            yield line + b"\n"
         parts = []
-
-
-def _split(raw: bytes) -> list[bytes]:
-    """As splitlines, but a CR alone ends no line."""
-    return [line + b"\n" for line in raw.removesuffix(b"\n").split(b"\n")]
 
 
 def _json_text(line: bytes, text_field: str, drops: Drops, *, place: str) -> str | None:
