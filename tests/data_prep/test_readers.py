@@ -23,6 +23,15 @@ def documents_of(path, **rules):
     return list(read_documents(RawFile(path), TextRules(**rules)))
 
 
+def count_characters(path):
+    """Read a whole raw shard; return how many characters it has and how many bytes of memory that took at most."""
+    tracemalloc.start()
+    num_characters = sum(len(document) for document in read_documents(RawFile(path)))
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return num_characters, peak_bytes
+
+
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_every_format_holds_the_same_documents(tmp_path, suffix, documents):
     assert documents_of(write_raw_shard(tmp_path / f"shard{suffix}", documents)) == documents
@@ -199,20 +208,14 @@ def test_a_truncated_parquet_file_is_refused(tmp_path):
 
 def test_memory_does_not_grow_with_the_file(tmp_path):
     path = write_raw_shard(tmp_path / "shard.txt.gz", [" ".join(str(i * j) for j in range(200)) for i in range(4000)])
-    tracemalloc.start()
-    num_characters = sum(len(document) for document in read_documents(RawFile(path)))
-    peak_bytes = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    num_characters, peak_bytes = count_characters(path)
     assert num_characters > 4_000_000
     assert peak_bytes < 500_000
 
 
 def test_memory_holds_few_rows_of_parquet(tmp_path):
     path = write_raw_shard(tmp_path / "shard.parquet", [f"{number} " * 50_000 for number in range(200)])
-    tracemalloc.start()
-    num_characters = sum(len(document) for document in read_documents(RawFile(path)))
-    peak_bytes = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    num_characters, peak_bytes = count_characters(path)
     assert num_characters > 30_000_000
     assert peak_bytes < 16_000_000
 

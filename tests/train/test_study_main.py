@@ -107,18 +107,21 @@ def test_random_tables_and_embeddings_are_drawn_anew_for_every_seed(train):
     assert (tables["balanced"][0] == tables["balanced"][1]).all()  # decided by the counts alone
 
 
+def edit(path, old, new):
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
 def test_a_table_of_other_arguments_is_not_taken(train, tmp_path):
     train(Trainer(), num_seeds=1)
-    path = tmp_path / "recipes" / "study.yaml"
-    path.write_text(path.read_text().replace("method: random", "method: round_robin"))
+    edit(tmp_path / "recipes" / "study.yaml", "method: random", "method: round_robin")
     with pytest.raises(ValueError, match="'method': 'random'.*'method': 'round_robin'"):
         train(Trainer(), num_seeds=1)
 
 
 def test_a_folder_of_another_recipe_is_not_taken(train, tmp_path):
     train(Trainer(), num_seeds=1)
-    base = tmp_path / "recipes" / "base.yaml"
-    base.write_text(base.read_text().replace("lr: 0.01", "lr: 0.02"))
+    edit(tmp_path / "recipes" / "base.yaml", "lr: 0.01", "lr: 0.02")
     with pytest.raises(ValueError, match="dense/seed_0 was trained with lr=0.01, but .*dense.yaml now says 0.02"):
         train(Trainer(), num_seeds=1)
 
