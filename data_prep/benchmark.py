@@ -40,11 +40,12 @@ class Measurement:
 @user_errors_in_one_line
 def main(argv: list[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
+    names = [name for name in CASES if name != LARGE_DOCUMENT and arguments.only in name]
+    _check(arguments, names)
     with tempfile.TemporaryDirectory(prefix="data_prep_benchmark_", dir=arguments.scratch) as scratch:
         files = write_files(
             Path(scratch), arguments.input, arguments.tokenizer, num_bytes=int(arguments.megabytes * 1e6)
         )
-        names = [name for name in CASES if name != LARGE_DOCUMENT and arguments.only in name]
         measured = _measure_in_turn(names, files, repeats=arguments.repeats)
         if arguments.large_document:
             write_large_document(files, num_bytes=int(arguments.large_document * 1e9))
@@ -82,6 +83,16 @@ def table(measured: dict[str, list[Measurement]]) -> str:
             f"{times:>12}{max(run.peak_bytes for run in runs) / 2**20:>10,.0f}"
         )
     return "\n".join(lines)
+
+
+def _check(arguments: argparse.Namespace, names: list[str]) -> None:
+    if arguments.repeats < 1 or arguments.megabytes <= 0 or arguments.large_document < 0:
+        raise ValueError(
+            f"--repeats {arguments.repeats} must be at least 1, --megabytes {arguments.megabytes:g} above 0, "
+            f"--large_document {arguments.large_document:g} at least 0"
+        )
+    if not names:
+        raise ValueError(f"--only {arguments.only!r} is in no case's name; the names are: {'; '.join(CASES)}")
 
 
 def _measure_in_turn(names: list[str], files: BenchmarkFiles, *, repeats: int) -> dict[str, list[Measurement]]:

@@ -28,6 +28,8 @@ from data_prep.unfinished import PLAN_NAME
 def main(argv: list[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     ranks = find_ranks()
+    if not Path(arguments.recipe).is_file():
+        raise FileNotFoundError(f"{arguments.recipe} is no file; give a recipe, such as one of data_prep/corpora/")
     parts, raw, output = read_corpus_recipe(arguments.recipe), Path(arguments.raw), Path(arguments.output)
     unfinished = ranks.broadcast(_unfinished(parts, raw, output, arguments.tokenizer) if ranks.rank == 0 else None)
     for part in parts:

@@ -56,3 +56,16 @@ def test_the_table_has_medians_and_ratios():
     _, first, second = table(measured).splitlines()
     assert first.split()[-7:] == ["2.00", "1.00", "4.00", "M", "tokens/s", "1.0", "2"]
     assert second.split()[-7:] == ["8.00", "8.00", "8.00", "M", "tokens/s", "4.0", "2"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--repeats", "0"], "--repeats 0 must be at least 1"),
+        (["--megabytes", "0"], "--megabytes 0 above 0"),
+        (["--only", "paint"], "--only 'paint' is in no case's name; the names are: tokenizers' own encode_batch; "),
+    ],
+)
+def test_options_that_leave_nothing_to_measure_are_refused(options, message, capsys):
+    assert main(["--input", "text", "--tokenizer", "tokenizer", *options]) == 2
+    assert message in capsys.readouterr().err

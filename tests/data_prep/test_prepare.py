@@ -129,3 +129,8 @@ def test_the_recipe_of_the_mini_corpus_differs_from_the_real_one_by_nothing_but_
     assert [vars(part) | {"obtain": ""} for part in mini] == [vars(part) | {"obtain": ""} for part in real]
     assert all(part.obtain for part in real)
     assert [part.weight for part in real] == [1] * 6 + [0]
+
+
+def test_a_missing_recipe_is_named(tmp_path, capsys):
+    assert main([str(tmp_path / "none.yaml"), "--raw", "raw", "--tokenizer", "tokenizer", "--output", "data"]) == 2
+    assert "none.yaml is no file; give a recipe, such as one of data_prep/corpora/" in capsys.readouterr().err
