@@ -108,6 +108,11 @@ class HashGPTConfig(GPT2Config):
         return bool(self.sparse_layers) and self.router in ("hash", "token_switch")
 
     @property
+    def looks_ahead(self) -> bool:
+        """Whether routes tell of the tokens to be predicted, so that a perplexity compares with no honest one."""
+        return bool(self.sparse_layers) and (self.router == "expert_choice" or "next" in self.hash_keys)
+
+    @property
     def experts_per_token(self) -> float:
         """That compute for a token, on average, where none is dropped."""
         if self.router == "expert_choice":

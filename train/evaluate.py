@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import deepspeed.comm as dist
@@ -51,24 +51,17 @@ def validate(
     probe sees the routes of the first batch. None where stop_is_due(), collective too and asked before each batch,
     said yes.
     """
-    num_sequences = min(config.eval_sequences or sequences.num_sequences, sequences.num_sequences)
+    num_sequences = _num_sequences(sequences, config)
     total = torch.zeros((), dtype=torch.float64, device=engine.device)
     engine.eval()
-    batches = validation_batches(
-        sequences,
-        num_sequences=num_sequences,
-        micro_batch_size=config.micro_batch_size,
-        rank=dist.get_rank(),
-        world_size=dist.get_world_size(),
-    )
+    batches = _batches(sequences, config, num_sequences)
     hidden = dist.get_rank() > 0 or not sys.stderr.isatty()
     for number, batch in enumerate(tqdm(batches, desc="validating", unit="batch", leave=False, disable=hidden)):
         if stop_is_due():
             engine.train()
             return None
-        batch = batch.to(engine.device)
-        plans = engine.module.transformer.plan(batch.input_ids, **batch.known)
-        total += _summed_loss(engine, batch, plans)
+        loss, plans = _summed_loss(engine, batch)
+        total += loss
         if number == 0:
             probe.see(plans)
     engine.train()
@@ -78,7 +71,37 @@ def validate(
     return Validation(loss=total.item() / num_tokens, num_tokens=num_tokens, routing_fluctuation=fluctuation)
 
 
-def _summed_loss(engine: DeepSpeedEngine, batch: Batch, plans: dict[int, list]) -> torch.Tensor:
+@torch.no_grad()
+def see_routes(engine: DeepSpeedEngine, sequences: PackedSequences, config: RunConfig, *, probe: RoutingProbe) -> None:
+    """Show probe the routes that a validation would show it with the weights as they are. Collective over all ranks."""
+    if not probe.is_needed:
+        return
+    engine.eval()
+    _, plans = _summed_loss(engine, next(_batches(sequences, config, _num_sequences(sequences, config))))
+    engine.train()
+    probe.see(plans)
+    probe.fluctuation(engine.device)
+
+
+def _num_sequences(sequences: PackedSequences, config: RunConfig) -> int:
+    return min(config.eval_sequences or sequences.num_sequences, sequences.num_sequences)
+
+
+def _batches(sequences: PackedSequences, config: RunConfig, num_sequences: int) -> Iterator[Batch]:
+    """This rank's."""
+    return validation_batches(
+        sequences,
+        num_sequences=num_sequences,
+        micro_batch_size=config.micro_batch_size,
+        rank=dist.get_rank(),
+        world_size=dist.get_world_size(),
+    )
+
+
+def _summed_loss(engine: DeepSpeedEngine, batch: Batch) -> tuple[torch.Tensor, dict[int, list]]:
+    """Of the sequences that count, and the plans of the sparse layers."""
+    batch = batch.to(engine.device)
+    plans = engine.module.transformer.plan(batch.input_ids, **batch.known)
     logits = engine(batch.input_ids, position_ids=batch.position_ids, plans=plans, use_cache=False).logits
     losses = F.cross_entropy(logits.flatten(0, 1).float(), batch.targets.flatten(), reduction="none")
-    return (losses.view_as(batch.targets).sum(1) * batch.weights).sum()
+    return (losses.view_as(batch.targets).sum(1) * batch.weights).sum(), plans

@@ -16,7 +16,7 @@ from train.bad_numbers import BadNumbers
 from train.batches import Batch
 from train.commit import CheckpointError
 from train.config import RunConfig
-from train.evaluate import validate
+from train.evaluate import see_routes, validate
 from train.inputs import Inputs
 from train.loader import MicroBatches, read_ahead
 from train.metrics import RunLog
@@ -64,6 +64,8 @@ class _Training:
         return self.engine.gradient_accumulation_steps()
 
     def run(self, first_step: int) -> None:
+        if first_step > 0:
+            self.take_up(first_step)
         for step in range(first_step, self.config.steps):
             try:
                 self.step(step)
@@ -72,8 +74,17 @@ class _Training:
                 raise
             stops = self.validate_if_due(step + 1)
             self.save_if_due(step + 1, stops=stops)
-            if stops and step + 1 < self.config.steps:
+            if stops and (step + 1 < self.config.steps or self.inputs.valid):  # the last validation is still owed
                 raise StopRequested(f"stopped at step {step + 1}, as was asked")
+
+    def take_up(self, done: int) -> None:
+        """Make up for a validation that a stop left out; or see its routes again, which the next is compared with."""
+        if not self.inputs.valid or not _is_due(done, self.config.eval_every, self.config.steps):
+            return
+        if self.log.has_validation(done):
+            see_routes(self.engine, self.inputs.valid, self.config, probe=self.probe)
+        elif self.validate_if_due(done):
+            raise StopRequested(f"stopped at step {done}, as was asked")
 
     def step(self, step: int) -> None:
         self.watch.at_step(step)

@@ -16,9 +16,11 @@ from tqdm import tqdm
 
 from models.dispatch import Plan
 from models.learned_ffn import LatePlan
+from train.agreement import gather
 from train.config import RunConfig
 from train.evaluate import Validation, perplexity
 from train.plots import plot_expert_load, plot_loss, plot_routing
+from train.read_metrics import read_points
 from train.routing_stats import RoutingStats
 
 _COLUMNS = "    step     loss       ppl   tokens/s        lr  |grad|  load (table)  rank load    memory"
@@ -90,6 +92,11 @@ class RunLog:
             self._write({"kind": "valid", "step": step, **values, "tokens": validation.num_tokens})
             self._send_to_monitors(engine, "valid", values, step)
         self._start = time.perf_counter()  # tokens/s are those of training
+
+    def has_validation(self, step: int) -> bool:
+        """Whether metrics.jsonl has the validation of a step; what rank 0 finds. Collective over all ranks."""
+        found = self._writes and any(point["step"] == step for point in read_points(self._path, kind="valid"))
+        return gather(found)[0]
 
     def saved(self, folder: Path) -> None:
         if self._writes:

@@ -12,6 +12,7 @@ class RoutingProbe:
 
     def __init__(self, config: RunConfig):
         self._num_experts = config.num_experts
+        self.is_needed = bool(config.sparse_layers) and config.router != "hash"
         self._by_hash = 0.0 if config.sparse_layers and config.router == "hash" else None
         self._before: torch.Tensor | None = None
         self._now: torch.Tensor | None = None
@@ -24,7 +25,7 @@ class RoutingProbe:
     def fluctuation(self, device: torch.device) -> float | None:
         """The share of tokens, of all layers, whose set of experts changed. Collective over all ranks.
 
-        0 for hashes, whose routes are fixed; None for a dense model, and at the first validation of this process.
+        0 for hashes, whose routes are fixed; None for a dense model, and where there was none before.
         """
         before, self._before, self._now = self._before, self._now, None
         if before is None or self._before is None:

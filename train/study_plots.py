@@ -13,6 +13,9 @@ from data_prep.atomic_file import atomic_file
 from train.plots import GREY, VERMILION
 from train.study_results import RunResult
 
+LOOKS_AHEAD_MARK = "†"
+LOOKS_AHEAD = "routes tell of the tokens to be predicted: not comparable with the others"
+
 _NEAR = 1.4  # variants whose perplexity is further from the middle one's by this factor are named at the edge
 _START = 1.5  # curves are drawn from where they come below so many times the worst end
 
@@ -36,6 +39,11 @@ def plot_study(results: list[RunResult], path: str | Path, *, baseline: str) -> 
         figure.savefig(file, dpi=150, format="png")
 
 
+def marked(result: RunResult) -> str:
+    """The variant's name, with a mark where its perplexity must not be read as the others'."""
+    return f"{result.variant} {LOOKS_AHEAD_MARK}" if result.looks_ahead else result.variant
+
+
 def near_middle(rows: list[list[RunResult]]) -> list[list[RunResult]]:
     """The variants near the middle one: an oracle far below all would squeeze the others into one line."""
     middle = _mean(rows[len(rows) // 2])
@@ -57,12 +65,14 @@ def _draw_points(axes: Axes, rows: list[list[RunResult]], *, baseline: str) -> N
         axes.scatter([run.perplexity for run in runs], [place] * len(runs), **style)
         axes.plot([_mean(runs)] * 2, [place - 0.3, place + 0.3], color=VERMILION, linewidth=2)
     axes.set_xlim(low, high)
-    axes.set_yticks(range(len(rows)), [runs[0].variant for runs in rows])
+    axes.set_yticks(range(len(rows)), [marked(runs[0]) for runs in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)  # the best on top
     axes.xaxis.set_major_locator(MaxNLocator(6))
     fewest, most = min(map(len, rows)), max(map(len, rows))
     seeds = f"{most} of each variant" if fewest == most else f"{fewest} to {most} of a variant"
     axes.set(title=f"Every seed a point ({seeds}), the mean a bar", xlabel="validation perplexity")
+    if any(runs[0].looks_ahead for runs in rows):
+        axes.set_xlabel(f"validation perplexity\n{LOOKS_AHEAD_MARK} {LOOKS_AHEAD}")
 
 
 def _name_at_edge(axes: Axes, place: int, runs: list[RunResult], *, is_left: bool) -> None:
@@ -77,7 +87,7 @@ def _draw_curves(axes: Axes, rows: list[list[RunResult]], *, baseline: str) -> N
         style = {"color": _colour(place, rows), "linewidth": 1.4}
         if runs[0].variant == baseline:
             style = {"color": GREY, "linestyle": "--", "linewidth": 2, "zorder": 3}
-        axes.plot(*_mean_curve(runs), marker="o", markersize=3, label=runs[0].variant, **style)
+        axes.plot(*_mean_curve(runs), marker="o", markersize=3, label=marked(runs[0]), **style)
     ends = [_mean(runs) for runs in near_middle(rows)]
     axes.set(title="By step, mean over seeds", xlabel="optimizer step", ylabel="validation perplexity", yscale="log")
     axes.set_ylim(0.97 * min(ends), _START * max(ends))

@@ -22,7 +22,10 @@ class Progress:
         )
 
     def begin(self, run: StudyRun) -> None:
+        """Name the run; off a terminal as a line, because no bar moves there until the run ends."""
         self._bar.set_description(run.name)
+        if self._bar.disable:
+            self.say(f"{run.name}: training from step {run.num_steps_saved:,} of {run.config.steps:,}, see {run.log}")
 
     def watch(self, run: StudyRun) -> None:
         """Move the bar to what the metrics of the run that trains say."""

@@ -6,14 +6,14 @@ from pathlib import Path
 from statistics import fmean, median
 
 from data_prep.atomic_file import atomic_file
-from train.study_plots import plot_study
+from train.study_plots import LOOKS_AHEAD, LOOKS_AHEAD_MARK, marked, plot_study
 from train.study_recipes import Study, differing_fields
 from train.study_results import RunResult, read_results
 from train.study_statistics import Ordering, Spread, orderings, paired_difference, spread
 
 _COLUMNS = (
     "variant", "parameters, total (active)", "validation perplexity", "seeds", "less than {baseline}", "tokens/s",
-    "fullest expert / mean", "dropped",
+    "fullest expert / mean", "dropped", "rerouted",
 )  # fmt: skip
 
 
@@ -94,7 +94,7 @@ def table(study: Study, results: list[RunResult]) -> str:
         difference = None if variant == study.baseline else paired_difference(baseline, found[variant])
         rows.append(
             (
-                variant,
+                marked(runs[0]),
                 f"{runs[0].parameters_total:,} ({runs[0].parameters_active:,})",
                 _plus_minus(spread(list(found[variant].values()))),
                 str(len(runs)),
@@ -102,15 +102,20 @@ def table(study: Study, results: list[RunResult]) -> str:
                 f"{median(run.tokens_per_second for run in runs):,.0f}",
                 _number(_mean(runs, "load_max_over_mean"), ".2f"),
                 _number(_mean(runs, "dropped_share"), ".2%"),
+                _number(_mean(runs, "routing_fluctuation"), ".1%"),
             )
         )
     head = [column.format(baseline=study.baseline) for column in _COLUMNS]
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + (
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines) + (
         "\n\nPerplexity and differences: mean ± standard deviation over seeds. Differences are taken between runs of "
-        "the same seed; positive is better. Tokens/s hold for the machine as it was then. The load and the dropped "
-        "share are means over the second half of the steps."
+        "the same seed; positive is better. Tokens/s hold for the machine as it was then. Means over the second half "
+        "of the steps: the load, the share of dropped tokens, and the share of a fixed batch's tokens that went to "
+        "other experts than at the validation before."
     )
+    if any(result.looks_ahead for result in results):
+        text += f"\n\n{LOOKS_AHEAD_MARK} {LOOKS_AHEAD}."
+    return text
 
 
 def describe_orderings(found: list[Ordering]) -> str:

@@ -12,7 +12,7 @@ from train.read_metrics import read_points
 from train.study_recipes import Study
 from train.study_runs import StudyRun, check_same_run, study_run
 
-# Means over the training lines of the second half of the steps; routers that learn report more than tables do.
+# Means over the second half of the steps, of the lines that have them; routers that learn report more than tables do.
 _LATE_MEANS = ("load_max_over_mean", "dropped_share", "routing_entropy", "routing_fluctuation")
 
 
@@ -26,6 +26,7 @@ class RunResult:
     tokens: int  # trained on
     parameters_total: int
     parameters_active: int  # used by one token
+    looks_ahead: bool  # HashGPTConfig.looks_ahead
     perplexity: float  # validation, at the last step
     valid_tokens: int
     tokens_per_second: float  # median of the training lines
@@ -58,15 +59,11 @@ def read_results(study: Study, output: Path) -> list[RunResult]:
 def read_result(run: StudyRun) -> RunResult | None:
     """None where the perplexity is not finite."""
     train, valid = (read_points(run.metrics, kind=kind) for kind in ("train", "valid"))
-    if not valid or valid[-1]["step"] != run.config.steps:
-        raise ValueError(
-            f"{run.metrics} lacks the validation of the last step, {run.config.steps}; remove {run.folder}, and the "
-            "same command trains it again"
-        )
     if valid[-1]["perplexity"] is None:
         return None
-    count = count_parameters(HashGPTConfig(**json.loads((run.model / "config.json").read_text())))
-    late = [point for point in train if point["step"] > run.config.steps / 2]
+    network = HashGPTConfig(**json.loads((run.model / "config.json").read_text()))
+    count = count_parameters(network)
+    late = [point for point in train + valid if point["step"] > run.config.steps / 2]
     tokens_per_step = run.config.global_batch_size * run.config.context_length
     return RunResult(
         variant=run.variant,
@@ -75,6 +72,7 @@ def read_result(run: StudyRun) -> RunResult | None:
         tokens=run.config.steps * tokens_per_step,
         parameters_total=count.total,
         parameters_active=count.active,
+        looks_ahead=network.looks_ahead,
         perplexity=valid[-1]["perplexity"],
         valid_tokens=valid[-1]["tokens"],
         tokens_per_second=median(point["tokens_per_second"] for point in train),

@@ -60,23 +60,26 @@ class StudyRun:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the last checkpoint and the validation before it are there."""
+        """Whether the last checkpoint is there, and the validation, which a stop may have left out."""
         saved = completed_checkpoints(self.folder / "checkpoints")
-        return bool(saved) and saved[0] == self.model and obvious_damage(saved[0]) is None
+        if not saved or saved[0] != self.model or obvious_damage(saved[0]) is not None:
+            return False
+        return any(point["step"] == self.config.steps for point in self._points("valid"))
 
     @property
     def num_steps_done(self) -> int:
         """As far as the metrics tell; 0 before the first."""
-        try:
-            points = read_points(self.metrics, kind="train")
-        except FileNotFoundError:
-            return 0
+        points = self._points("train")
         return points[-1]["step"] if points else 0
 
     @property
     def num_steps_saved(self) -> int:
         saved = completed_checkpoints(self.folder / "checkpoints")
         return step_of(saved[0]) if saved else 0
+
+    def _points(self, kind: str) -> list[dict]:
+        """Of the metrics, as far as they are written."""
+        return read_points(self.metrics, kind=kind) if self.metrics.is_file() else []
 
 
 def study_run(study: Study, variant: str, output: Path, *, seed: int) -> StudyRun:

@@ -110,9 +110,21 @@ def test_a_resumed_run_equals_an_untouched_one_bit_for_bit(finished_run, recipe,
     assert result.returncode == 0, result.stderr[-3000:]
     resumed, untouched = (read_metrics(folder, "train") for folder in (run_dir, finished_run))
     assert [line["loss"] for line in resumed] == [line["loss"] for line in untouched[3:]]
+    assert read_metrics(run_dir, "valid") == read_metrics(finished_run, "valid")  # that of step 3 was gone
     for file in newest_model(finished_run).glob("*.safetensors"):
         expected, found = load_file(file), load_file(newest_model(run_dir) / file.name)
         assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+@pytest.mark.slow
+def test_a_run_that_was_stopped_before_its_last_validation_makes_up_for_it(finished_run, recipe, tmp_path):
+    run_dir = shutil.copytree(finished_run, tmp_path / "run")
+    lines = (run_dir / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run_dir / "metrics.jsonl").write_text("".join(line for line in lines if json.loads(line)["kind"] != "valid"))
+    result = deepspeed("--config", recipe, "--run_dir", run_dir)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert read_metrics(run_dir, "valid") == read_metrics(finished_run, "valid")[-1:]
+    assert read_metrics(run_dir, "train") == read_metrics(finished_run, "train")
 
 
 @pytest.mark.parametrize(
@@ -200,6 +212,8 @@ def test_every_learned_router_resumes_bit_for_bit_and_on_other_ranks(recipe, rou
         assert result.returncode == 0, result.stderr[-3000:]
         resumed = [line["loss"] for line in read_metrics(tmp_path / run_dir, "train")][6:]
         assert resumed == (losses[3:] if run_dir == "run" else pytest.approx(losses[3:], rel=0.02))
+    _, last, again = read_metrics(tmp_path / "run", "valid")
+    assert again == last and last["routing_fluctuation"] is not None
     loaded = HashGPTForCausalLM.from_pretrained(newest_model(tmp_path / "alone"))
     assert loaded.config.router == router
 

@@ -68,7 +68,7 @@ def test_the_table_has_means_spreads_and_paired_differences(study, run_of, tmp_p
     text = write_report(study, tmp_path / "study")
     # 11 ± 1.414, less than the dense one by 10 and 12
     assert cells(text, "balanced")[2:5] == ["11.000 ± 1.414", "2", "11.000 ± 1.414"]
-    assert cells(text, "balanced")[5:] == ["128", "1.25", "-"]
+    assert cells(text, "balanced")[5:] == ["128", "1.25", "-", "-"]
     assert cells(text, "dense")[2:5] == ["22.000 ± 2.828", "2", "-"]
     assert text.index("| balanced |") < text.index("| dense |")
     assert "**Not finished:** random (seed 0, 1)" in text and "2 of 3 variants, 2 seeds" in text
@@ -91,15 +91,21 @@ def test_the_files_hold_every_run_and_a_figure(study, run_of, tmp_path):
     (run,) = content["runs"]
     assert (run["variant"], run["seed"], run["dropped_share"], run["routing_entropy"]) == ("balanced", 0, 0.25, 1.5)
     assert run["routing_fluctuation"] is None and run["curve"] == [[2, 20.0], [4, 10.0]]
+    assert run["looks_ahead"] is False
     assert run["parameters_total"] > run["parameters_active"] > 0
     assert run["seconds"] == 4.0  # 512 tokens at 128 per second
     with Image.open(tmp_path / "study" / "study.png") as image:
         assert image.size[0] == 1650
 
 
-def test_an_unfinished_run_is_not_reported(study, run_of, tmp_path):
-    finish(run_of("dense", 0))
-    run_of("dense", 0).model.rename(run_of("dense", 0).model.with_name("step_00000002"))
+@pytest.mark.parametrize("missing", ["last checkpoint", "last validation"])
+def test_an_unfinished_run_is_not_reported(study, run_of, tmp_path, missing):
+    run = run_of("dense", 0)
+    finish(run)
+    if missing == "last checkpoint":
+        run.model.rename(run.model.with_name("step_00000002"))
+    else:
+        run.metrics.write_text("".join(run.metrics.read_text().splitlines(keepends=True)[:-1]))
     assert write_report(study, tmp_path / "study") is None
 
 
@@ -110,6 +116,28 @@ def test_a_load_is_the_mean_of_the_second_half(run_of):
               [(1, 9.0), (2, 9.0), (3, 1.0), (4, 2.0)]]  # fmt: skip
     run.metrics.write_text("".join(json.dumps(line) + "\n" for line in [*points, valid_line(4, 10.0)]))
     assert read_result(run).load_max_over_mean == 1.5
+
+
+def test_fluctuation_is_the_mean_of_the_later_validations(study, run_of, tmp_path):
+    run = run_of("balanced", 0)
+    finish(run)
+    train = {"kind": "train", "step": 4, "tokens_per_second": 1.0}
+    valid = [valid_line(step, 10.0) | {"routing_fluctuation": share} for step, share in
+             [(1, None), (2, 0.9), (3, 0.25), (4, 0.5)]]  # fmt: skip
+    run.metrics.write_text("".join(json.dumps(line) + "\n" for line in [*valid, train]))
+    assert read_result(run).routing_fluctuation == 0.375
+    assert cells(write_report(study, tmp_path / "study"), "balanced")[8] == "37.5%"
+
+
+@pytest.mark.parametrize("fields", [{"hash_keys": ["next"]}, {"router": "expert_choice", "hash_keys": []}])
+def test_variants_that_see_what_they_predict_are_marked(study, run_of, tmp_path, fields):
+    for variant in ("dense", "balanced", "random"):
+        finish(run_of(variant, 0))
+    config = run_of("balanced", 0).model / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | fields))
+    text = write_report(study, tmp_path / "study")
+    assert cells(text, "balanced †") and cells(text, "random") and cells(text, "dense")
+    assert "† routes tell of the tokens to be predicted: not comparable" in text
 
 
 def test_runs_measured_on_other_tokens_are_not_compared(study, run_of, tmp_path):
