@@ -149,7 +149,12 @@ class HashGPTConfig(GPT2Config):
                 raise ValueError(f"{name}={size} cannot be split evenly into num_hashes={self.num_hashes} segments")
 
     def _check_no_hashes(self) -> None:
-        for name, value, none in (("hash_keys", self.hash_keys, []), ("num_hashes", self.num_hashes, 1)):
+        for name, value, none in (
+            ("hash_keys", self.hash_keys, []),
+            ("num_hashes", self.num_hashes, 1),
+            ("num_turns", self.num_turns, 1),
+            ("split_sizes", self.split_sizes, None),
+        ):
             if value != none:
                 raise ValueError(f"{name}={value} with router={self.router!r}, which hashes nothing; leave it out")
 
@@ -170,6 +175,11 @@ class HashGPTConfig(GPT2Config):
             raise ValueError(f"capacity_factor={self.capacity_factor} must be above 0, or None")
         if self.router == "gshard" and self.sparse_layers and self.num_experts < 2:
             raise ValueError(f"num_experts={self.num_experts} with router='gshard', which sends each token to two")
+        if self.router == "expert_choice" and self.sparse_layers and self.experts_per_token > self.num_experts:
+            raise ValueError(
+                f"capacity_factor={self.experts_per_token} experts per token, of num_experts={self.num_experts}; set "
+                f"capacity_factor to {self.num_experts} or less"
+            )
         if 0 < self.expert_choice_cap < self.experts_per_token:
             raise ValueError(
                 f"expert_choice_cap={self.expert_choice_cap} experts per token at most, but capacity_factor="

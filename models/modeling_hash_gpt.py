@@ -82,10 +82,16 @@ class HashGPTPreTrainedModel(GPT2PreTrainedModel):
 
     def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs=None, **options):
         """As transformers', but only where the gradient of the routers' auxiliary losses survives it."""
-        if self.config.router != "hash" and (gradient_checkpointing_kwargs or {}).get("use_reentrant"):
+        kwargs = gradient_checkpointing_kwargs or {"use_reentrant": False}
+        if self.config.router != "hash" and (kwargs.get("use_reentrant") is not False):  # torch takes None for True
             raise ValueError(
-                f"use_reentrant=True would lose the gradient of router={self.config.router!r}'s losses, which leave a "
-                "block beside its output; set use_reentrant=False"
+                f"use_reentrant={kwargs.get('use_reentrant')} would lose the gradient of router="
+                f"{self.config.router!r}'s losses, which leave a block beside its output; set use_reentrant=False"
+            )
+        if self.config.router != "hash" and not kwargs.get("preserve_rng_state", True):
+            raise ValueError(
+                f"preserve_rng_state=False would let router={self.config.router!r} draw other routes when a block is "
+                "repeated; leave it out"
             )
         super().gradient_checkpointing_enable(gradient_checkpointing_kwargs, **options)
 

@@ -1,4 +1,8 @@
-"""GShardRouter: each token to two experts, whose outputs are mixed by their probabilities (Lepikhin et al., 2020)."""
+"""GShardRouter: each token to two experts, whose outputs are mixed by their probabilities (Lepikhin et al., 2020).
+
+The rule is that of DeepSpeed's top2gating, which people train with. The paper's own leaves out an unlikely second
+expert at random, keeps the weight of a choice whose other was dropped, and divides the loss by E^2.
+"""
 
 import torch
 

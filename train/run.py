@@ -98,7 +98,11 @@ def _run(
     for notice in [*notices, check_disk_space(config, network)]:
         if notice:
             log.say(notice)
-    train(engine, config, inputs, log, watch, first_step=first_step)
+    try:
+        train(engine, config, inputs, log, watch, first_step=first_step)
+    except StopRequested:
+        log.close()  # a run that only its last validation is missing of does no step again, whose loads it could log
+        raise
     log.close()
     if watchdog:
         watchdog.stop()

@@ -16,7 +16,7 @@ _RUN_FILE = "run.yaml"
 def check_run_folder(config: RunConfig) -> None:
     """ValueError where run_dir holds something that this run would mix with or overwrite, or lacks what it needs."""
     folder = Path(config.run_dir)
-    is_empty = not folder.exists() or not any(folder.iterdir())
+    is_empty = not folder.exists() or all(map(_is_of_a_start, folder.iterdir()))
     if not is_empty and not (folder / _RUN_FILE).is_file():
         raise ValueError(f"run_dir {folder} exists, is not empty and is not a run (no run.yaml); choose another folder")
     if not is_empty and config.resume == "never":
@@ -30,6 +30,11 @@ def check_run_folder(config: RunConfig) -> None:
             f"none of the {len(checkpoints)} checkpoints in {checkpoints_dir(config)} is sound ({'; '.join(reasons)}); "
             "restore one from a copy, or begin again in another run_dir"
         )
+
+
+def _is_of_a_start(path: Path) -> bool:
+    """Whether a run that was killed before it had its run.yaml may have left this."""
+    return path.name == "heartbeats" or path.name.startswith(f".{_RUN_FILE}.")
 
 
 def save_run_config(config: RunConfig) -> None:
@@ -54,7 +59,10 @@ def run_identity(config: RunConfig, *, data: dict) -> dict:
 
     data: digests by what they are of, and what else the data decide.
     """
-    fields = {name: value for name, value in dataclasses.asdict(config).items() if name not in _FREE_FIELDS}
+    free = _FREE_FIELDS
+    if config.sparse_layers and config.router != "hash":
+        free = free - {"micro_batch_size"}  # among whose tokens a router that learns balances, drops and chooses
+    fields = {name: value for name, value in dataclasses.asdict(config).items() if name not in free}
     return {**data, **fields}
 
 

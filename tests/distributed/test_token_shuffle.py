@@ -36,6 +36,16 @@ def test_tokens_change_their_ranks_and_come_back(found):
         assert torch.equal(rank["grad"], 2 * torch.arange(TOKENS).float().unsqueeze(1))
 
 
+def test_a_base_layer_routes_tokens_of_all_ranks_in_training_and_its_own_in_evaluation(found):
+    for number, rank in enumerate(found):
+        routed = rank["tokens_that_are_routed"]
+        assert (routed["training"] != number).sum() == 8 and (routed["evaluation"] == number).all()
+
+
+def test_blocks_that_are_computed_again_shuffle_as_they_did(found):
+    assert [rank["checkpointing"] for rank in found] == [True, True]
+
+
 def test_only_base_layers_whose_experts_are_spread_shuffle(found):
     shuffles = found[0]["shuffled_layers"]
     assert shuffles == {"switch": [False] * 2, "base": [True] * 2, "base in place": [True] * 2, "alone": [False] * 2}

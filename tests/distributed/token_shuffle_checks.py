@@ -12,7 +12,8 @@ TOKENS = 13  # which two ranks cannot halve
 
 def check_on_ranks() -> dict:
     """What each of the functions below finds, by its name."""
-    return {check.__name__: check() for check in (shuffled_tokens, shuffled_layers, loads_while_training)}
+    checks = (shuffled_tokens, shuffled_layers, loads_while_training, tokens_that_are_routed, checkpointing)
+    return {check.__name__: check() for check in checks}
 
 
 def shuffled_tokens() -> dict[str, torch.Tensor]:
@@ -40,6 +41,32 @@ def shuffled_layers() -> dict[str, list[bool]]:
         name: [isinstance(layer.shuffle, TokenShuffle) for layer in model.modules() if isinstance(layer, LearnedFFN)]
         for name, model in models.items()
     }
+
+
+def tokens_that_are_routed() -> dict[str, torch.Tensor]:
+    """The rank that each token which this rank routes comes from, in training and in evaluation."""
+    layer, rows = make_model("base", ep_size=2).transformer.h[0].sparse, []
+    layer.experts.register_forward_pre_hook(lambda _, inputs: rows.append(inputs[0].detach()[:, 0]))
+    hidden = torch.randn(2, 8, 16)
+    hidden[..., 0] = dist.get_rank()
+    for training in (True, False):
+        layer.train(training)(hidden, layer.plan(None))
+    return dict(zip(("training", "evaluation"), rows, strict=True))
+
+
+def checkpointing() -> bool:
+    """Whether blocks that are computed again shuffle as they did, told by equal gradients."""
+    gradients = []
+    for repeats in (False, True):
+        model, ids = make_model("base", ep_size=2).train(), torch.arange(16).view(2, 8) + dist.get_rank()
+        for parameter in model.parameters():  # new inserted layers are the identity
+            torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(parameter.numel()))
+        if repeats:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        torch.manual_seed(dist.get_rank())
+        model(ids, labels=ids, use_cache=False).loss.backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    return all(torch.equal(plain, again) for plain, again in zip(*gradients, strict=True))
 
 
 def loads_while_training() -> list[int]:

@@ -117,9 +117,34 @@ def test_activation_checkpointing_repeats_the_routes_and_keeps_the_auxiliary_gra
         torch.testing.assert_close(plain, recomputed)
 
 
-def test_checkpointing_that_loses_the_auxiliary_gradients_is_refused():
-    with pytest.raises(ValueError, match="use_reentrant=True would lose.*'switch'"):
-        make_model("switch").gradient_checkpointing_enable({"use_reentrant": True})
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"use_reentrant": True}, "use_reentrant=True would lose.*'switch'"),
+        ({"determinism_check": "none"}, "use_reentrant=None would lose"),
+        ({"use_reentrant": False, "preserve_rng_state": False}, "preserve_rng_state=False would let router='switch'"),
+    ],
+)
+def test_checkpointing_that_loses_auxiliary_gradients_or_draws_anew_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        make_model("switch").gradient_checkpointing_enable(options)
+
+
+def test_a_base_layer_routes_shuffled_tokens_in_training_alone():
+    layer, shuffled = make_model("base").transformer.h[0].sparse, []
+
+    def reverse(function, tokens_TD):  # stands for the other ranks
+        shuffled.append(len(tokens_TD))
+        return function(tokens_TD.flip(0)).flip(0)
+
+    layer.shuffle = reverse
+    hidden, late = torch.randn(1, 8, 8), layer.plan(None)
+    outputs = layer.train()(hidden, late)
+    layer.shuffle = None
+    torch.testing.assert_close(outputs, layer(hidden.flip(1), layer.plan(None)).flip(1))
+    layer.shuffle = reverse
+    layer.eval()(hidden, layer.plan(None))
+    assert shuffled == [8]
 
 
 @pytest.mark.parametrize("coefficients", [{"balance_loss": 0.5}, {"z_loss": 0.5}])
@@ -246,6 +271,9 @@ def test_new_centroids_of_base_layers_are_orthogonal():
         ({"router": "switch", "balance_loss": -1.0}, "balance_loss=-1.0 must be a number from 0"),
         ({"router": "switch", "num_hashes": 2}, "num_hashes=2 with router='switch'"),
         ({"router": "expert_choice", "expert_choice_cap": 1}, "expert_choice_cap=1 .* capacity_factor=2"),
+        ({"router": "switch", "num_turns": 2}, "num_turns=2 with router='switch'"),
+        ({"router": "switch", "split_sizes": [[1, 1, 1]]}, "split_sizes=.* with router='switch'"),
+        ({"router": "expert_choice", "num_experts": 1, "sparse_layers": [0]}, "=2 experts per token, of num_experts=1"),
         ({"router": "gshard", "num_experts": 1}, "num_experts=1 with router='gshard'"),
     ],
 )

@@ -128,6 +128,14 @@ def test_where_things_lie_and_how_often_they_happen_may_change(tmp_path, name):
     check_resume(config, identity(RunConfig(**changed)))
 
 
+def test_the_micro_batch_within_which_a_router_balances_must_stay(tmp_path):
+    learned = {"router": "switch", "route_table": []}
+    config = run_config(tmp_path, **learned)
+    write_checkpoint(config, 10)
+    with pytest.raises(ValueError, match="written with micro_batch_size=16 but this run has micro_batch_size=4"):
+        check_resume(config, identity(run_config(tmp_path, micro_batch_size=4, **learned)))
+
+
 def test_a_checkpoint_from_before_a_field_existed_has_its_default(tmp_path):
     config = run_config(tmp_path)
     write_checkpoint(config, 10, stored_identity={k: v for k, v in identity(config).items() if k != "valid_share"})
@@ -177,6 +185,12 @@ def test_names_of_steps_sort_as_numbers():
 def test_a_new_or_empty_run_dir_is_accepted(tmp_path, resume):
     check_run_folder(run_config(tmp_path, resume=resume))
     check_run_folder(run_config(tmp_path / "new", resume=resume))
+
+
+def test_a_run_dir_that_a_killed_start_left_without_run_yaml_is_accepted(tmp_path):
+    (tmp_path / "heartbeats").mkdir()
+    (tmp_path / ".run.yaml.4711.tmp").touch()
+    check_run_folder(run_config(tmp_path))
 
 
 @pytest.mark.parametrize("resume", ["auto", "must", "never"])
