@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import xxhash
 import yaml
 from safetensors.numpy import save_file
 
@@ -20,6 +21,7 @@ VARIANTS = {
     "balanced": {**SPARSE, "route_table": "balanced"},
     "random": {**SPARSE, "route_table": "random"},
     "clustered": {**SPARSE, "route_table": "clustered"},
+    "switch": {**SPARSE, "router": "switch"},
 }
 TABLES = {
     "balanced": {"method": "balanced"},
@@ -45,23 +47,26 @@ def write_study(
     return folder
 
 
-def finish(run: StudyRun, *, perplexity: float = 10.0, **train_fields) -> None:
-    """Leave what a finished run leaves: metrics of every second step, and a last checkpoint with embeddings."""
+def finish(run: StudyRun, *, perplexity: float | None = 10.0, identity: dict | None = None, **train_fields) -> None:
+    """Leave what a finished run leaves: metrics of every second step, and a last checkpoint with embeddings.
+
+    identity: what the checkpoint is of; of little more than the corpus unless given.
+    """
     config = run.config
     save_run_config(config)
     lines = []
     for step in range(2, config.steps + 1, 2):
         line = {"kind": "train", "step": step, "loss": 2.0, "tokens_per_second": 128.0, "load_max_over_mean": None}
-        lines += [line | train_fields, valid_line(step, perplexity if step == config.steps else 2 * perplexity)]
+        lines += [line | train_fields, valid_line(step, perplexity if step == config.steps else 20.0)]
     run.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    write_checkpoint(run)
+    write_checkpoint(run, identity)
 
 
-def valid_line(step: int, perplexity: float) -> dict:
+def valid_line(step: int, perplexity: float | None) -> dict:
     return {"kind": "valid", "step": step, "loss": 1.0, "perplexity": perplexity, "tokens": 160}
 
 
-def write_checkpoint(run: StudyRun) -> None:
+def write_checkpoint(run: StudyRun, identity: dict | None) -> None:
     config = run.config
     run.model.mkdir(parents=True)
     network = HashGPTConfig(
@@ -71,8 +76,11 @@ def write_checkpoint(run: StudyRun) -> None:
     (run.model / "config.json").write_text(network.to_json_string())
     embeddings = np.random.default_rng(run.seed).normal(size=(300, config.width)).astype(np.float32)
     save_file({"transformer.wte.weight": embeddings}, run.model / "model.safetensors")
-    identity = {"corpus_digest": read_manifest(config.train_data).corpus_digest}
-    (run.model / "manifest.json").write_bytes(manifest_bytes({"identity": identity, "step": config.steps, "files": {}}))
+    weights = (run.model / "model.safetensors").read_bytes()
+    files = {"model.safetensors": {"size": len(weights), "xxh3": xxhash.xxh3_128(weights).hexdigest()}}
+    identity = identity or {"corpus_digest": read_manifest(config.train_data).corpus_digest}
+    facts = {"identity": identity, "step": config.steps, "world_size": 1, "files": files}
+    (run.model / "manifest.json").write_bytes(manifest_bytes(facts))
 
 
 def _write(path: Path, content: dict) -> None:

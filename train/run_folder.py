@@ -40,9 +40,13 @@ def _is_of_a_start(path: Path) -> bool:
 def save_run_config(config: RunConfig) -> None:
     """Write run.yaml, which makes run_dir a run."""
     Path(config.run_dir).mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False)
-    with atomic_file(Path(config.run_dir) / _RUN_FILE) as file:
-        file.write(text.encode())
+    write_recipe(config, Path(config.run_dir) / _RUN_FILE)
+
+
+def write_recipe(config: RunConfig, path: Path) -> None:
+    """Write a recipe that says every field."""
+    with atomic_file(path) as file:
+        file.write(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False).encode())
 
 
 # What may change between a run and its resumption: where things lie, over how many ranks and how, how long, how often.

@@ -15,11 +15,13 @@ from train.deepspeed_config import check_topology, deepspeed_config
 from train.exit_codes import EXIT_DONE, EXIT_STOPPED
 from train.inputs import open_inputs
 from train.read_metrics import read_points
-from train.study_data import check_data
+from train.run_folder import check_resume
 from train.study_progress import Progress
 from train.study_recipes import Study, read_study
 from train.study_report import write_report
+from train.study_results import read_results
 from train.study_runs import Stop, StudyRun, check_same_run, log_tail, study_run, train_run
+from train.study_shared import check_shared, record_shared, shared_facts
 from train.study_tables import build_tables
 
 EXIT_FAILED_RUNS = 1
@@ -37,7 +39,10 @@ def main(argv: list[str] | None = None) -> int:
         print(text or f"no run below {output} has finished")
         return EXIT_DONE
     rounds = plan(study, output, num_seeds=options.seeds, variants=options.variants)
-    check(study, output, rounds, num_ranks=options.ranks)
+    try:
+        check(study, output, rounds, num_ranks=options.ranks)
+    except KeyboardInterrupt:
+        return _say_stopped()
     stop = Stop()
     stop.listen()
     return train_rounds(study, output, rounds, stop, train=partial(train_run, num_ranks=options.ranks, stop=stop))
@@ -58,17 +63,23 @@ def plan(study: Study, output: Path, *, num_seeds: int, variants: list[str]) -> 
 
 
 def check(study: Study, output: Path, rounds: list[list[StudyRun]], *, num_ranks: int) -> None:
-    """ValueError where a run could not start, before any has; builds the tables that need no run."""
-    check_data(study.config, output)
+    """ValueError where a run could not start or be compared, before any has; builds the tables that can be built."""
+    if num_ranks < 1:
+        raise ValueError(f"--ranks {num_ranks} must be at least 1")
     for run in rounds[0]:
         check_topology(run.config, world_size=num_ranks)
         deepspeed_config(run.config, world_size=num_ranks)
+    facts = shared_facts(study.config, num_ranks=num_ranks)
+    check_shared(facts, output)
+    read_results(study, output)  # of runs that this command will not touch, too
     for runs in rounds:
         for run in runs:
             check_same_run(run)
-            if not study.needs(run.variant):
-                build_tables(study, run.variant, output, seed=run.seed, models={})
-                open_inputs(run.config)
+            models = _models(study, run, runs)
+            if all(model.is_finished for model in models):
+                _build_tables(study, output, run, models)
+                check_resume(run.config, open_inputs(run.config).identity(run.config))
+    record_shared(facts, output)
 
 
 def train_rounds(study: Study, output: Path, rounds: list[list[StudyRun]], stop: Stop, *, train: Train) -> int:
@@ -76,27 +87,49 @@ def train_rounds(study: Study, output: Path, rounds: list[list[StudyRun]], stop:
     progress = Progress([run for runs in rounds for run in runs])
     failed: list[str] = []
     for runs in rounds:
-        of_seed = {run.variant: run for run in runs}
         for run in runs:
-            if run.is_finished or stop.num_requests:
+            if stop.is_requested:
                 continue
-            failure = _train_one(study, output, of_seed, run, progress, train)
-            if failure and not stop.num_requests:
+            models = _models(study, run, runs)
+            failure = _tables_failure(study, output, run, models, progress)  # of finished runs too: models may be new
+            if not failure and not run.is_finished:
+                failure = _train_one(run, progress, train)
+                write_report(study, output)
+            if failure and not stop.is_requested:
                 failed.append(failure)
-            write_report(study, output)
     progress.close()
     return _finish(study, output, failed, stop)
 
 
-def _train_one(
-    study: Study, output: Path, of_seed: dict[str, StudyRun], run: StudyRun, progress: Progress, train: Train
+def _models(study: Study, run: StudyRun, runs: list[StudyRun]) -> list[StudyRun]:
+    """Those of the seed's runs whose embeddings the run's tables need."""
+    return [other for other in runs if other.variant in study.needs(run.variant)]
+
+
+def _tables_failure(
+    study: Study, output: Path, run: StudyRun, models: list[StudyRun], progress: Progress
 ) -> str | None:
-    """Build the run's tables and train it; a line where it did not finish. of_seed: the seed's runs by variant."""
+    """Build the run's tables where they are not there; a line where they cannot be built."""
     try:
-        _build_tables(study, output, of_seed, run, progress)
+        for path in _build_tables(study, output, run, models):
+            progress.say(f"built {path}")
     except ValueError as error:
         progress.say(f"{run.name}: {error}")
         return f"{run.name}: {error}"
+    return None
+
+
+def _build_tables(study: Study, output: Path, run: StudyRun, models: list[StudyRun]) -> list[Path]:
+    """ValueError where one of the models has not finished, and as build_tables."""
+    for needed in models:
+        if not needed.is_finished:
+            raise ValueError(f"its table needs {needed.variant}, which has not finished")
+    folders = {needed.variant: needed.model for needed in models}
+    return build_tables(study, run.variant, output, seed=run.seed, models=folders)
+
+
+def _train_one(run: StudyRun, progress: Progress, train: Train) -> str | None:
+    """Train a run; a line where it did not finish."""
     progress.begin(run)
     start = time.monotonic()
     code = train(run, watch=partial(progress.watch, run), say=progress.say)
@@ -111,17 +144,6 @@ def _train_one(
     return f"{run.name}: exit code {code}, see {run.log}"
 
 
-def _build_tables(study: Study, output: Path, of_seed: dict[str, StudyRun], run: StudyRun, progress: Progress) -> None:
-    """ValueError where a table cannot be built, or needs a run that has not finished."""
-    models = {variant: of_seed[variant] for variant in study.needs(run.variant)}
-    for needed in models.values():
-        if not needed.is_finished:
-            raise ValueError(f"its table needs {needed.variant}, which has not finished")
-    folders = {variant: needed.model for variant, needed in models.items()}
-    for path in build_tables(study, run.variant, output, seed=run.seed, models=folders):
-        progress.say(f"built {path}")
-
-
 def _perplexity(run: StudyRun) -> str:
     found = read_points(run.metrics, kind="valid")[-1]["perplexity"]
     return "not finite" if found is None else f"{found:.3f}"
@@ -134,10 +156,14 @@ def _finish(study: Study, output: Path, failed: list[str], stop: Stop) -> int:
         print(f"\n{text}\nWritten to {output}/study.md, study.json and study.png")
     for failure in failed:
         print(f"error: {failure}", file=sys.stderr)
-    if stop.num_requests:
-        print("stopped as was asked; the same command goes on", file=sys.stderr)
-        return EXIT_STOPPED
+    if stop.is_requested:
+        return _say_stopped()
     return EXIT_FAILED_RUNS if failed else EXIT_DONE
+
+
+def _say_stopped() -> int:
+    print("stopped as was asked; the same command goes on", file=sys.stderr)
+    return EXIT_STOPPED
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -50,6 +50,13 @@ def near_middle(rows: list[list[RunResult]]) -> list[list[RunResult]]:
     return [runs for runs in rows if middle / _NEAR <= _mean(runs) <= middle * _NEAR]
 
 
+def mean_curve(runs: list[RunResult]) -> tuple[list[int], list[float]]:
+    """Steps that every seed was validated at, and the mean perplexity there."""
+    curves = [dict(run.curve) for run in runs]
+    steps = [step for step in curves[0] if all(step in curve for curve in curves)]
+    return steps, [fmean(curve[step] for curve in curves) for step in steps]
+
+
 def _draw_points(axes: Axes, rows: list[list[RunResult]], *, baseline: str) -> None:
     """Every seed a point, every mean a bar, and a dashed line through the baseline's."""
     shown = [run.perplexity for runs in near_middle(rows) for run in runs]
@@ -87,7 +94,7 @@ def _draw_curves(axes: Axes, rows: list[list[RunResult]], *, baseline: str) -> N
         style = {"color": _colour(place, rows), "linewidth": 1.4}
         if runs[0].variant == baseline:
             style = {"color": GREY, "linestyle": "--", "linewidth": 2, "zorder": 3}
-        axes.plot(*_mean_curve(runs), marker="o", markersize=3, label=marked(runs[0]), **style)
+        axes.plot(*mean_curve(runs), marker="o", markersize=3, label=marked(runs[0]), **style)
     ends = [_mean(runs) for runs in near_middle(rows)]
     axes.set(title="By step, mean over seeds", xlabel="optimizer step", ylabel="validation perplexity", yscale="log")
     axes.set_ylim(0.97 * min(ends), _START * max(ends))
@@ -96,13 +103,6 @@ def _draw_curves(axes: Axes, rows: list[list[RunResult]], *, baseline: str) -> N
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g}"))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize="small")
-
-
-def _mean_curve(runs: list[RunResult]) -> tuple[list[int], list[float]]:
-    """Steps that every seed was validated at, and the mean perplexity there."""
-    curves = [dict(run.curve) for run in runs]
-    steps = [step for step in curves[0] if all(step in curve for curve in curves)]
-    return steps, [fmean(curve[step] for curve in curves) for step in steps]
 
 
 def _colour(place: int, rows: list[list[RunResult]]) -> tuple:

@@ -20,6 +20,8 @@ NETWORK_FIELDS = {
     "position_embedding", "sparse_layers", "num_experts", "placement", "num_sublayers", "ep_size",
     "router", "balance_loss", "z_loss", "router_jitter", "capacity_factor", "expert_choice_cap",
 }  # fmt: skip
+# Runs that differ here have no common measure, or no common budget of data.
+_MUST_BE_EQUAL = {"train_data", "valid_data", "valid_share", "vocab_size", "context_length", "eval_sequences"}
 # What the study itself sets for each run.
 OWN_FIELDS = {"seed", "run_dir"}
 # Arguments of data_prep.build_table that a table may have; the others follow from the recipes and the seed.
@@ -86,22 +88,29 @@ def check_equal(study: Study, *, may_differ: list[str]) -> None:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
             raise ValueError(f"--may_differ {name} is not a field of a run; the nearest is {near!r}")
+        if name in _MUST_BE_EQUAL:
+            raise ValueError(f"--may_differ {name}: perplexities of runs that differ there are not comparable")
     for field in differing_fields(study):
         if field in may_differ:
             continue
         first, value, other, others_value = _first_difference(study, field)
+        allow = "" if field in _MUST_BE_EQUAL else f", or allow it with --may_differ {field}"
         raise ValueError(
             f"{study.recipe(first)} has {field}={value} but {study.recipe(other)} has {field}={others_value}; runs "
-            f"that differ there are not compared: make them equal, or allow it with --may_differ {field}"
+            f"that differ there are not compared: make them equal{allow}"
         )
     for name, config in study.variants.items():
         if config.valid_data is None and config.valid_share == 0:
             raise ValueError(f"{study.recipe(name)} has no validation data; set valid_data or valid_share")
-        if config.save_every % config.log_every:
-            raise ValueError(
-                f"{study.recipe(name)} has save_every={config.save_every}, which is not a multiple of log_every="
-                f"{config.log_every}: metrics of a run that was killed would differ; change one of them"
-            )
+        for every in ("log_every", "eval_every"):
+            if getattr(config, every) and config.save_every % getattr(config, every):
+                raise ValueError(
+                    f"{study.recipe(name)} has save_every={config.save_every}, which is not a multiple of {every}="
+                    f"{getattr(config, every)}: metrics of a run that was killed would differ; change one of them"
+                )
+        for field, value in (("resume", "auto"), ("dry_run", False)):
+            if getattr(config, field) != value:
+                raise ValueError(f"{study.recipe(name)} has {field}={getattr(config, field)}; a study needs {value}")
 
 
 def differing_fields(study: Study) -> list[str]:
@@ -144,16 +153,23 @@ def _read_study_file(path: Path) -> dict:
     if not isinstance(content, dict) or not {"variants", "baseline"} <= content.keys() <= _KEYS:
         found = ", ".join(map(str, content)) if isinstance(content, dict) else repr(content)
         raise ValueError(f"{path} must hold variants and baseline, and may hold tables and expect; it holds {found}")
-    if not isinstance(content["variants"], list) or not isinstance(content.get("tables") or {}, dict):
-        raise ValueError(f"{path}: variants must be a list of recipes, tables a mapping from names to arguments")
+    tables, expect = content.get("tables") or {}, content.get("expect") or []
+    if not isinstance(content["variants"], list) or not isinstance(tables, dict) or not isinstance(expect, list):
+        raise ValueError(
+            f"{path}: variants must be a list of recipes, tables a mapping from names to arguments, expect a list of "
+            "pairs [better, worse]"
+        )
+    for name, arguments in tables.items():
+        if not isinstance(arguments or {}, dict):
+            raise ValueError(f"{path}: table {name!r} is {arguments!r}, not a mapping of build_table's arguments")
+    for pair in expect:
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise ValueError(f"{path}: expect holds {pair!r}, which is not a pair [better, worse]")
     return content
 
 
 def _check_names(study: Study) -> None:
     path = study.folder / STUDY_FILE
-    for pair in study.expect:
-        if len(pair) != 2:
-            raise ValueError(f"{path}: expect holds {list(pair)}, which is not a pair [better, worse]")
     for what, names in {
         "baseline": [study.baseline],
         "expect": [name for pair in study.expect for name in pair],
@@ -178,7 +194,7 @@ def _check_tables(study: Study) -> None:
         if (model is not None) != (method in NEED_EMBEDDINGS):
             raise ValueError(f"{path}: table {name!r} has method={method} and embeddings={model}; only "
                              f"{' and '.join(NEED_EMBEDDINGS)} need embeddings, of one of the variants")  # fmt: skip
-        if model is not None and model not in study.variants:
+        if model is not None and str(model) not in study.variants:
             raise ValueError(f"{path}: table {name!r} has embeddings={model}, not one of {_list(study.variants)}")
 
 

@@ -19,21 +19,21 @@ _COLUMNS = (
 
 def write_report(study: Study, output: Path) -> str | None:
     """Write the three files and return the text of study.md; None, and no files, where no run has finished."""
-    results = read_results(study, output)
+    results, diverged = read_results(study, output)
     if not results:
         return None
-    text = describe(study, results)
+    text = describe(study, results, diverged)
     with atomic_file(output / "study.md") as file:
         file.write(text.encode())
     with atomic_file(output / "study.json") as file:
-        file.write(json.dumps(as_json(study, results), indent=1).encode())
+        file.write(json.dumps(as_json(study, results, diverged), indent=1).encode())
     plot_study(results, output / "study.png", baseline=study.baseline)
     return text
 
 
-def describe(study: Study, results: list[RunResult]) -> str:
+def describe(study: Study, results: list[RunResult], diverged: list[str]) -> str:
     """study.md: what it rests on, the table, the orderings."""
-    sections = [f"# Study of {study.folder}", rests_on(study, results), table(study, results)]
+    sections = [f"# Study of {study.folder}", rests_on(study, results, diverged), table(study, results)]
     found = orderings(study.expect, perplexities(results))
     if found:
         sections.append(describe_orderings(found))
@@ -41,13 +41,14 @@ def describe(study: Study, results: list[RunResult]) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def as_json(study: Study, results: list[RunResult]) -> dict:
+def as_json(study: Study, results: list[RunResult], diverged: list[str]) -> dict:
     """Every number behind the report."""
     found = orderings(study.expect, perplexities(results))
     return {
         "recipes": str(study.folder),
         "baseline": study.baseline,
         "may_differ": {name: _values(study, name) for name in differing_fields(study)},
+        "diverged": diverged,
         "runs": [dataclasses.asdict(result) for result in results],
         "orderings": [dataclasses.asdict(ordering) | {"verdict": ordering.verdict} for ordering in found],
     }
@@ -61,25 +62,30 @@ def perplexities(results: list[RunResult]) -> dict[str, dict[int, float]]:
     return by_variant
 
 
-def rests_on(study: Study, results: list[RunResult]) -> str:
-    """How much was trained and measured, and what is missing."""
+def rests_on(study: Study, results: list[RunResult], diverged: list[str]) -> str:
+    """How much was trained and measured, what was equal, and what is missing."""
     first, seeds = results[0], sorted({result.seed for result in results})
     found = perplexities(results)
     missing = [
         f"{variant} (seed {', '.join(map(str, lacking))})"
         for variant in study.variants
-        if (lacking := [seed for seed in seeds if seed not in found.get(variant, {})])
+        if (lacking := [s for s in seeds if s not in found.get(variant, {}) and f"{variant}, seed {s}" not in diverged])
     ]
+    differing = differing_fields(study)
     text = (
         f"{len(results)} finished runs: {len(found)} of {len(study.variants)} variants, {len(seeds)} "
-        f"seed{'s' if len(seeds) > 1 else ''}. Each run: {first.steps:,} steps, {first.tokens:,} tokens; validation on "
-        f"{first.valid_tokens:,} tokens. Data, order of the data for a seed, budget and optimizer are equal."
+        f"seed{'s' if len(seeds) > 1 else ''}. Each run: {_range([result.steps for result in results])} steps, "
+        f"{_range([result.tokens for result in results])} tokens, {first.num_ranks} "
+        f"rank{'s' if first.num_ranks > 1 else ''}; validation on {first.valid_tokens:,} tokens. Data, order of the "
+        f"data for a seed, budget and optimizer are equal{', but for what is named below' if differing else ''}."
     )
     if missing:
         text += f"\n\n**Not finished:** {'; '.join(missing)}."
+    if diverged:
+        text += f"\n\n**Diverged**, and left out of every mean: {'; '.join(diverged)}."
     if len(seeds) == 1:
         text += "\n\n**One seed: no spread is known, and small differences may be chance.**"
-    for name in differing_fields(study):
+    for name in differing:
         text += f"\n\n**Allowed to differ:** {name} ({'; '.join(_values(study, name))})."
     return text
 
@@ -137,6 +143,11 @@ def describe_orderings(found: list[Ordering]) -> str:
 
 def _values(study: Study, field: str) -> list[str]:
     return [f"{variant}: {getattr(config, field)}" for variant, config in study.variants.items()]
+
+
+def _range(values: list[int]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _interval(value: Spread | None) -> str:

@@ -36,11 +36,13 @@ class RunResult:
     routing_entropy: float | None
     routing_fluctuation: float | None
     corpus_digest: str
+    num_ranks: int
     curve: list[tuple[int, float]]  # (step, validation perplexity)
 
 
-def read_results(study: Study, output: Path) -> list[RunResult]:
-    """Those of all finished runs with a finite perplexity, by variant as the study lists them, then by seed.
+def read_results(study: Study, output: Path) -> tuple[list[RunResult], list[str]]:
+    """Those of all finished runs, by variant as the study lists them, then by seed, and the names of those that
+    diverged: their perplexity is not finite.
 
     ValueError where a run was trained otherwise than its recipe says, on another corpus, or measured on other tokens.
     """
@@ -50,10 +52,11 @@ def read_results(study: Study, output: Path) -> list[RunResult]:
         finished += [run for run in runs if run.is_finished]
     for run in finished:
         check_same_run(run)
-    results = [result for result in map(read_result, finished) if result is not None]
-    for name in ("corpus_digest", "valid_tokens"):
+    by_run = {run.name: read_result(run) for run in finished}
+    results = [result for result in by_run.values() if result is not None]
+    for name in ("corpus_digest", "valid_tokens", "num_ranks"):
         _check_same(results, name)
-    return results
+    return results, [name for name, result in by_run.items() if result is None]
 
 
 def read_result(run: StudyRun) -> RunResult | None:
@@ -61,6 +64,7 @@ def read_result(run: StudyRun) -> RunResult | None:
     train, valid = (read_points(run.metrics, kind=kind) for kind in ("train", "valid"))
     if valid[-1]["perplexity"] is None:
         return None
+    manifest = read_manifest(run.model)
     network = HashGPTConfig(**json.loads((run.model / "config.json").read_text()))
     count = count_parameters(network)
     late = [point for point in train + valid if point["step"] > run.config.steps / 2]
@@ -78,7 +82,8 @@ def read_result(run: StudyRun) -> RunResult | None:
         tokens_per_second=median(point["tokens_per_second"] for point in train),
         seconds=_seconds(train, tokens_per_step=tokens_per_step),
         **{name: _mean(late, name) for name in _LATE_MEANS},
-        corpus_digest=read_manifest(run.model)["identity"]["corpus_digest"],
+        corpus_digest=manifest["identity"]["corpus_digest"],
+        num_ranks=manifest["world_size"],
         curve=[(point["step"], point["perplexity"]) for point in valid if point["perplexity"] is not None],
     )
 
@@ -108,5 +113,5 @@ def _check_same(results: list[RunResult], name: str) -> None:
         if found != value:
             raise ValueError(
                 f"{first.variant}, seed {first.seed} has {name}={value} but {result.variant}, seed {result.seed} has "
-                f"{found}: the data have changed since; remove the runs on the old data, or give another --output"
+                f"{found}: they are not comparable; remove those that should not be here, or give another --output"
             )

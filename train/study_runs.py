@@ -20,11 +20,13 @@ from train.config import RunConfig
 from train.ranks import free_port
 from train.read_metrics import read_points
 from train.recovery import obvious_damage
-from train.stop_request import STOP_FILE
+from train.run_folder import write_recipe
 from train.study_recipes import Study
 from train.study_tables import with_tables
 
 ROOT = Path(__file__).resolve().parent.parent
+# What no result depends on: where a run lies, how it is watched, and what it keeps.
+_NO_INFLUENCE = {"run_dir", "monitors", "hang_timeout_seconds", "loader_workers", "keep_last", "keep_every"}
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ class StudyRun:
     @property
     def folder(self) -> Path:
         return Path(self.config.run_dir)
+
+    @property
+    def frozen_recipe(self) -> Path:
+        """What the run is started with: its recipe as it was checked, which somebody may edit while others train."""
+        return self.folder.with_suffix(".yaml")
 
     @property
     def metrics(self) -> Path:
@@ -93,68 +100,77 @@ def check_same_run(run: StudyRun) -> None:
     path = run.folder / "run.yaml"
     if not path.is_file():
         return
-    found = yaml.safe_load(path.read_text())
+    try:
+        found = RunConfig(**yaml.safe_load(path.read_text()))  # with the default of what did not exist then
+    except (TypeError, ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"{path} is not the config of a run ({error}); restore it, or remove {run.folder}") from None
     for spec in dataclasses.fields(RunConfig):
-        value = getattr(run.config, spec.name)
-        if spec.name in found and found[spec.name] != value:
+        before, now = _result_of(found, spec.name), _result_of(run.config, spec.name)
+        if before != now:
             raise ValueError(
-                f"{run.folder} was trained with {spec.name}={found[spec.name]}, but {run.recipe} now says {value}; "
+                f"{run.folder} was trained with {spec.name}={before}, but {run.recipe} now says {now}; "
                 "give another --output, or remove that folder"
             )
+
+
+def _result_of(config: RunConfig, name: str):
+    """A field's value as far as results depend on it.
+
+    A study may move: tables are compared by name here, and by digest in train/study_main.py.
+    """
+    if name in _NO_INFLUENCE:
+        return None
+    value = getattr(config, name)
+    return [Path(table).name for table in value] if name == "route_table" else value
 
 
 def train_command(run: StudyRun, *, num_ranks: int) -> list[str]:
     """The command that a person would type for this run."""
     launcher = [str(Path(sys.executable).with_name("deepspeed")), "--quiet", "--num_gpus", str(num_ranks)]
     program = [sys.executable] if num_ranks == 1 else [*launcher, "--master_port", str(free_port())]
-    tables = ["--route_table", *run.config.route_table] if run.config.route_table else []
-    fields = ["--config", str(run.recipe), "--run_dir", str(run.folder), "--seed", str(run.seed), *tables]
-    return [*program, str(ROOT / "launch" / "train.py"), *fields]
+    return [*program, str(ROOT / "launch" / "train.py"), "--config", str(run.frozen_recipe)]
 
 
 class Stop:
-    """Remembers Ctrl-C and SIGTERM: the first lets the run save and end, another ends it at once."""
+    """Remembers Ctrl-C or SIGTERM."""
 
     def __init__(self):
-        self.num_requests = 0
+        self.is_requested = False
 
     def listen(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._receive)
 
-    def pass_on(self, run: StudyRun, process: subprocess.Popen) -> None:
-        if self.num_requests > 1:
-            os.killpg(process.pid, signal.SIGKILL)  # what it had saved stays as it is
-        elif self.num_requests == 1 and (run.folder / "run.yaml").is_file():  # before, it is no folder of a run
-            (run.folder / STOP_FILE).touch()
-
     def _receive(self, *_) -> None:
-        self.num_requests += 1
+        self.is_requested = True
 
 
 def train_run(
     run: StudyRun, *, num_ranks: int, stop: Stop, watch: Callable[[], None], say: Callable[[str], None]
 ) -> int | None:
-    """Train one run, or go on with it, and return its exit code; None where stop came before it started.
+    """Train one run, or go on with it, and return its exit code; None where stop ended it, or came before.
 
     watch() is called about twice a second. A run that a killed study left behind is waited for.
     """
     with _locked_log(run, stop=stop, watch=watch, say=say) as log:
-        if stop.num_requests:
+        if stop.is_requested:
             return None
         if run.is_finished:
             return 0
-        (run.folder / STOP_FILE).unlink(missing_ok=True)  # of a study that was stopped just before the run ended
+        write_recipe(run.config, run.frozen_recipe)
         command = train_command(run, num_ranks=num_ranks)
         log.write(f"$ {' '.join(command)}\n".encode())
         log.flush()
         # A session of its own: Ctrl-C is for the study, which passes it on as a file.
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         while process.poll() is None:
-            stop.pass_on(run, process)
+            if stop.is_requested:
+                # It goes on from its last checkpoint. One that it made now, between two lines of its log, would leave
+                # the next line fewer steps to be the mean of, and the table would depend on the stop.
+                os.killpg(process.pid, signal.SIGKILL)
             watch()
             time.sleep(0.5)
-        return process.returncode
+        return None if stop.is_requested and not run.is_finished else process.returncode
 
 
 @contextmanager
@@ -162,13 +178,13 @@ def _locked_log(run: StudyRun, *, stop: Stop, watch: Callable, say: Callable) ->
     """The run's log, which is locked as long as any process has it open: all ranks of a run write to it."""
     run.log.parent.mkdir(parents=True, exist_ok=True)
     with open(run.log, "ab") as log:
-        while not stop.num_requests:
+        while not stop.is_requested:
             try:
                 fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 say(f"{run.name}: a process of another study still trains it, waiting for its end")
-                while not stop.num_requests and _is_locked(log):
+                while not stop.is_requested and _is_locked(log):
                     watch()
                     time.sleep(0.5)
         yield log

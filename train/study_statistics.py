@@ -7,7 +7,8 @@ from statistics import fmean, stdev
 # 97.5% quantiles of Student's t for 1, 2, ... degrees of freedom; above ten, that of ten.
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
-APPEARS, REVERSED, WITHIN, UNKNOWN = "appears", "does not appear", "within the spread", "not measured"
+APPEARS, REVERSED, WITHIN, EQUAL = "appears", "does not appear", "within the spread", "equal"
+UNKNOWN = "not measured"
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Ordering:
         if self.difference is None:
             return UNKNOWN
         mean, half_width = self.difference.mean, self.difference.half_width
+        if mean == 0 and not half_width:
+            return EQUAL
         if half_width is not None and abs(mean) <= half_width:
             return WITHIN
         seen = APPEARS if mean > 0 else REVERSED

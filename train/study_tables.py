@@ -9,8 +9,10 @@ from pathlib import Path
 from data_prep import build_table
 from data_prep.atomic_file import atomic_file
 from data_prep.count_tokens import count_folders
-from data_prep.counts import write_counts
+from data_prep.counts import Counts, read_counts, write_counts
 from data_prep.hash_keys import COUNTED_AS
+from data_prep.mixture import read_mixture
+from train.commit import read_manifest
 from train.config import RunConfig
 from train.study_recipes import Study
 
@@ -31,16 +33,17 @@ def build_tables(study: Study, variant: str, output: Path, *, seed: int, models:
     """Build those tables of a variant that are not there yet, and return these.
 
     models: Hugging Face directories by variant, for tables that need embeddings. ValueError where build_table refuses
-    the arguments, or where the table was built from other arguments.
+    the arguments, or where the table was built from other arguments, data or embeddings.
     """
     built = []
     for name in study.tables_of(variant):
         path, arguments = table_path(output, name, seed=seed), table_arguments(study, name, seed=seed)
-        if _is_built(path, arguments):
+        origin = arguments | _inputs(study, arguments, models)
+        if _is_built(path, origin):
             continue
         report = _build(study, path, arguments, counts=_counts(study, arguments, output), models=models)
         with atomic_file(path.with_suffix(".json")) as file:  # after the table: it says that the table is whole
-            file.write(json.dumps({"arguments": arguments, "report": report.splitlines()}, indent=1).encode())
+            file.write(json.dumps({"built_from": origin, "report": report.splitlines()}, indent=1).encode())
         built.append(path)
     return built
 
@@ -53,16 +56,32 @@ def table_arguments(study: Study, name: str, *, seed: int) -> dict:
     return {"method": "balanced", "key": "token", **follows, **study.tables[name], "seed": seed}
 
 
-def _is_built(path: Path, arguments: dict) -> bool:
+def _inputs(study: Study, arguments: dict, models: dict[str, Path]) -> dict:
+    """What else decides a table: the counted corpus, where its contexts begin, and the weights with the embeddings."""
+    config = study.config
+    inputs = {"corpus_digest": _corpus_digest(config), "context_length": config.context_length}
+    if "embeddings" in arguments:
+        files = read_manifest(models[arguments["embeddings"]])["files"]
+        weights = sorted(name for name in files if Path(name).match("model*.safetensors"))
+        inputs["weights"] = {name: files[name]["xxh3"] for name in weights}
+    return inputs
+
+
+def _corpus_digest(config: RunConfig) -> str:
+    return read_mixture(config.train_data).corpus_digest
+
+
+def _is_built(path: Path, origin: dict) -> bool:
     record = path.with_suffix(".json")
     if not record.is_file() or not path.is_file():
         return False
-    found = json.loads(record.read_text())["arguments"]
-    if found != arguments:
-        raise ValueError(
-            f"{path} was built from {found}, now its arguments are {arguments}; give another --output, or remove the "
-            "table and the runs that used it"
-        )
+    found = json.loads(record.read_text())["built_from"]
+    for name in found | origin:
+        if found.get(name) != origin.get(name):
+            raise ValueError(
+                f"{path} was built with {name}={found.get(name)}, now it would be with {name}={origin.get(name)}; give "
+                "another --output, or remove the table and the runs that used it"
+            )
     return True
 
 
@@ -71,7 +90,7 @@ def _counts(study: Study, arguments: dict, output: Path) -> Path:
     key, config = COUNTED_AS[arguments["key"]], study.config
     buckets = int(arguments.get("num_buckets", 0))
     path = output / "counts" / (f"{key}_{buckets}.safetensors" if buckets else f"{key}.safetensors")
-    if not path.is_file():
+    if not path.is_file() or not _are_of(read_counts(path), config):
         counts = count_folders(
             [config.train_data],
             key=key,
@@ -81,6 +100,13 @@ def _counts(study: Study, arguments: dict, output: Path) -> Path:
         )
         write_counts(path, counts)
     return path
+
+
+def _are_of(counts: Counts, config: RunConfig) -> bool:
+    """Whether counts are those of the study's data as it is now."""
+    is_length = counts.context_length in (0, config.context_length)
+    is_vocabulary = counts.vocab_size == config.vocab_size or not config.vocab_size
+    return is_length and is_vocabulary and counts.corpus_digest == _corpus_digest(config)
 
 
 def _build(study: Study, path: Path, arguments: dict, *, counts: Path, models: dict[str, Path]) -> str:

@@ -86,21 +86,21 @@ def results(output: Path) -> dict:
 @pytest.mark.slow
 @pytest.mark.distributed
 def test_a_study_that_is_killed_and_started_again_gives_the_same_table(tmp_path):
-    base = {"steps": 120, "save_every": 20, "log_every": 1, "eval_every": 60, "keep_last": 1, "dropout": 0.1}
+    base = {"steps": 120, "save_every": 20, "log_every": 10, "eval_every": 20, "keep_last": 1, "dropout": 0.1}
     recipes = write_study(
-        tmp_path / "recipes", make_tiny_data(tmp_path / "data"), "dense", "clustered", base=base,
+        tmp_path / "recipes", make_tiny_data(tmp_path / "data"), "dense", "clustered", "switch", base=base,
         expect=[["clustered", "dense"]],
     )  # fmt: skip
     untouched = StudyProcess(recipes, tmp_path / "untouched")
     assert untouched.process.wait() == 0, untouched.said
 
     killed = StudyProcess(recipes, tmp_path / "killed")
-    killed.wait_for_step("clustered/seed_0", 50)
+    killed.wait_for_step("switch/seed_0", 70)
     kill(*killed.runs, killed.process.pid)
     killed.process.wait()
 
     orphaned = StudyProcess(recipes, tmp_path / "killed")
-    orphaned.wait_for_step("clustered/seed_0", 70)
+    orphaned.wait_for_step("switch/seed_0", 90)
     (run,) = orphaned.runs
     os.kill(run, signal.SIGSTOP)  # so that it is still there when the next study looks
     kill(orphaned.process.pid)

@@ -1,14 +1,21 @@
 """A study trains seed by seed, skips what has finished, goes on after failures, and reports at any time."""
 
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
+from safetensors.numpy import load_file, save_file
 
+from data_prep.counts import read_counts, write_counts
 from data_prep.route_table import read_route_table
 from tests.tiny_study import finish, write_study
+from train.arguments import load_run_config
+from train.commit import manifest_bytes, read_manifest
 from train.exit_codes import EXIT_STOPPED
+from train.inputs import open_inputs
 from train.study_main import check, main, plan, train_rounds
 from train.study_recipes import read_study
 from train.study_runs import Stop, train_run
@@ -29,7 +36,8 @@ class Trainer:
             run.log.parent.mkdir(parents=True, exist_ok=True)
             run.log.write_text("the last words")
             return 3
-        finish(run, perplexity=PERPLEXITIES[run.variant] + run.seed)
+        identity = open_inputs(run.config).identity(run.config)
+        finish(run, perplexity=PERPLEXITIES[run.variant] + run.seed, identity=identity)
         return 0
 
 
@@ -89,7 +97,7 @@ def test_a_study_that_is_stopped_trains_nothing_more_and_says_so(train):
     stop, trainer = Stop(), Trainer()
 
     def stop_after_first(run, **rest):
-        stop.num_requests = 1
+        stop.is_requested = True
         return trainer(run, **rest)
 
     status, output = train(stop_after_first, stop=stop)
@@ -115,23 +123,82 @@ def edit(path, old, new):
 def test_a_table_of_other_arguments_is_not_taken(train, tmp_path):
     train(Trainer(), num_seeds=1)
     edit(tmp_path / "recipes" / "study.yaml", "method: random", "method: round_robin")
-    with pytest.raises(ValueError, match="'method': 'random'.*'method': 'round_robin'"):
+    with pytest.raises(ValueError, match="was built with method=random, now it would be with method=round_robin"):
         train(Trainer(), num_seeds=1)
 
 
 def test_a_folder_of_another_recipe_is_not_taken(train, tmp_path):
     train(Trainer(), num_seeds=1)
     edit(tmp_path / "recipes" / "base.yaml", "lr: 0.01", "lr: 0.02")
-    with pytest.raises(ValueError, match="dense/seed_0 was trained with lr=0.01, but .*dense.yaml now says 0.02"):
-        train(Trainer(), num_seeds=1)
+    for variants in ([], ["balanced"]):  # the report would have to leave dense out
+        with pytest.raises(ValueError, match="dense/seed_0 was trained with lr=0.01, but .*dense.yaml now says 0.02"):
+            train(Trainer(), num_seeds=1, variants=variants)
 
 
-def test_data_that_changed_are_refused(train, tmp_path):
+@pytest.mark.parametrize("name, value", [("valid_corpus_digest", "other"), ("ranks", 2)])
+def test_data_and_ranks_that_changed_are_refused(train, name, value):
     _, output = train(Trainer(), num_seeds=1)
-    record = json.loads((output / "data.json").read_text())
-    (output / "data.json").write_text(json.dumps(record | {"valid_corpus_digest": "other"}))
-    with pytest.raises(ValueError, match="valid_corpus_digest other, but the recipes' data now have"):
+    shared = json.loads((output / "shared.json").read_text())
+    (output / "shared.json").write_text(json.dumps(shared | {name: value}))
+    with pytest.raises(ValueError, match=f"{name} {value}, now it is"):
         train(Trainer(), num_seeds=1)
+
+
+def test_a_table_of_other_embeddings_and_its_runs_are_not_taken(train):
+    _, output = train(Trainer(), num_seeds=1)
+    shutil.rmtree(output / "dense")
+    assert train(Trainer(), num_seeds=1) == (0, output)  # the same model again
+
+    class Other(Trainer):
+        def __call__(self, run, **rest):
+            code = super().__call__(run, **rest)
+            weights = load_file(run.model / "model.safetensors")
+            save_file({name: values[::-1].copy() for name, values in weights.items()}, run.model / "model.safetensors")
+            manifest = read_manifest(run.model)
+            manifest["files"]["model.safetensors"]["xxh3"] = "other"
+            (run.model / "manifest.json").write_bytes(manifest_bytes(manifest))
+            return code
+
+    shutil.rmtree(output / "dense")
+    assert train(Other(), num_seeds=1)[0] == 1  # says that the table was built from others
+    with pytest.raises(ValueError, match="clustered.safetensors was built with weights="):
+        train(Trainer(), num_seeds=1)
+    for path in (output / "tables" / "seed_0").glob("clustered.*"):
+        path.unlink()
+    with pytest.raises(ValueError, match="clustered/seed_0.*was written with route_table_digests"):
+        train(Trainer(), num_seeds=1)
+
+
+def test_counts_of_other_contexts_are_made_again(train, tmp_path):
+    _, output = train(Trainer(), num_seeds=1)
+    path = output / "counts" / "token.safetensors"
+    before = path.read_bytes()
+    write_counts(path, replace(read_counts(path), corpus_digest="sha256:other"))
+    for table in (output / "tables" / "seed_0").glob("random.*"):
+        table.unlink()
+    train(Trainer(), num_seeds=1)
+    assert path.read_bytes() == before
+
+
+def test_a_study_may_move(train, tmp_path, capsys):
+    _, output = train(Trainer(), num_seeds=1)
+    output.rename(tmp_path / "moved")
+    assert main([str(tmp_path / "recipes"), "--output", str(tmp_path / "moved"), "--seeds", "1"]) == 0
+    assert "4 of 4 variants" in capsys.readouterr().out
+
+
+def test_a_run_is_started_with_the_recipe_that_was_checked(train, tmp_path):
+    study = read_study(tmp_path / "recipes", may_differ=[])
+    run = plan(study, tmp_path / "study", num_seeds=1, variants=["dense"])[0][0]
+    edit(tmp_path / "recipes" / "base.yaml", "lr: 0.01", "lr: nonsense")
+    stop = Stop()
+
+    def stop_at_once():
+        stop.is_requested = True
+
+    assert train_run(run, num_ranks=1, stop=stop, watch=stop_at_once, say=print) is None
+    assert load_run_config(["--config", str(run.frozen_recipe)]) == run.config
+    assert f"--config {run.frozen_recipe}" in run.log.read_text()
 
 
 def test_the_report_alone_trains_nothing(train, tmp_path, capsys):
@@ -147,6 +214,9 @@ def test_the_report_alone_trains_nothing(train, tmp_path, capsys):
 def test_ranks_that_do_not_fit_are_refused_before_anything_runs(train, tmp_path, capsys):
     assert main([str(tmp_path / "recipes"), "--output", str(tmp_path / "study"), "--ranks", "3"]) == 2
     assert "3 ranks" in capsys.readouterr().err
+    assert main([str(tmp_path / "recipes"), "--output", str(tmp_path / "study"), "--ranks", "0"]) == 2
+    assert "--ranks 0 must be at least 1" in capsys.readouterr().err
+    assert not (tmp_path / "study" / "shared.json").exists()  # nothing has begun
 
 
 def test_a_run_whose_process_outlived_its_study_is_waited_for(train, tmp_path, monkeypatch, capsys):

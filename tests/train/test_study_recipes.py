@@ -44,7 +44,8 @@ def test_a_difference_elsewhere_is_refused_with_field_recipes_and_values(write, 
         read_study(folder, may_differ=[])
     message = str(error.value)
     assert "dense.yaml" in message and f"balanced.yaml has {field}={value}" in message
-    assert f"--may_differ {field}" in message
+    can_be_allowed = field in ("lr", "steps", "global_batch_size", "schedule", "precision")
+    assert (f"--may_differ {field}" in message) == can_be_allowed
 
 
 def test_a_difference_that_is_allowed_is_remembered(write):
@@ -52,6 +53,8 @@ def test_a_difference_that_is_allowed_is_remembered(write):
     assert differing_fields(study) == ["lr"]
     with pytest.raises(ValueError, match="nearest is 'steps'"):
         read_study(study.folder, may_differ=["step"])
+    with pytest.raises(ValueError, match="--may_differ eval_sequences: perplexities .* not comparable"):
+        read_study(study.folder, may_differ=["lr", "eval_sequences"])
 
 
 def test_the_lists_of_fields_name_fields_of_a_run():
@@ -76,6 +79,10 @@ def test_embeddings_that_need_themselves_are_refused(write):
         ({"baseline": "wider"}, "baseline names 'wider', which is not one of variants: balanced, dense"),
         ({"expect": [["balanced", "wider"]]}, "expect names 'wider'"),
         ({"expect": [["balanced"]]}, "not a pair"),
+        ({"expect": [5]}, "expect holds 5, which is not a pair"),
+        ({"expect": 5}, "expect a list of pairs"),
+        ({"tables": {"balanced": "random"}}, "table 'balanced' is 'random', not a mapping"),
+        ({"tables": {"balanced": {"method": "clustered", "embeddings": ["dense"]}}}, "not one of"),
         ({"tables": {"other": {}}}, "no variant has the table 'other'"),
         ({"tables": {"balanced": {"methods": "random"}}}, "table 'balanced' has 'methods', not one of"),
         ({"tables": {"balanced": {"embeddings": "dense"}}}, "method=balanced and embeddings=dense"),
@@ -95,6 +102,13 @@ def test_runs_without_validation_are_refused(write):
         read_study(write("dense", base={"valid_data": None}), may_differ=[])
 
 
-def test_checkpoints_between_two_lines_of_metrics_are_refused(write):
-    with pytest.raises(ValueError, match="save_every=3, which is not a multiple of log_every=2"):
-        read_study(write("dense", base={"save_every": 3, "log_every": 2}), may_differ=[])
+@pytest.mark.parametrize("every", ["log_every", "eval_every"])
+def test_checkpoints_between_two_lines_of_metrics_are_refused(write, every):
+    with pytest.raises(ValueError, match=f"save_every=3, which is not a multiple of {every}=2"):
+        read_study(write("dense", base={"save_every": 3, "log_every": 1, "eval_every": 1} | {every: 2}), may_differ=[])
+
+
+@pytest.mark.parametrize("field, value", [("resume", "never"), ("dry_run", True)])
+def test_runs_that_could_not_go_on_are_refused(write, field, value):
+    with pytest.raises(ValueError, match=f"dense.yaml has {field}={value}; a study needs"):
+        read_study(write("dense", base={field: value}), may_differ=[])

@@ -6,11 +6,12 @@ import pytest
 from PIL import Image
 
 from tests.tiny_study import finish, valid_line, write_study
+from train.study_plots import mean_curve, near_middle
 from train.study_recipes import read_study
 from train.study_report import write_report
 from train.study_results import read_result
 from train.study_runs import study_run
-from train.study_statistics import APPEARS, REVERSED, UNKNOWN, WITHIN, orderings, paired_difference, spread
+from train.study_statistics import APPEARS, EQUAL, REVERSED, UNKNOWN, WITHIN, orderings, paired_difference, spread
 
 
 @pytest.fixture
@@ -53,7 +54,8 @@ def test_differences_are_taken_between_equal_seeds():
         ([10, 11, 12], [12, 10, 14], WITHIN),
         ([10], [12], f"{APPEARS} (one seed: the spread is unknown)"),
         ([10], [], UNKNOWN),
-        ([10, 11], [10, 11], WITHIN),
+        ([10, 11], [10, 11], EQUAL),
+        ([10], [10], EQUAL),
     ],
 )
 def test_an_ordering_appears_only_where_it_is_beyond_the_spread(better, worse, verdict):
@@ -72,7 +74,8 @@ def test_the_table_has_means_spreads_and_paired_differences(study, run_of, tmp_p
     assert cells(text, "dense")[2:5] == ["22.000 ± 2.828", "2", "-"]
     assert text.index("| balanced |") < text.index("| dense |")
     assert "**Not finished:** random (seed 0, 1)" in text and "2 of 3 variants, 2 seeds" in text
-    assert "4 steps, 512 tokens; validation on 160 tokens" in text
+    assert "4 steps, 512 tokens, 1 rank; validation on 160 tokens" in text
+    assert "budget and optimizer are equal." in text
     assert "not measured" in text
 
 
@@ -82,6 +85,40 @@ def test_one_seed_is_said_to_be_one(study, run_of, tmp_path):
     text = write_report(study, tmp_path / "study")
     assert "One seed: no spread is known" in text and "appears (one seed: the spread is unknown)" in text
     assert cells(text, "balanced")[2] == "10.000"
+
+
+def test_a_run_that_diverged_is_named_and_in_no_mean(study, run_of, tmp_path):
+    finish(run_of("dense", 0), perplexity=20.0)
+    finish(run_of("dense", 1), perplexity=None)
+    finish(run_of("balanced", 1))
+    text = write_report(study, tmp_path / "study")
+    assert cells(text, "dense")[2:4] == ["20.000", "1"]
+    assert "**Diverged**, and left out of every mean: dense, seed 1." in text
+    assert "**Not finished:** balanced (seed 0); random (seed 0, 1)." in text
+
+
+def test_what_was_allowed_to_differ_is_not_called_equal(tmp_path, tiny_data):
+    folder = write_study(tmp_path / "recipes", tiny_data, "dense", "balanced", recipes={"balanced": {"steps": 6}})
+    study = read_study(folder, may_differ=["steps"])
+    for variant in study.variants:
+        finish(study_run(study, variant, tmp_path / "study", seed=0))
+    text = write_report(study, tmp_path / "study")
+    assert "4 to 6 steps, 512 to 768 tokens" in text and "are equal, but for what is named below." in text
+    assert "**Allowed to differ:** steps (dense: 4; balanced: 6)." in text
+
+
+def test_curves_are_means_over_seeds_and_far_variants_do_not_squeeze_the_others(run_of):
+    for variant, seed, perplexity in [
+        ("dense", 0, 20.0),
+        ("dense", 1, 30.0),
+        ("balanced", 0, 24.0),
+        ("random", 0, 2.0),
+    ]:
+        finish(run_of(variant, seed), perplexity=perplexity)
+    dense = [read_result(run_of("dense", seed)) for seed in (0, 1)]
+    assert mean_curve(dense) == ([2, 4], [20.0, 25.0])
+    balanced, oracle = ([read_result(run_of(variant, 0))] for variant in ("balanced", "random"))
+    assert near_middle([oracle, balanced, dense]) == [balanced, dense]
 
 
 def test_the_files_hold_every_run_and_a_figure(study, run_of, tmp_path):
