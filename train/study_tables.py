@@ -75,7 +75,7 @@ def _is_built(path: Path, origin: dict) -> bool:
     record = path.with_suffix(".json")
     if not record.is_file() or not path.is_file():
         return False
-    found = json.loads(record.read_text())["built_from"]
+    found = json.loads(record.read_text()).get("built_from", {})
     for name in found | origin:
         if found.get(name) != origin.get(name):
             raise ValueError(
