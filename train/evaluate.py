@@ -54,7 +54,7 @@ def validate(
     num_sequences = _num_sequences(sequences, config)
     total = torch.zeros((), dtype=torch.float64, device=engine.device)
     engine.eval()
-    batches = _batches(sequences, config, num_sequences)
+    batches = _batches(sequences, config)
     hidden = dist.get_rank() > 0 or not sys.stderr.isatty()
     for number, batch in enumerate(tqdm(batches, desc="validating", unit="batch", leave=False, disable=hidden)):
         if stop_is_due():
@@ -77,7 +77,7 @@ def see_routes(engine: DeepSpeedEngine, sequences: PackedSequences, config: RunC
     if not probe.is_needed:
         return
     engine.eval()
-    _, plans = _summed_loss(engine, next(_batches(sequences, config, _num_sequences(sequences, config))))
+    _, plans = _summed_loss(engine, next(_batches(sequences, config)))
     engine.train()
     probe.see(plans)
     probe.fluctuation(engine.device)
@@ -87,11 +87,11 @@ def _num_sequences(sequences: PackedSequences, config: RunConfig) -> int:
     return min(config.eval_sequences or sequences.num_sequences, sequences.num_sequences)
 
 
-def _batches(sequences: PackedSequences, config: RunConfig, num_sequences: int) -> Iterator[Batch]:
+def _batches(sequences: PackedSequences, config: RunConfig) -> Iterator[Batch]:
     """This rank's."""
     return validation_batches(
         sequences,
-        num_sequences=num_sequences,
+        num_sequences=_num_sequences(sequences, config),
         micro_batch_size=config.micro_batch_size,
         rank=dist.get_rank(),
         world_size=dist.get_world_size(),

@@ -13,8 +13,8 @@ from data_prep.atomic_file import atomic_file
 from train.plots import GREY, VERMILION
 from train.study_results import RunResult
 
-LOOKS_AHEAD_MARK = "†"
-LOOKS_AHEAD = "routes tell of the tokens to be predicted: not comparable with the others"
+MARK = "†"
+MARK_MEANING = "routes tell of the tokens to be predicted: not comparable with the others"
 
 _NEAR = 1.4  # variants whose perplexity is further from the middle one's by this factor are named at the edge
 _START = 1.5  # curves are drawn from where they come below so many times the worst end
@@ -41,7 +41,7 @@ def plot_study(results: list[RunResult], path: str | Path, *, baseline: str) -> 
 
 def marked(result: RunResult) -> str:
     """The variant's name, with a mark where its perplexity must not be read as the others'."""
-    return f"{result.variant} {LOOKS_AHEAD_MARK}" if result.looks_ahead else result.variant
+    return f"{result.variant} {MARK}" if result.looks_ahead else result.variant
 
 
 def near_middle(rows: list[list[RunResult]]) -> list[list[RunResult]]:
@@ -79,7 +79,7 @@ def _draw_points(axes: Axes, rows: list[list[RunResult]], *, baseline: str) -> N
     seeds = f"{most} of each variant" if fewest == most else f"{fewest} to {most} of a variant"
     axes.set(title=f"Every seed a point ({seeds}), the mean a bar", xlabel="validation perplexity")
     if any(runs[0].looks_ahead for runs in rows):
-        axes.set_xlabel(f"validation perplexity\n{LOOKS_AHEAD_MARK} {LOOKS_AHEAD}")
+        axes.set_xlabel(f"validation perplexity\n{MARK} {MARK_MEANING}")
 
 
 def _name_at_edge(axes: Axes, place: int, runs: list[RunResult], *, is_left: bool) -> None:

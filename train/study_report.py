@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import fmean, median
 
 from data_prep.atomic_file import atomic_file
-from train.study_plots import LOOKS_AHEAD, LOOKS_AHEAD_MARK, marked, plot_study
+from train.study_plots import MARK, MARK_MEANING, marked, plot_study
 from train.study_recipes import Study, differing_fields
 from train.study_results import RunResult, read_results
 from train.study_statistics import Ordering, Spread, orderings, paired_difference, spread
@@ -120,7 +120,7 @@ def table(study: Study, results: list[RunResult]) -> str:
         "other experts than at the validation before."
     )
     if any(result.looks_ahead for result in results):
-        text += f"\n\n{LOOKS_AHEAD_MARK} {LOOKS_AHEAD}."
+        text += f"\n\n{MARK} {MARK_MEANING}."
     return text
 
 
