@@ -10,6 +10,7 @@ from deepspeed.runtime.bf16_optimizer import BF16_Optimizer
 from deepspeed.runtime.engine import DeepSpeedEngine
 
 from train.agreement import Agreement
+from train.waiting import waiting
 
 
 class BadNumbers(Exception):
@@ -40,7 +41,8 @@ class NumberGuard:
     def _judge(self) -> bool:
         """Whether the step is bad. Collective over all ranks."""
         numbers = [*self._losses, *torch._foreach_norm(_gradients(self._engine))]
-        is_bad = not torch.stack([number.float() for number in numbers]).isfinite().all().item()
+        with waiting():  # on a GPU, for the collectives that the gradients come from
+            is_bad = not torch.stack([number.float() for number in numbers]).isfinite().all().item()
         self._losses = []
         self.was_bad = self._agreement.any(is_bad)
         return self.was_bad

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from train.waiting import is_waiting
+
 _BEATS_TO_JUDGE = 4  # a rank that is silent for so many of them is stopped, not only late
 # The phase whose steps are as long as each other; in any other a rank may take its time while it does not wait itself.
 TRAINING = "training"
@@ -146,8 +148,8 @@ def _behind(beats: list[Heartbeat]) -> list[Heartbeat]:
 
 
 def _waits(stack: list[str]) -> bool:
-    """Whether a rank that is here waits for others: in a collective, or on a GPU, where the guard reads its result."""
-    return any("/torch/distributed/" in frame or "/train/bad_numbers.py" in frame for frame in stack[-4:])
+    """Whether a rank that is here waits for others: where the code says so, or in a collective of torch."""
+    return is_waiting() or any("/torch/distributed/" in frame for frame in stack[-4:])
 
 
 def _stack_of(thread: int) -> list[str]:

@@ -16,6 +16,7 @@ TIMEOUT = 2.0
 RANK = """
 import sys, threading, time
 from pathlib import Path
+from train.waiting import waiting
 from train.watchdog import Watchdog
 folder, rank, behaviour = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 def fail(report):
@@ -41,6 +42,9 @@ if behaviour == "saves in a thread and waits":
     thread = threading.Thread(target=wait_in_a_collective, daemon=True)
     thread.start()
     thread.join()
+if behaviour == "saves and waits for a device":
+    with waiting():
+        wait_for_the_other()
 if behaviour == "is ahead":
     dog.at(6)
 wait_for_the_other()
@@ -112,6 +116,16 @@ def test_ranks_that_all_wait_in_a_save_end_as_in_a_step(start, tmp_path):
     assert all(
         "rank 0, 1 makes no step" in text and "step 5, saving" in text and "gather.py" in text for _, text in reports
     )
+
+
+def test_ranks_that_wait_where_the_code_says_so_end_as_in_a_collective(start, tmp_path):
+    for rank in range(2):
+        start(rank, "saves and waits for a device")
+    for rank in range(2):
+        wait_until_in(tmp_path, rank, "wait_for_the_other")
+    waiting = time.time()
+    reports = [report(tmp_path, rank, within_seconds=10) for rank in range(2)]
+    assert all(found and found[0] - waiting < TIMEOUT + 2 for found in reports)
 
 
 @pytest.mark.parametrize("behaviours", [("works", "works"), ("saves", "saves"), ("saves and waits", "saves")])
