@@ -9,9 +9,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from train.project_root import ROOT
 from train.ranks import free_port
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def run_on_ranks(function, world_size: int, *, device: str, threads: int, **arguments) -> list:
@@ -21,7 +20,7 @@ def run_on_ranks(function, world_size: int, *, device: str, threads: int, **argu
     RuntimeError with the end of a failed rank's output; the others are ended with it.
     """
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "train.benchmark_ranks", function.__module__, function.__name__]
+        command = [sys.executable, "-m", __name__, function.__module__, function.__name__]
         command += [json.dumps(arguments), folder]
         environment = {
             **os.environ, "WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()),

@@ -5,8 +5,9 @@ import json
 from pathlib import Path
 
 from train.config import RunConfig
+from train.project_root import ROOT
 
-DS_CONFIGS = Path(__file__).resolve().parent.parent / "ds_configs"
+DS_CONFIGS = ROOT / "ds_configs"
 
 _MONITOR_PACKAGES = {"tensorboard": "tensorboard", "csv": "csv", "wandb": "wandb"}
 

@@ -3,7 +3,7 @@
 import traceback
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from train.project_root import ROOT
 
 
 def is_ours(error: Exception) -> bool:

@@ -17,6 +17,7 @@ import yaml
 
 from train.commit import completed_checkpoints, step_of
 from train.config import RunConfig
+from train.project_root import ROOT
 from train.ranks import free_port
 from train.read_metrics import read_points
 from train.recovery import obvious_damage
@@ -24,7 +25,6 @@ from train.run_folder import write_recipe
 from train.study_recipes import Study
 from train.study_tables import with_tables
 
-ROOT = Path(__file__).resolve().parent.parent
 # What no result depends on: where a run lies, how it is watched, and what it keeps.
 _NO_INFLUENCE = {"run_dir", "monitors", "hang_timeout_seconds", "loader_workers", "keep_last", "keep_every"}
 

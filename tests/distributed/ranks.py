@@ -21,7 +21,7 @@ def run_ranks(function, world_size: int, *, timeout_seconds: float = 240, **argu
     function: importable by module and name. arguments: JSON values.
     """
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "tests.distributed.ranks", function.__module__, function.__name__]
+        command = [sys.executable, "-m", __name__, function.__module__, function.__name__]
         command += [json.dumps(arguments), folder]
         port = str(free_port())
         processes = [_start(command, rank, world_size, port, folder) for rank in range(world_size)]
