@@ -13,7 +13,7 @@ from models.sparse_ffn import SparseFFN
 from train.benchmark_options import Options
 from train.benchmark_tokens import TokenSource
 from train.expert_parallel import ExpertParallelExperts, stacked_expert_tensors, tag_experts
-from train.model import derive_seed
+from train.seeds import derive_seed
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from train.evaluate import see_routes, validate
 from train.inputs import Inputs
 from train.loader import MicroBatches, read_ahead
 from train.metrics import RunLog
-from train.model import derive_seed
 from train.route_ahead import make_row_planner, plan_ahead
 from train.routing_probe import RoutingProbe
 from train.saver import Saver
+from train.seeds import dropout_seed
 from train.stop_request import StopRequested
 from train.supervision import Supervision
 
@@ -89,7 +89,7 @@ class _Training:
     def step(self, step: int) -> None:
         self.watch.at_step(step)
         # Dropout depends on step and rank alone, so that a resumed run draws what an untouched one draws.
-        torch.manual_seed(dropout_seed(self.config, step))
+        torch.manual_seed(dropout_seed(self.config.seed, step, rank=dist.get_rank()))
         learning_rate = self.engine.get_lr()[0]  # of this step: the engine moves on to the next one's
         micro_batches = islice(self.batches, self.per_step)
         losses = train_step(self.engine, micro_batches, self.log, self.watch)
@@ -147,7 +147,10 @@ class _Training:
     def _describe_bad_step(self, step: int, losses: list[torch.Tensor]) -> None:
         self.log.leave_out(len(losses))
         numbers = range(step * self.per_step, (step + 1) * self.per_step)
-        samples, seed = np.stack([self.micro_batches.indices(n) for n in numbers]), dropout_seed(self.config, step)
+        samples, seed = (
+            np.stack([self.micro_batches.indices(n) for n in numbers]),
+            dropout_seed(self.config.seed, step, rank=dist.get_rank()),
+        )
         self.log.say(self.watch.describe_bad_step(step, samples, seed, losses))
 
 
@@ -174,11 +177,6 @@ def train_step(
         engine.step()
         log.add_micro_batch(losses[-1], plans)
     return losses
-
-
-def dropout_seed(config: RunConfig, step: int) -> int:
-    """Of this rank in a step."""
-    return derive_seed(config.seed, "dropout", step, dist.get_rank())
 
 
 def _micro_batches(engine: DeepSpeedEngine, config: RunConfig, inputs: Inputs) -> MicroBatches:

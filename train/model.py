@@ -1,7 +1,5 @@
 """The model of a run: built without memory, made expert parallel, then initialised the same for any number of ranks."""
 
-import hashlib
-
 import torch
 from torch import nn
 
@@ -10,6 +8,7 @@ from models.experts import Experts
 from models.modeling_hash_gpt import HashGPTForCausalLM
 from models.sparse_ffn import SparseFFN
 from train.expert_parallel import parallelize_experts, stacked_expert_tensors, tag_experts
+from train.seeds import derive_seed
 from train.token_shuffle import shuffle_base_tokens
 
 
@@ -54,9 +53,3 @@ def _initialize_experts(model: HashGPTForCausalLM, layer: str, experts: nn.Modul
     for local, expert in enumerate(experts.expert_ids):
         torch.manual_seed(derive_seed(seed, layer, expert))
         experts.initialize({tensor_name: tensor[local] for tensor_name, tensor in stacked.items()})
-
-
-def derive_seed(*parts) -> int:
-    """A 63-bit seed from any values, the same on every machine."""
-    digest = hashlib.sha256(repr(parts).encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1

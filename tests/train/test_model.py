@@ -8,7 +8,7 @@ import torch
 from models.configuration_hash_gpt import HashGPTConfig
 from train import expert_parallel
 from train.expert_parallel import assert_experts_are_tagged, stacked_expert_tensors, tag_experts
-from train.model import build_model, derive_seed
+from train.model import build_model
 
 
 def network(**fields) -> HashGPTConfig:
@@ -144,14 +144,3 @@ def test_a_rank_holds_only_its_share_of_the_experts(build_share):
     model = build_share(1, ep_size=2)
     assert model.transformer.h[1].mlp.experts.expert_ids == range(2, 4)
     assert experts(model)["up_proj"].shape == (2, 32, 128)
-
-
-def test_a_derived_seed_never_changes():
-    assert derive_seed(0) == 3582888934675442504
-    assert derive_seed(1234, "transformer.h.1.mlp", 3) == 4100416685493866413
-
-
-def test_derived_seeds_fit_torch_and_depend_on_every_part():
-    seeds = {derive_seed(*parts) for parts in [(0,), (1,), (0, "a"), (0, "b"), (0, "a", 0), (0, "a", 1), ("0",)]}
-    assert len(seeds) == 7
-    assert all(0 <= seed < 2**63 for seed in seeds)
