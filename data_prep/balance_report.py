@@ -7,13 +7,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from data_prep.command_line import user_errors_in_one_line
-from data_prep.counts import read_counts
-from data_prep.held_out import Contexts, whole_load
-from data_prep.load import max_over_mean, rank_load
-from data_prep.route_table import RouteTable
-from data_prep.table_builder import build_table
-from data_prep.token_shards import TokenStream
+from data_prep.counts.counts_file import read_counts
+from data_prep.processes.command_line import user_errors_in_one_line
+from data_prep.shards.token_stream import TokenStream
+from data_prep.table_checks.held_out_load import Contexts, whole_load
+from data_prep.tables.expert_load import max_over_mean, rank_load
+from data_prep.tables.make_route_table import build_table
+from data_prep.tables.route_table import RouteTable
 
 EXPERTS = (16, 64, 128, 256)
 HEADS = (

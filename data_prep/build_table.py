@@ -6,17 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.command_line import user_errors_in_one_line
-from data_prep.counts import Counts, read_counts
-from data_prep.hash_keys import COUNTED_AS
-from data_prep.manifest import MANIFEST_NAME, read_manifest
-from data_prep.methods import METHODS
-from data_prep.mixture import MIXTURE_NAME, read_mixture
-from data_prep.route_table import RouteTable, write_route_table
-from data_prep.safetensors_folder import read_embeddings
-from data_prep.table_builder import build_table, with_vocab_size
-from data_prep.token_shards import TokenStream
-from data_prep.tokenizer import load_tokenizer, tokenizer_digest
+from data_prep.counts.counts_file import Counts, read_counts
+from data_prep.counts.hash_keys import COUNTED_AS
+from data_prep.encoding.tokenizer import load_tokenizer, tokenizer_digest
+from data_prep.processes.command_line import user_errors_in_one_line
+from data_prep.shards.manifest import MANIFEST_NAME, read_manifest
+from data_prep.shards.mixture import MIXTURE_NAME, read_mixture
+from data_prep.shards.token_stream import TokenStream
+from data_prep.storage.model_weights import read_embeddings
+from data_prep.tables.make_route_table import build_table, with_vocab_size
+from data_prep.tables.methods import METHODS
+from data_prep.tables.route_table import RouteTable, write_route_table
 
 MISMATCHES = ("corpus_digest", "tokenizer_digest")
 

@@ -4,15 +4,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from data_prep.check_text import check_text
-from data_prep.command_line import user_errors_in_one_line
 from data_prep.count_tokens import count_folders
-from data_prep.counts import Counts
-from data_prep.drift import measure_drift
-from data_prep.held_out import Contexts
-from data_prep.route_table import RouteTable, check_belongs, read_route_table
-from data_prep.table_check import TableCheck, check_table
-from data_prep.token_shards import TokenStream
+from data_prep.counts.counts_file import Counts
+from data_prep.counts.drift import measure_drift
+from data_prep.processes.command_line import user_errors_in_one_line
+from data_prep.shards.token_stream import TokenStream
+from data_prep.table_checks.findings import TableCheck, check_table
+from data_prep.table_checks.held_out_load import Contexts
+from data_prep.table_checks.text_report import check_text
+from data_prep.tables.route_table import RouteTable, check_belongs, read_route_table
 
 BATCH_TOKENS = (1024, 8192, 65536)
 
@@ -100,8 +100,12 @@ def _name(path: str, table: RouteTable) -> str:
 def _write_pictures(arguments, check: TableCheck, beside: TableCheck | None, drift) -> None:
     if not (arguments.plots or arguments.report):
         return
-    from data_prep.check_report import figures, report_html, write_text  # matplotlib takes a second to import
-    from data_prep.plots import write_figure
+    from data_prep.table_checks.figures import write_figure
+    from data_prep.table_checks.html_report import (  # matplotlib takes a second to import
+        figures,
+        report_html,
+        write_text,
+    )
 
     drawn = figures(check, beside)
     for name, figure in drawn.items() if arguments.plots else ():

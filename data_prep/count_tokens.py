@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data_prep.command_line import user_errors_in_one_line
-from data_prep.contexts import read_contexts
-from data_prep.counts import Counts, write_counts
-from data_prep.hash_keys import COUNTED_AS, num_keys, route_keys
-from data_prep.mixture import Mixture, read_mixtures, scaled
-from data_prep.mpi_ranks import ONE_PROCESS, MpiRanks, divide, find_ranks, ranks_end_together
-from data_prep.token_shards import TokenStream
-from data_prep.worker_pool import worker_pool
+from data_prep.counts.counts_file import Counts, write_counts
+from data_prep.counts.hash_keys import COUNTED_AS, num_keys, route_keys
+from data_prep.processes.command_line import user_errors_in_one_line
+from data_prep.processes.mpi_ranks import ONE_PROCESS, MpiRanks, divide, find_ranks, ranks_end_together
+from data_prep.processes.worker_pool import worker_pool
+from data_prep.shards.contexts import read_contexts
+from data_prep.shards.mixture import Mixture, read_mixtures, scaled
+from data_prep.shards.token_stream import TokenStream
 
 CHUNK_TOKENS = 2**20  # 2 MiB of uint16: stays in the processor's cache
 SHARES_PER_WORKER = 16  # so that processes end at about the same time

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from pydoc_data.topics import topics
 
-from data_prep.atomic_file import atomic_file
-from data_prep.command_line import user_errors_in_one_line
+from data_prep.processes.command_line import user_errors_in_one_line
+from data_prep.storage.atomic_file import atomic_file
 
 NUM_TRAIN_SHARDS = 4
 HELD_OUT_EVERY = 12  # 1/12 = 8% of the topics

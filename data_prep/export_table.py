@@ -5,11 +5,11 @@ import sys
 
 import numpy as np
 
-from data_prep.command_line import user_errors_in_one_line
-from data_prep.load import expert_load
-from data_prep.route_table import RouteTable, read_route_table
-from data_prep.table_formats import FORMATS
-from data_prep.tensor_file import write_tensors
+from data_prep.processes.command_line import user_errors_in_one_line
+from data_prep.storage.tensor_file import write_tensors
+from data_prep.tables.expert_load import expert_load
+from data_prep.tables.other_programs import FORMATS
+from data_prep.tables.route_table import RouteTable, read_route_table
 
 
 @user_errors_in_one_line

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.command_line import user_errors_in_one_line
-from data_prep.route_table import RouteTable, write_route_table
-from data_prep.safetensors_folder import read_tensor, tensor_files
-from data_prep.table_formats import FORMATS
-from data_prep.tokenizer import load_tokenizer, tokenizer_digest
+from data_prep.encoding.tokenizer import load_tokenizer, tokenizer_digest
+from data_prep.processes.command_line import user_errors_in_one_line
+from data_prep.storage.model_weights import read_tensor, tensor_files
+from data_prep.tables.other_programs import FORMATS
+from data_prep.tables.route_table import RouteTable, write_route_table
 
 
 @user_errors_in_one_line

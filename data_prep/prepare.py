@@ -10,17 +10,17 @@ import sys
 import time
 from pathlib import Path
 
-from data_prep.command_line import user_errors_in_one_line
-from data_prep.corpus_recipe import CorpusPart, read_corpus_recipe
 from data_prep.count_tokens import count_folders
-from data_prep.counts import write_counts
-from data_prep.encoders import BACKENDS
-from data_prep.manifest import MANIFEST_NAME, Manifest, read_manifest
-from data_prep.mixture import MIXTURE_NAME, write_mixture
-from data_prep.mpi_ranks import MpiRanks, find_ranks, ranks_end_together
+from data_prep.counts.counts_file import write_counts
+from data_prep.encoding.make_encoder import BACKENDS
+from data_prep.encoding.tokenizer import load_tokenizer, tokenizer_digest
+from data_prep.processes.command_line import user_errors_in_one_line
+from data_prep.processes.mpi_ranks import MpiRanks, find_ranks, ranks_end_together
+from data_prep.shards.manifest import MANIFEST_NAME, Manifest, read_manifest
+from data_prep.shards.mixture import MIXTURE_NAME, write_mixture
 from data_prep.tokenize_shards import summary, tokenize_shards
-from data_prep.tokenizer import load_tokenizer, tokenizer_digest
-from data_prep.unfinished import PLAN_NAME
+from data_prep.tokenizing.corpus_recipe import CorpusPart, read_corpus_recipe
+from data_prep.tokenizing.unfinished import PLAN_NAME
 
 
 @ranks_end_together

@@ -14,18 +14,18 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from data_prep.command_line import user_errors_in_one_line
-from data_prep.encoders import BACKENDS, make_encoder
-from data_prep.manifest import Manifest, Shard, make_manifest, read_manifest, write_manifest
-from data_prep.mpi_ranks import ONE_PROCESS, MpiRanks, find_ranks, ranks_end_together
-from data_prep.output_folder import copy_tokenizer, locked_folder, prepare_folder
-from data_prep.raw_shards import RawShard, find_raw_shards
-from data_prep.shard_job import ShardJob, share_jobs
-from data_prep.shard_workers import run_jobs
-from data_prep.text_rules import BOUNDARIES, DOCUMENT_RULES, TextRules
-from data_prep.token_blocks import BLOCK_BYTES
-from data_prep.tokenizer import end_token_id, load_tokenizer, tokenizer_digest, vocab_size
-from data_prep.unfinished import Plan, forget
+from data_prep.documents.document_rules import BOUNDARIES, DOCUMENT_RULES, TextRules
+from data_prep.documents.raw_shards import RawShard, find_raw_shards
+from data_prep.encoding.make_encoder import BACKENDS, make_encoder
+from data_prep.encoding.tokenizer import end_token_id, load_tokenizer, tokenizer_digest, vocab_size
+from data_prep.processes.command_line import user_errors_in_one_line
+from data_prep.processes.mpi_ranks import ONE_PROCESS, MpiRanks, find_ranks, ranks_end_together
+from data_prep.shards.blocks import BLOCK_BYTES
+from data_prep.shards.manifest import Manifest, Shard, make_manifest, read_manifest, write_manifest
+from data_prep.tokenizing.output_folder import copy_tokenizer, locked_folder, prepare_folder
+from data_prep.tokenizing.shard_job import ShardJob, share_jobs
+from data_prep.tokenizing.shard_workers import run_jobs
+from data_prep.tokenizing.unfinished import Plan, forget
 
 
 @ranks_end_together

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from data_prep.atomic_file import atomic_file
-from data_prep.command_line import user_errors_in_one_line
-from data_prep.raw_shards import find_raw_shards, read_documents
-from data_prep.text_rules import TextRules
-from data_prep.tokenizer import END_TOKEN, byte_level, without_surrogates
+from data_prep.documents.document_rules import TextRules
+from data_prep.documents.raw_shards import find_raw_shards, read_documents
+from data_prep.encoding.tokenizer import END_TOKEN, byte_level, without_surrogates
+from data_prep.processes.command_line import user_errors_in_one_line
+from data_prep.storage.atomic_file import atomic_file
 
 SMALLEST_VOCABULARY = 256 + 1  # every byte, and the end token
 

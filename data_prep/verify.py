@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data_prep.command_line import user_errors_in_one_line
-from data_prep.manifest import Manifest, Shard, read_manifest
-from data_prep.mixture import mixture_folders
-from data_prep.output_folder import TOKENIZER_FOLDER
-from data_prep.token_blocks import check_block, check_ids, read_blocks
-from data_prep.token_index import check_index, index_size
-from data_prep.token_shards import check_size
-from data_prep.tokenizer import load_tokenizer, tokenizer_digest
+from data_prep.encoding.tokenizer import load_tokenizer, tokenizer_digest
+from data_prep.processes.command_line import user_errors_in_one_line
+from data_prep.shards.blocks import check_block, check_ids, read_blocks
+from data_prep.shards.manifest import Manifest, Shard, read_manifest
+from data_prep.shards.megatron_index import check_index, index_size
+from data_prep.shards.mixture import mixture_folders
+from data_prep.shards.token_stream import check_size
+from data_prep.tokenizing.output_folder import TOKENIZER_FOLDER
 
 
 @user_errors_in_one_line

@@ -15,10 +15,10 @@ import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, set_seed
 from transformers.utils import logging
 
-from data_prep.command_line import user_errors_in_one_line
+from data_prep.processes.command_line import user_errors_in_one_line
 from models.configuration_hash_gpt import HashGPTConfig
 from models.modeling_hash_gpt import HashGPTForCausalLM
-from train.commit import completed_checkpoints
+from train.checkpoint.commit import completed_checkpoints
 
 
 @user_errors_in_one_line

@@ -10,11 +10,11 @@ if __name__ == "__main__":
 
 import torch
 
-from data_prep.command_line import user_errors_in_one_line
-from data_prep.mixture import read_mixtures
+from data_prep.processes.command_line import user_errors_in_one_line
+from data_prep.shards.mixture import read_mixtures
 from launch.generate import find_model
 from models.modeling_hash_gpt import HashGPTForCausalLM
-from train.predictions import write_predictions
+from train.data.predictions import write_predictions
 
 
 @user_errors_in_one_line

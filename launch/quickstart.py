@@ -17,10 +17,10 @@ if __name__ == "__main__":
 
 import numpy as np
 
-from data_prep.counts import read_counts
-from train.commit import completed_checkpoints
-from train.ranks import free_port
-from train.read_metrics import read_points
+from data_prep.counts.counts_file import read_counts
+from train.checkpoint.commit import completed_checkpoints
+from train.metrics.metrics_file import read_points
+from train.processes.ranks import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA, RUN = "data/quickstart", "runs/quickstart"

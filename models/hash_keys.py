@@ -1,6 +1,7 @@
 """Hash keys: what is hashed of each token, the first half of every hash function of Roller et al. (2021, section 3.1).
 
-The second half is the table that sends a key to an expert. data_prep/hash_keys.py computes the same keys in numpy.
+The second half is the table that sends a key to an expert. data_prep/counts/hash_keys.py computes the same keys in
+numpy.
 """
 
 from dataclasses import dataclass

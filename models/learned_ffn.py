@@ -69,7 +69,7 @@ class LearnedFFN(SparseFFN):
     def __init__(self, config, index: int):
         super().__init__(config, index)
         self.is_inserted = config.placement == "insert"
-        self.shuffle = None  # train/token_shuffle.py sets one for BASE layers
+        self.shuffle = None  # train/parallel/token_shuffle.py sets one for BASE layers
 
     @staticmethod
     def make_router(config, index: int) -> LearnedRouter:

@@ -2,9 +2,9 @@
 
 import torch
 
-from .assignment import balanced_assignment
-from .balance import entropy
+from .auction import balanced_assignment
 from .gate import Gate, LearnedRouter
+from .router_losses import entropy
 from .routes import Routes, Routing
 
 
@@ -12,7 +12,7 @@ class BaseRouter(LearnedRouter):
     """Training solves a balanced assignment of the tokens; evaluation gives each token its best expert.
 
     The sigmoid of a token's score for its expert weighs the expert against the token itself, and is what the gate
-    learns by. In training, ranks that share the experts shuffle their tokens first: train/token_shuffle.py.
+    learns by. In training, ranks that share the experts shuffle their tokens first: train/parallel/token_shuffle.py.
     """
 
     def __init__(self, config):

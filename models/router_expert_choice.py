@@ -7,9 +7,9 @@ not know these when it writes: its perplexity is not comparable with that of oth
 import torch
 from transformers.utils import logging
 
-from .balance import entropy
 from .capped_choice import capped_choice
 from .gate import Gate, LearnedRouter
+from .router_losses import entropy
 from .routes import Routes, Routing
 
 logger = logging.get_logger(__name__)

@@ -6,8 +6,8 @@ expert at random, keeps the weight of a choice whose other was dropped, and divi
 
 import torch
 
-from .balance import balance_loss, capacity, entropy, within_capacity, z_loss
 from .gate import Gate, LearnedRouter
+from .router_losses import balance_loss, capacity, entropy, within_capacity, z_loss
 from .routes import Routes, Routing
 
 

@@ -2,8 +2,8 @@
 
 import torch
 
-from .balance import balance_loss, capacity, entropy, within_capacity, z_loss
 from .gate import Gate, LearnedRouter
+from .router_losses import balance_loss, capacity, entropy, within_capacity, z_loss
 from .routes import Routes, Routing
 
 

@@ -8,12 +8,12 @@ import xxhash
 import yaml
 from safetensors.numpy import save_file
 
-from data_prep.token_shards import read_manifest
+from data_prep.shards.token_stream import read_manifest
+from launch.study.runs import StudyRun
 from models.configuration_hash_gpt import HashGPTConfig
 from tests.tiny_run import NUM_EXPERTS, TinyData, tiny_run_fields
-from train.commit import manifest_bytes
-from train.run_folder import save_run_config
-from train.study_runs import StudyRun
+from train.checkpoint.commit import manifest_bytes
+from train.checkpoint.run_folder import save_run_config
 
 SPARSE = {"base": "base.yaml", "sparse_layers": [1]}
 VARIANTS = {

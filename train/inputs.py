@@ -6,17 +6,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data_prep.mixture import Mixture, read_mixture
-from data_prep.output_folder import TOKENIZER_FOLDER
+from data_prep.shards.mixture import Mixture, read_mixture
+from data_prep.tokenizing.output_folder import TOKENIZER_FOLDER
 from models.configuration_hash_gpt import HashGPTConfig
 from models.router_expert_choice import LOOKS_AHEAD
-from train.batches import PackedSequences
-from train.config import RunConfig
-from train.corpora import Corpora, open_corpora
-from train.layer_tables import LayerTable, open_layer_tables
-from train.mixture_order import MixtureOrder
-from train.network import network_config
-from train.run_folder import run_identity
+from train.checkpoint.run_folder import run_identity
+from train.config.run_config import RunConfig
+from train.data.batches import PackedSequences
+from train.data.corpora import Corpora, open_corpora
+from train.data.layer_tables import LayerTable, open_layer_tables
+from train.data.mixture_order import MixtureOrder
+from train.engine.network import network_config
 
 
 @dataclass(frozen=True)

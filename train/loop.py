@@ -12,20 +12,20 @@ import torch.nn.functional as F
 from deepspeed.runtime.engine import DeepSpeedEngine
 
 from models.learned_ffn import add_auxiliary_losses
-from train.bad_numbers import BadNumbers
-from train.batches import Batch
-from train.commit import CheckpointError
-from train.config import RunConfig
-from train.evaluate import see_routes, validate
+from train.checkpoint.commit import CheckpointError
+from train.checkpoint.saver import Saver
+from train.config.run_config import RunConfig
+from train.config.seeds import dropout_seed
+from train.data.batches import Batch
+from train.faults.nonfinite import BadNumbers
+from train.faults.supervision import Supervision
 from train.inputs import Inputs
-from train.loader import MicroBatches, read_ahead
-from train.metrics import RunLog
-from train.route_ahead import make_row_planner, plan_ahead
-from train.routing_probe import RoutingProbe
-from train.saver import Saver
-from train.seeds import dropout_seed
-from train.stop_request import StopRequested
-from train.supervision import Supervision
+from train.metrics.routing_probe import RoutingProbe
+from train.metrics.run_log import RunLog
+from train.metrics.validation import see_routes, validate
+from train.prefetch.loader import MicroBatches, read_ahead
+from train.prefetch.route_ahead import make_row_planner, plan_ahead
+from train.processes.stop_request import StopRequested
 
 
 def train(

@@ -5,16 +5,16 @@ import sys
 from dataclasses import replace
 
 from models.configuration_hash_gpt import HashGPTConfig
-from train.arguments import load_run_config
-from train.config import RunConfig
-from train.deepspeed_config import check_monitors, check_topology, deepspeed_config
-from train.disk_space import check_disk_space
+from train.checkpoint.disk_space import check_disk_space
+from train.checkpoint.run_folder import check_resume, check_run_folder
+from train.config.arguments import load_run_config
+from train.config.deepspeed_config import check_monitors, check_topology, deepspeed_config
+from train.config.run_config import RunConfig
 from train.dry_run import describe_run
-from train.exit_codes import EXIT_BAD_INPUT, EXIT_DONE
 from train.inputs import Inputs, open_inputs
-from train.ranks import Ranks, is_first_of_its_host, read_ranks
-from train.run_folder import check_resume, check_run_folder
-from train.stop_request import StopRequest
+from train.processes.exit_codes import EXIT_BAD_INPUT, EXIT_DONE
+from train.processes.ranks import Ranks, is_first_of_its_host, read_ranks
+from train.processes.stop_request import StopRequest
 
 
 def main(argv: list[str] | None = None) -> int:

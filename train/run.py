@@ -13,15 +13,21 @@ import deepspeed.comm as dist
 import numpy as np
 
 from models.configuration_hash_gpt import HashGPTConfig
-from train.bad_numbers import BadNumbers
-from train.checkpoint import resume
-from train.commit import CheckpointError
-from train.config import RunConfig
-from train.disk_space import check_disk_space
-from train.engine import start_engine
-from train.error_origin import is_ours
-from train.events import resume_command, write_event
-from train.exit_codes import (
+from train.checkpoint.checkpoint import resume
+from train.checkpoint.commit import CheckpointError
+from train.checkpoint.disk_space import check_disk_space
+from train.checkpoint.run_folder import save_run_config
+from train.config.run_config import RunConfig
+from train.engine.engine import start_engine
+from train.engine.model import build_model
+from train.faults.events import resume_command, write_event
+from train.faults.nonfinite import BadNumbers
+from train.faults.supervision import Supervision, start_watchdog
+from train.inputs import Inputs
+from train.loop import train
+from train.metrics.run_log import RunLog
+from train.processes.error_origin import is_ours
+from train.processes.exit_codes import (
     EXIT_BAD_INPUT,
     EXIT_BAD_NUMBERS,
     EXIT_CRASHED,
@@ -30,15 +36,9 @@ from train.exit_codes import (
     EXIT_NOT_SAVED,
     EXIT_STOPPED,
 )
-from train.inputs import Inputs
-from train.loop import train
-from train.metrics import RunLog
-from train.model import build_model
-from train.process_group import start_process_group
-from train.ranks import Ranks
-from train.run_folder import save_run_config
-from train.stop_request import StopRequest, StopRequested
-from train.supervision import Supervision, start_watchdog
+from train.processes.process_group import start_process_group
+from train.processes.ranks import Ranks
+from train.processes.stop_request import StopRequest, StopRequested
 
 # What gloo and NCCL say of a rank that is gone.
 _LOST_RANK = (

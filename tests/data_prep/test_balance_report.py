@@ -4,7 +4,7 @@ import numpy as np
 
 from data_prep import count_tokens
 from data_prep.balance_report import main
-from tests.data_prep.test_token_shards import write_folder
+from tests.data_prep.shards.test_token_stream import write_folder
 
 
 def tokens(seed):

@@ -3,18 +3,18 @@
 import numpy as np
 import pytest
 
-from data_prep.assignments import balanced_table
 from data_prep.build_table import main
 from data_prep.count_tokens import main as main_count
-from data_prep.counts import Counts, write_counts
-from data_prep.hash_keys import KEYS, num_keys
-from data_prep.manifest import read_manifest
-from data_prep.methods import METHODS, NEED_EMBEDDINGS, TOP_K_METHODS
-from data_prep.mixture import write_mixture
-from data_prep.route_table import read_route_table
-from data_prep.table_builder import build_table, with_vocab_size
-from data_prep.tokenizer import load_tokenizer, tokenizer_digest
-from tests.data_prep.test_token_shards import write_folder
+from data_prep.counts.counts_file import Counts, write_counts
+from data_prep.counts.hash_keys import KEYS, num_keys
+from data_prep.encoding.tokenizer import load_tokenizer, tokenizer_digest
+from data_prep.shards.manifest import read_manifest
+from data_prep.shards.mixture import write_mixture
+from data_prep.tables.assignments import balanced_table
+from data_prep.tables.make_route_table import build_table, with_vocab_size
+from data_prep.tables.methods import METHODS, NEED_EMBEDDINGS, TOP_K_METHODS
+from data_prep.tables.route_table import read_route_table
+from tests.data_prep.shards.test_token_stream import write_folder
 
 COUNTS = Counts(1000 // np.arange(1, 261), "sha256:t", "sha256:c")
 EMBEDDINGS = np.random.Generator(np.random.PCG64(0)).normal(size=(384, 4)).astype(np.float32)

@@ -8,14 +8,14 @@ import pytest
 
 from data_prep.check_table import main
 from data_prep.count_tokens import count_folders
-from data_prep.counts import Counts
-from data_prep.drift import measure_drift
-from data_prep.hash_keys import KEYS
-from data_prep.held_out import Contexts, batch_loads, load_of_pieces, whole_load
-from data_prep.route_table import RouteTable, write_route_table
-from data_prep.table_builder import build_table
-from data_prep.token_shards import TokenStream
-from tests.data_prep.test_token_shards import STREAM, edit_manifest, write_folder
+from data_prep.counts.counts_file import Counts
+from data_prep.counts.drift import measure_drift
+from data_prep.counts.hash_keys import KEYS
+from data_prep.shards.token_stream import TokenStream
+from data_prep.table_checks.held_out_load import Contexts, batch_loads, load_of_pieces, whole_load
+from data_prep.tables.make_route_table import build_table
+from data_prep.tables.route_table import RouteTable, write_route_table
+from tests.data_prep.shards.test_token_stream import STREAM, edit_manifest, write_folder
 
 CONTEXT_LENGTH = 4
 TABLE = RouteTable(

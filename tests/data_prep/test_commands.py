@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from data_prep.command_line import user_errors_in_one_line
+from data_prep.processes.command_line import user_errors_in_one_line
 
 COMMANDS = [
     "balance_report",

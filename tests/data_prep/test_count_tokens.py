@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from data_prep import contexts, count_tokens
-from data_prep.counts import Counts, read_counts, write_counts
-from data_prep.hash_keys import num_keys, route_keys
-from data_prep.manifest import corpus_digest
-from data_prep.mpi_ranks import MpiRanks
-from data_prep.token_shards import TokenStream
+from data_prep import count_tokens
+from data_prep.counts.counts_file import Counts, read_counts, write_counts
+from data_prep.counts.hash_keys import num_keys, route_keys
+from data_prep.processes.mpi_ranks import MpiRanks
+from data_prep.shards import contexts
+from data_prep.shards.manifest import corpus_digest
+from data_prep.shards.token_stream import TokenStream
 from tests.damage import damages, flip_bit
-from tests.data_prep.test_token_shards import SHARDS, STREAM, edit_manifest, write_folder
+from tests.data_prep.shards.test_token_stream import SHARDS, STREAM, edit_manifest, write_folder
 
 
 def test_counts_equal_a_plain_count(tmp_path, monkeypatch):

@@ -2,8 +2,8 @@
 
 from pydoc_data.topics import topics
 
+from data_prep.documents.raw_shards import find_raw_shards, read_documents
 from data_prep.embedded_corpus import main
-from data_prep.raw_shards import find_raw_shards, read_documents
 
 
 def documents_of(folder):

@@ -6,15 +6,15 @@ import torch
 from safetensors.numpy import load_file, save_file
 from safetensors.torch import load_file as load_torch_file
 
-from data_prep.apply_table import apply_table
-from data_prep.counts import Counts
+from data_prep.counts.counts_file import Counts
+from data_prep.encoding.tokenizer import load_tokenizer, tokenizer_digest
 from data_prep.export_table import export_table, main, resized
 from data_prep.import_table import import_table
 from data_prep.import_table import main as main_import
-from data_prep.route_table import read_route_table, write_route_table
-from data_prep.table_builder import build_table
-from data_prep.table_formats import FORMATS
-from data_prep.tokenizer import load_tokenizer, tokenizer_digest
+from data_prep.tables.apply_table import apply_table
+from data_prep.tables.make_route_table import build_table
+from data_prep.tables.other_programs import FORMATS
+from data_prep.tables.route_table import read_route_table, write_route_table
 
 COUNTS = Counts(1000 // np.arange(1, 33), "sha256:t", "sha256:c")
 TABLE = build_table(COUNTS, 8, num_tables=3, top_k=2)

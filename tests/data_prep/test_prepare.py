@@ -1,20 +1,20 @@
 """A recipe becomes folders of token shards, a mixture and its counts; it goes on where it was stopped."""
 
 import shutil
-from pathlib import Path
 
 import pytest
 import yaml
 
-from data_prep.corpus_recipe import read_corpus_recipe
-from data_prep.counts import read_counts
-from data_prep.manifest import read_manifest
-from data_prep.mixture import read_mixture
+from data_prep.counts.counts_file import read_counts
+from data_prep.documents.document_rules import TextRules
 from data_prep.prepare import main
-from data_prep.text_rules import TextRules
+from data_prep.shards.manifest import read_manifest
+from data_prep.shards.mixture import read_mixture
+from data_prep.tokenizing.corpus_recipe import read_corpus_recipe
 from tests.data_prep.raw_shards import write_raw_shard
+from train.processes.project_root import ROOT
 
-CORPORA = Path(__file__).resolve().parents[2] / "data_prep" / "corpora"
+CORPORA = ROOT / "data_prep" / "corpora"
 PARTS = {
     "books": {"input": "books/*.txt", "document_rule": "line", "lines_per_document": 2, "weight": 0.5},
     "web": {"input": ["web/*.jsonl.gz"]},

@@ -4,9 +4,9 @@ import hashlib
 
 import pytest
 
-from data_prep.token_shards import TokenStream
+from data_prep.encoding.tokenizer import load_tokenizer
+from data_prep.shards.token_stream import TokenStream
 from data_prep.tokenize_shards import main, tokenize_shards
-from data_prep.tokenizer import load_tokenizer
 from tests.data_prep.raw_shards import write_raw_shard
 
 SUFFIXES = [".txt", ".txt.xz", ".jsonl.zst", ".parquet"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from data_prep.tokenizer import END_TOKEN, load_tokenizer, vocab_size
+from data_prep.encoding.tokenizer import END_TOKEN, load_tokenizer, vocab_size
 from data_prep.train_tokenizer import main, train_tokenizer
 from tests.data_prep.raw_shards import write_raw_shard
 

@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from data_prep.manifest import read_manifest, write_manifest
-from data_prep.mixture import write_mixture
+from data_prep.shards.manifest import read_manifest, write_manifest
+from data_prep.shards.mixture import write_mixture
 from data_prep.tokenize_shards import tokenize_shards
 from data_prep.verify import main, verify
 from tests.damage import damages, flip_bit
 from tests.data_prep.raw_shards import write_raw_shard
-from tests.data_prep.test_token_shards import write_folder
+from tests.data_prep.shards.test_token_stream import write_folder
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import torch
 from tests.distributed.checkpoint_checks import state
 from tests.distributed.engine_checks import start
 from tests.distributed.training import SilentLog, batch, micro_batches
-from train.fragments import num_updates
+from train.checkpoint.fragments import num_updates
+from train.faults.supervision import Supervision
 from train.loop import train_step
-from train.stop_request import StopRequest
-from train.supervision import Supervision
+from train.processes.stop_request import StopRequest
 
 BAD_STEP, NUM_STEPS = 1, 3
 

@@ -5,8 +5,8 @@ import torch
 
 from tests.distributed.engine_checks import fake_inputs, start
 from tests.distributed.training import SilentLog, batch, micro_batches
-from train.checkpoint import resume, save_checkpoint
-from train.fragments import owned_fragments
+from train.checkpoint.checkpoint import resume, save_checkpoint
+from train.checkpoint.fragments import owned_fragments
 from train.loop import train_step
 
 SAVED_AT = 2

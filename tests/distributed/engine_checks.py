@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import deepspeed.comm as dist
 
 from tests.distributed.training import SilentLog, batch, local_parameters, make_model, micro_batches, run_config
-from train.checkpoint import save_checkpoint
-from train.deepspeed_config import deepspeed_config
-from train.engine import start_engine
+from train.checkpoint.checkpoint import save_checkpoint
+from train.config.deepspeed_config import deepspeed_config
+from train.engine.engine import start_engine
 from train.loop import train_step
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from data_prep.train_tokenizer import save_tokenizer, train_tokenizer
 from tests.data_prep.raw_shards import FORMATS, write_raw_shard
+from train.processes.project_root import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 MPIRUN = shutil.which("mpirun", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
 ALLOW = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}  # Open MPI in a container
 DOCUMENTS = [f"document {number} has {number * number} words that nobody counted" for number in range(2000)]

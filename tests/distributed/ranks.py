@@ -10,9 +10,8 @@ from pathlib import Path
 
 import torch
 
-from train.ranks import free_port
-
-ROOT = Path(__file__).resolve().parents[2]
+from train.processes.project_root import ROOT
+from train.processes.ranks import free_port
 
 
 def run_ranks(function, world_size: int, *, timeout_seconds: float = 240, **arguments) -> list:
@@ -47,8 +46,8 @@ def _start(command: list[str], rank: int, world_size: int, port: str, folder: st
 
 
 def _main(module: str, name: str, arguments: str, folder: str) -> None:
-    from train.process_group import start_process_group
-    from train.ranks import read_ranks
+    from train.processes.process_group import start_process_group
+    from train.processes.ranks import read_ranks
 
     ranks = read_ranks(os.environ)
     start_process_group(ranks)

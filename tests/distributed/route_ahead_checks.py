@@ -4,7 +4,7 @@ import torch
 import torch.distributed
 
 from tests.distributed.training import batch, make_model
-from train.route_ahead import PlanExchange, make_row_planner
+from train.prefetch.route_ahead import PlanExchange, make_row_planner
 
 
 def compare_plans(hashes: list[str]) -> dict[str, bool]:

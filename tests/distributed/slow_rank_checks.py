@@ -6,7 +6,7 @@ from pathlib import Path
 import deepspeed.comm as dist
 import torch
 
-from train.watchdog import Watchdog
+from train.faults.watchdog import Watchdog
 
 
 def wait_for_rank_1(folder: str) -> float:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from train.benchmark_main import measure_layers
-from train.benchmark_options import read_options
+from launch.benchmark.layers.options import read_options
+from launch.benchmark.main import measure_layers
 
 pytestmark = [pytest.mark.slow, pytest.mark.distributed]
 

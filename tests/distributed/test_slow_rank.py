@@ -4,7 +4,7 @@ import pytest
 
 from tests.distributed.ranks import run_ranks
 from tests.distributed.slow_rank_checks import wait_for_rank_1
-from train.supervision import describe_slow_rank
+from train.faults.supervision import describe_slow_rank
 
 
 @pytest.mark.distributed

@@ -5,7 +5,7 @@ import torch
 
 from tests.distributed.ranks import run_ranks
 from tests.distributed.token_shuffle_checks import TOKENS, check_on_ranks
-from train.token_shuffle import even_exchange
+from train.parallel.token_shuffle import even_exchange
 
 pytestmark = pytest.mark.distributed
 

@@ -5,7 +5,7 @@ import torch.distributed as dist
 
 from models.learned_ffn import LearnedFFN
 from tests.distributed.training import make_model
-from train.token_shuffle import TokenShuffle
+from train.parallel.token_shuffle import TokenShuffle
 
 TOKENS = 13  # which two ranks cannot halve
 

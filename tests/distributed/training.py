@@ -7,9 +7,9 @@ from models.configuration_hash_gpt import HashGPTConfig
 from models.learned_ffn import add_auxiliary_losses
 from tests.models.hashes import HASHES, NUM_EXPERTS, make_tables
 from tests.models.routers import ROUTERS
-from train.batches import Batch
-from train.config import RunConfig
-from train.model import build_model
+from train.config.run_config import RunConfig
+from train.data.batches import Batch
+from train.engine.model import build_model
 
 VOCAB, LENGTH, GLOBAL_BATCH, STEPS = 32, 8, 8, 3
 ROUTINGS = HASHES | ROUTERS
@@ -82,8 +82,8 @@ def train_on_ranks(configs: list[dict]) -> list[dict]:
 def _train_engine(routing: str, config: RunConfig) -> dict:
     import deepspeed.comm as dist
 
-    from train.deepspeed_config import deepspeed_config
-    from train.engine import start_engine
+    from train.config.deepspeed_config import deepspeed_config
+    from train.engine.engine import start_engine
     from train.loop import train_step
 
     world_size = dist.get_world_size()
@@ -112,7 +112,7 @@ def local_parameters(model) -> dict:
     """Parameters by name; an expert's tensors get its global id as a suffix."""
     import deepspeed
 
-    from train.expert_parallel import stacked_expert_tensors
+    from train.parallel.expert_parallel import stacked_expert_tensors
 
     with deepspeed.zero.GatheredParameters([p for p in model.parameters() if hasattr(p, "ds_id")]):
         shared = {name: p for name, p in model.named_parameters() if ".experts." not in name}

@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 
 from tests.faults.mini_trainer import train
-from train.commit import step_of
-from train.ranks import free_port
-from train.recovery import newest_checkpoint
+from train.checkpoint.commit import step_of
+from train.checkpoint.recovery import newest_checkpoint
+from train.processes.ranks import free_port
 
 NUM_STEPS, SAVE_EVERY = 60, 3
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from train.commit import commit_checkpoint, prune_checkpoints, read_manifest
-from train.recovery import settle_on_checkpoint
-from train.sample_order import SampleOrder
-from train.stored_state import WEIGHT, Fragment, StoredState, write_fragments
+from train.checkpoint.commit import commit_checkpoint, prune_checkpoints, read_manifest
+from train.checkpoint.recovery import settle_on_checkpoint
+from train.checkpoint.stored_state import WEIGHT, Fragment, StoredState, write_fragments
+from train.data.sample_order import SampleOrder
 
 SIZE, GLOBAL_BATCH, NUM_SAMPLES = 50_000, 8, 1000
 

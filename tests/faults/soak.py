@@ -15,9 +15,9 @@ from pathlib import Path
 
 from tests.faults.two_ranks import Run
 from tests.tiny_run import write_tiny_recipe
-from train.commit import completed_checkpoints
-from train.exit_codes import EXIT_DONE
-from train.read_metrics import read_points
+from train.checkpoint.commit import completed_checkpoints
+from train.metrics.metrics_file import read_points
+from train.processes.exit_codes import EXIT_DONE
 
 SIGNALS = ("terminate one", "signal one", "stop file")
 FAULTS = (*SIGNALS, "kill one", "kill all", "stop one", "flip a bit", "small files")

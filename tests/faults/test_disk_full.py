@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.train.test_commit import alone, newest_sound_step
-from train.commit import CheckpointError, commit_checkpoint
-from train.stored_state import WEIGHT, Fragment, write_fragments
+from tests.train.checkpoint.test_commit import alone, newest_sound_step
+from train.checkpoint.commit import CheckpointError, commit_checkpoint
+from train.checkpoint.stored_state import WEIGHT, Fragment, write_fragments
 
 STATE = torch.arange(300_000, dtype=torch.float32)  # 1.2 MB
 

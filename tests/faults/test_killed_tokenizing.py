@@ -12,9 +12,9 @@ import pytest
 
 from data_prep.train_tokenizer import save_tokenizer, train_tokenizer
 from tests.data_prep.raw_shards import FORMATS, write_raw_shard
-from tests.data_prep.test_interrupted import all_files, contents, recorded_files
+from tests.data_prep.tokenizing.test_interrupted import all_files, contents, recorded_files
+from train.processes.project_root import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [f"document {number} has {number * number} words that nobody counted" for number in range(2000)]
 TARGETS = ("parent", "worker", "all")
 

@@ -3,11 +3,10 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from train.processes.project_root import ROOT
 
 
 def kill_runs(num_kills: int) -> dict:

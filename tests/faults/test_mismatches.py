@@ -11,17 +11,17 @@ import pytest
 import yaml
 
 from data_prep.build_table import build_table
-from data_prep.counts import read_counts
-from data_prep.route_table import write_route_table
+from data_prep.counts.counts_file import read_counts
+from data_prep.tables.route_table import write_route_table
 from data_prep.tokenize_shards import tokenize_shards
 from data_prep.train_tokenizer import save_tokenizer, train_tokenizer
 from tests.tiny_run import NUM_EXPERTS, TinyData, make_tiny_data, tiny_run_fields
-from train.arguments import load_run_config
-from train.commit import commit_checkpoint
-from train.exit_codes import EXIT_BAD_INPUT
+from train.checkpoint.commit import commit_checkpoint
+from train.checkpoint.run_folder import checkpoint_dir, save_run_config
+from train.config.arguments import load_run_config
 from train.inputs import open_inputs
 from train.main import main
-from train.run_folder import checkpoint_dir, save_run_config
+from train.processes.exit_codes import EXIT_BAD_INPUT
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,11 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from train.processes.project_root import ROOT
+
 SIGNALS = ["--attempts", "30", "--faults", "terminate one", "signal one", "stop file"]
 
 

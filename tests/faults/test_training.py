@@ -9,8 +9,15 @@ import pytest
 
 from tests.faults.two_ranks import Run, events, losses
 from tests.tiny_run import write_tiny_recipe
-from train.commit import completed_checkpoints, step_of
-from train.exit_codes import EXIT_BAD_INPUT, EXIT_DONE, EXIT_HANG, EXIT_LOST_RANK, EXIT_NOT_SAVED, EXIT_STOPPED
+from train.checkpoint.commit import completed_checkpoints, step_of
+from train.processes.exit_codes import (
+    EXIT_BAD_INPUT,
+    EXIT_DONE,
+    EXIT_HANG,
+    EXIT_LOST_RANK,
+    EXIT_NOT_SAVED,
+    EXIT_STOPPED,
+)
 
 NUM_STEPS = 120
 pytestmark = pytest.mark.distributed

@@ -10,10 +10,9 @@ import time
 from functools import partial
 from pathlib import Path
 
-from train.ranks import free_port
-from train.read_metrics import read_points
-
-ROOT = Path(__file__).resolve().parents[2]
+from train.metrics.metrics_file import read_points
+from train.processes.project_root import ROOT
+from train.processes.ranks import free_port
 
 
 class Run:

@@ -10,8 +10,8 @@ import pytest
 from tests.faults.two_ranks import events, losses
 from tests.hosts.two_hosts import TwoHosts, two_hosts, why_not
 from tests.tiny_run import write_tiny_recipe
-from train.commit import check_digests, check_sizes, completed_checkpoints, read_manifest, step_of
-from train.exit_codes import EXIT_DONE, EXIT_HANG
+from train.checkpoint.commit import check_digests, check_sizes, completed_checkpoints, read_manifest, step_of
+from train.processes.exit_codes import EXIT_DONE, EXIT_HANG
 
 NUM_STEPS, TIMEOUT = 120, 5
 SSH_GAVE_UP = 255

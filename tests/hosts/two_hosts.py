@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from train.processes.project_root import ROOT
+
 _NAMESPACES = ["--mount", "--uts", "--ipc", "--net", "--pid"]
 _ADDRESSES = {"host-1": "10.77.0.1", "host-2": "10.77.0.2"}
 _INTERFACE = "eth0"

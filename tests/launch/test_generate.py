@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,8 +11,8 @@ from data_prep.train_tokenizer import save_tokenizer, train_tokenizer
 from launch.generate import find_model, main
 from models.configuration_hash_gpt import HashGPTConfig
 from models.modeling_hash_gpt import HashGPTForCausalLM
+from train.processes.project_root import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 VOCAB_SIZE = 260
 
 

@@ -1,18 +1,18 @@
 """The recipes of the paper's tables: each can be read, and has the size that the paper's arithmetic gives it."""
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from models.parameter_count import count_parameters
-from train.arguments import load_run_config
-from train.config import RunConfig
-from train.layer_tables import LayerTable
-from train.network import network_config
+from train.config.arguments import load_run_config
+from train.config.run_config import RunConfig
+from train.data.layer_tables import LayerTable
+from train.engine.network import network_config
+from train.processes.project_root import ROOT
 
-RECIPES = Path(__file__).resolve().parents[2] / "launch" / "recipes" / "paper"
+RECIPES = ROOT / "launch" / "recipes" / "paper"
 
 # Decoder-only counterparts of appendix B.1: 11 layers, d = 1024, D = 4096, V = 8008, 256 learned positions.
 FFN, WIDE, DEEP = 2 * 1024 * 4096 + 5120, 2 * 2048 * 6144 + 8192, 2 * 1536 * 4096 + 5632

@@ -5,14 +5,13 @@ import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from launch import quickstart
+from train.processes.project_root import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 PROGRAM_FOLDERS = ("data_prep", "models", "train", "ds_configs", "launch")
 
 

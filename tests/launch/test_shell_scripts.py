@@ -2,11 +2,12 @@
 
 import os
 import subprocess
-from pathlib import Path
 
 import pytest
 
-LAUNCH = Path(__file__).resolve().parents[2] / "launch"
+from train.processes.project_root import ROOT
+
+LAUNCH = ROOT / "launch"
 
 # Stands for python: prints what a rank would read, and what it was asked to run.
 PYTHON = 'echo "rank $RANK of $WORLD_SIZE, local $LOCAL_RANK, master $MASTER_ADDR: $@"'

@@ -15,13 +15,13 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
-from data_prep.token_shards import TokenStream
+from data_prep.shards.token_stream import TokenStream
 from models.modeling_hash_gpt import HashGPTForCausalLM
 from tests.distributed.ranks import free_port
 from tests.tiny_run import make_tiny_data, tiny_run_fields
-from train.batches import PackedSequences
+from train.data.batches import PackedSequences
+from train.processes.project_root import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 
 pytestmark = pytest.mark.distributed

@@ -5,11 +5,11 @@ import torch
 from deepspeed.moe.sharded_moe import top1gating, top2gating
 from scipy.optimize import linear_sum_assignment, linprog
 
-from models.assignment import EPSILON, balanced_assignment
-from models.balance import balance_loss, z_loss
+from models.auction import EPSILON, balanced_assignment
 from models.capped_choice import capped_choice
 from models.learned_ffn import LEARNED_ROUTERS
 from models.router_gshard import two_choices, two_routes
+from models.router_losses import balance_loss, z_loss
 from tests.models.tiny import tiny_config
 
 TOKENS, EXPERTS = 40, 5

@@ -5,7 +5,7 @@ import pytest
 
 from models.configuration_hash_gpt import HashGPTConfig
 from models.parameter_count import ParameterCount
-from train.config import RunConfig
+from train.config.run_config import RunConfig
 from train.dry_run import MemoryPerRank, bytes_per_rank, describe_run, max_over_mean
 
 # 100 shared parameters and one sparse layer of 4 experts of 20: 80 expert parameters.

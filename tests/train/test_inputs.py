@@ -7,11 +7,11 @@ import shutil
 import numpy as np
 import pytest
 
-from data_prep.manifest import make_manifest, read_manifest, write_manifest
-from data_prep.route_table import read_route_table, table_digest, write_route_table
+from data_prep.shards.manifest import make_manifest, read_manifest, write_manifest
+from data_prep.tables.route_table import read_route_table, table_digest, write_route_table
 from models.modeling_hash_gpt import HashGPTForCausalLM
 from tests.tiny_run import tiny_run_fields
-from train.config import RunConfig
+from train.config.run_config import RunConfig
 from train.inputs import open_inputs
 
 

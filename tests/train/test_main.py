@@ -5,9 +5,9 @@ import os
 import pytest
 
 from tests.tiny_run import tiny_run_fields
-from train.config import RunConfig
+from train.config.run_config import RunConfig
 from train.main import main, planned_ranks
-from train.ranks import Ranks
+from train.processes.ranks import Ranks
 
 
 @pytest.fixture(autouse=True)

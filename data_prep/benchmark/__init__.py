@@ -1,0 +1,1 @@
+"""How fast each stage of data preparation is on one core."""

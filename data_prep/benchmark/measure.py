@@ -1,0 +1,135 @@
+"""Time every stage of the preparation on one core: `python -m data_prep.benchmark --input PATH --tokenizer DIR`.
+
+Each measurement is a process of its own on one core, in turn with the others, so that its memory is its own and a busy
+machine is busy for all of them. The rates are medians; all ways to tokenize must find the same number of tokens.
+"""
+
+import argparse
+import multiprocessing
+import os
+import statistics
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from data_prep.benchmark.cases import (
+    CASES,
+    LARGE_DOCUMENT,
+    REFERENCE,
+    BenchmarkFiles,
+    write_files,
+    write_large_document,
+)
+from data_prep.processes.command_line import user_errors_in_one_line
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One process: how much it did, in how long, with how much memory at most, Python and libraries included."""
+
+    amount: int
+    seconds: float
+    peak_bytes: int
+
+
+@user_errors_in_one_line
+def main(argv: list[str] | None = None) -> None:
+    arguments = _parser().parse_args(argv)
+    names = [name for name in CASES if name != LARGE_DOCUMENT and arguments.only in name]
+    _check(arguments, names)
+    with tempfile.TemporaryDirectory(prefix="data_prep_benchmark_", dir=arguments.scratch) as scratch:
+        files = write_files(
+            Path(scratch), arguments.input, arguments.tokenizer, num_bytes=int(arguments.megabytes * 1e6)
+        )
+        measured = _measure_in_turn(names, files, repeats=arguments.repeats)
+        if arguments.large_document:
+            write_large_document(files, num_bytes=int(arguments.large_document * 1e9))
+            measured |= _measure_in_turn([LARGE_DOCUMENT], files, repeats=1)
+    print(table(measured))
+
+
+def measure(name: str, files: BenchmarkFiles) -> Measurement:
+    """Prepare a case and time it. Run it in a process of its own."""
+    os.environ["RAYON_NUM_THREADS"] = "1"
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    run = CASES[name].make(files)
+    start = time.perf_counter()
+    amount = run()
+    seconds = time.perf_counter() - start
+    return Measurement(amount, seconds, peak_resident_bytes())
+
+
+def peak_resident_bytes() -> int:
+    """The most memory of this process; not getrusage's, which remembers the process that it was forked from."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024
+
+
+def table(measured: dict[str, list[Measurement]]) -> str:
+    """One line per case: median rate, its spread, how many times the reference, and memory."""
+    reference = _median_rate(measured[REFERENCE]) if REFERENCE in measured else None
+    lines = [f"{'on one core':44}{'median':>10}{'from':>9}{'to':>9}  {'unit':20}{'x reference':>12}{'peak MiB':>10}"]
+    for name, runs in measured.items():
+        case, rates = CASES[name], [run.amount / run.seconds / 1e6 for run in runs]
+        times = f"{_median_rate(runs) / reference:.1f}" if reference and case.unit == CASES[REFERENCE].unit else ""
+        lines.append(
+            f"{name:44}{statistics.median(rates):>10.2f}{min(rates):>9.2f}{max(rates):>9.2f}  {case.unit:20}"
+            f"{times:>12}{max(run.peak_bytes for run in runs) / 2**20:>10,.0f}"
+        )
+    return "\n".join(lines)
+
+
+def _check(arguments: argparse.Namespace, names: list[str]) -> None:
+    if arguments.repeats < 1 or arguments.megabytes <= 0 or arguments.large_document < 0:
+        raise ValueError(
+            f"--repeats {arguments.repeats} must be at least 1, --megabytes {arguments.megabytes:g} above 0, "
+            f"--large_document {arguments.large_document:g} at least 0"
+        )
+    if not names:
+        raise ValueError(f"--only {arguments.only!r} is in no case's name; the names are: {'; '.join(CASES)}")
+
+
+def _measure_in_turn(names: list[str], files: BenchmarkFiles, *, repeats: int) -> dict[str, list[Measurement]]:
+    measured: dict[str, list[Measurement]] = {name: [] for name in names}
+    context = multiprocessing.get_context("spawn")
+    with (
+        ProcessPoolExecutor(1, context, max_tasks_per_child=1) as pool,
+        tqdm(total=repeats * len(names), unit="run", disable=not sys.stderr.isatty()) as bar,
+    ):
+        for _ in range(repeats):
+            for name in names:
+                bar.set_description(name)
+                measured[name].append(pool.submit(measure, name, files).result())
+                bar.update()
+    _check_same_amounts(measured)
+    return measured
+
+
+def _check_same_amounts(measured: dict[str, list[Measurement]]) -> None:
+    """Whatever tokenizes the text must find the same tokens: otherwise rates compare different work."""
+    amounts = {name: runs[0].amount for name, runs in measured.items() if CASES[name].tokenizes_the_text}
+    if len(set(amounts.values())) > 1:
+        raise ValueError(f"the ways to tokenize find different numbers of tokens: {amounts}; do not trust the rates")
+
+
+def _median_rate(runs: list[Measurement]) -> float:
+    return statistics.median(run.amount / run.seconds for run in runs)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m data_prep.benchmark", description=__doc__)
+    add = parser.add_argument
+    add("--input", nargs="+", required=True, metavar="PATH", help="raw shards, folders or globs to take text from")
+    add("--tokenizer", required=True, metavar="DIR", help="folder with tokenizer.json, of GPT-2's kind")
+    add("--megabytes", type=float, default=16, help="of text to work on (default: 16)")
+    add("--repeats", type=int, default=3, help="times that all cases take turns (default: 3)")
+    add("--only", default="", metavar="TEXT", help="cases whose name holds TEXT")
+    add("--large_document", type=float, default=0, metavar="GB", help="also tokenize one document of so many GB")
+    add("--scratch", metavar="DIR", help="where to write temporary files (default: the system's)")
+    return parser

@@ -1,0 +1,1 @@
+"""Raw files of any format, read as a stream of documents."""

@@ -1,0 +1,75 @@
+"""Read the members of a .tar as a stream, and refuse an archive that ends too early or goes on behind its end."""
+
+import io
+import tarfile
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from data_prep.documents.decompress import BLOCK_BYTES, DamagedShard
+
+
+def tar_members(label: str, blocks: Iterator[bytes]) -> Iterator[tuple[str, Iterator[bytes]]]:
+    """Yield the name and the blocks of each file, hidden ones left out; read the blocks before the next name.
+
+    ValueError for a link, whose text may be elsewhere. DamagedShard where the archive has no end marker, as one has
+    that was cut short, or anything but zeros behind it: tarfile would end quietly in both cases.
+    """
+    stream = _Stream(blocks)
+    damaged = partial(_damaged, stream, label)
+    try:
+        with tarfile.open(fileobj=stream, mode="r|") as archive:
+            for member in iter(archive.next, None):
+                archive.members = []  # which would hold half a KB of each of millions
+                if _is_visible(member) and not member.isdir():
+                    _check_is_file(label, member)
+                    yield member.name, _content(archive.extractfile(member), damaged)
+            end = archive.offset  # where the marker begins: two blocks of zeros
+    except tarfile.TarError as error:
+        raise damaged(error) from error
+    for _ in iter(partial(stream.read, BLOCK_BYTES), b""):
+        pass
+    if stream.num_bytes < end + tarfile.BLOCKSIZE:
+        raise damaged("it ends before its end mark")
+    if stream.end_of_content > end:
+        raise damaged(f"something follows its end mark at byte {end}")
+
+
+def _is_visible(member: tarfile.TarInfo) -> bool:
+    return not any(part.startswith(".") and part not in (".", "..") for part in member.name.split("/"))
+
+
+def _check_is_file(label: str, member: tarfile.TarInfo) -> None:
+    if not member.isfile():
+        what = f"a link to {member.linkname}" if member.linkname else f"of tar's type {member.type!r}"
+        raise ValueError(
+            f"{label}, {member.name} is {what}, not a file; make the archive with `tar --dereference "
+            "--hard-dereference`, or leave it out"
+        )
+
+
+def _content(file: io.BufferedReader, damaged: Callable[[object], DamagedShard]) -> Iterator[bytes]:
+    try:
+        yield from iter(partial(file.read, BLOCK_BYTES), b"")
+    except tarfile.TarError as error:
+        raise damaged(error) from error
+
+
+def _damaged(stream: "_Stream", label: str, reason: object) -> DamagedShard:
+    return DamagedShard.near(f"byte {stream.num_bytes} of its archive", label, reason)
+
+
+class _Stream(io.RawIOBase):
+    """Blocks as a file to read once, which knows where its last byte that is not zero was."""
+
+    def __init__(self, blocks: Iterator[bytes]):
+        self._blocks, self._rest = blocks, b""
+        self.num_bytes, self.end_of_content = 0, 0
+
+    def read(self, size: int = -1) -> bytes:
+        while len(self._rest) < size and (block := next(self._blocks, None)) is not None:
+            if content := block.rstrip(b"\0"):
+                self.end_of_content = self.num_bytes + len(content)
+            self.num_bytes += len(block)
+            self._rest += block
+        out, self._rest = self._rest[:size], self._rest[size:]
+        return out

@@ -1,0 +1,138 @@
+"""Hugging Face data sets as raw shards: `hf:ID_OR_FOLDER?name=CONFIG&split=train&streaming=true&num_shards=8`."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+from data_prep.documents.document_rules import Parts, TextRules
+from data_prep.documents.rows import ROWS_PER_BATCH, group_rows
+from data_prep.documents.skipped import Drops
+
+PREFIX = "hf:"
+OPTIONS = ("name", "split", "revision", "streaming", "num_shards")
+# Data sets that the library refuses, because they are made by a script, and their files.
+FILES_OF_SCRIPTS = {
+    "cc100": "https://data.statmt.org/cc-100/en.txt.xz (blank_line, the rule for .txt)",
+    "bookcorpus": "a copy in text files, one sentence per line (--document_rule line --lines_per_document 64)",
+    "openwebtext": "openwebtext.tar.xz of https://skylion007.github.io/OpenWebTextCorpus, its *.xz renamed to *.tar.xz",
+    "cc_news": "the WARC files of https://data.commoncrawl.org/crawl-data/CC-NEWS, extracted to .jsonl",
+    "wikipedia": "nothing: hf:wikimedia/wikipedia?name=20231101.en has no script",
+}
+
+
+@dataclass(frozen=True)
+class DatasetShard:
+    """Rows of a data set: one of num_shards runs of rows, or of files where it is streamed."""
+
+    dataset: str  # as it was given
+    index: int
+    num_shards: int
+    fingerprint: str | None  # of the rows, as the library knows them; None where they are streamed
+    num_bytes: int  # of text, roughly; 0 where nobody knows
+
+    @property
+    def label(self) -> str:
+        return f"{self.dataset}, shard {self.index} of {self.num_shards}"
+
+    @property
+    def name(self) -> str:
+        """The last part of the data set's name."""
+        return Path(_parse(self.dataset)[0]).name.split(".")[0]
+
+    @property
+    def source(self) -> str:
+        return self.label
+
+    def identity(self) -> dict:
+        """What tells it from another one; rows that are streamed are not looked at: name a `revision` to be sure."""
+        return {"dataset": self.label, "fingerprint": self.fingerprint}
+
+    def read_parts(self, rules: TextRules, drops: Drops, on_read: Callable[[int], None]) -> Parts:
+        """Yield (text, whether it ends its document); memory holds a batch of rows."""
+        return group_rows(self._rows(rules.text_field, drops, on_read), rules)
+
+    def _rows(self, text_field: str, drops: Drops, on_read: Callable[[int], None]) -> Iterator[str]:
+        rows = _load(self.dataset).select_columns([text_field])
+        row = 0
+        for batch in rows.shard(num_shards=self.num_shards, index=self.index).iter(ROWS_PER_BATCH):
+            for text in batch[text_field]:
+                if isinstance(text, str):
+                    yield text.replace("\r\n", "\n")
+                else:
+                    drops.add(f"row {row}", f"has no text in column {text_field!r}")
+                row += 1
+            on_read(sum(len(text) for text in batch[text_field] if isinstance(text, str)))
+
+
+def find_dataset_shards(given: str, *, text_field: str) -> list[DatasetShard]:
+    """Open the data set and divide it: as num_shards says, else by its files where it is streamed, else not.
+
+    ValueError where it cannot be opened, for a loading script with the files to fetch instead, and where it has no
+    column text_field.
+    """
+    options = _parse(given)[1]
+    dataset = _load(given)
+    columns = dataset.column_names
+    if columns is not None and text_field not in columns:
+        raise ValueError(
+            f"{given} has no column {text_field!r} (it has {', '.join(columns)}); choose with --text_field"
+        )
+    streamed = _is_streamed(options)
+    most = dataset.num_shards if streamed else len(dataset)
+    num_shards = int(options.get("num_shards", most if streamed else 1))
+    if not 1 <= num_shards <= most:
+        unit = "files" if streamed else "rows"
+        raise ValueError(f"{given} cannot be divided into {num_shards} shards; it has {most} {unit}")
+    num_bytes = (dataset.info.dataset_size or 0) // num_shards
+    fingerprint = getattr(dataset, "_fingerprint", None)
+    return [DatasetShard(given, index, num_shards, fingerprint, num_bytes) for index in range(num_shards)]
+
+
+def _parse(given: str) -> tuple[str, dict[str, str]]:
+    """Return path and options; ValueError for an unknown one."""
+    path, _, query = given.removeprefix(PREFIX).partition("?")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    for option, value in options.items():
+        if option not in OPTIONS:
+            raise ValueError(f"{given} has the option {option!r}, which is not one of {', '.join(OPTIONS)}")
+        if option == "num_shards" and not value.isdigit():
+            raise ValueError(f"{given}: num_shards={value!r} is not a number")
+    return path, options
+
+
+def _is_streamed(options: dict[str, str]) -> bool:
+    return options.get("streaming", "").lower() in ("true", "1")
+
+
+def _load(given: str) -> Any:
+    """Return the Dataset, or the IterableDataset where it is streamed."""
+    import datasets  # a second's import that files do not need
+
+    path, options = _parse(given)
+    split = options.get("split", "train")
+    try:
+        if (Path(path) / "state.json").is_file():  # written by save_to_disk
+            return datasets.load_from_disk(path)
+        return datasets.load_dataset(
+            path,
+            name=options.get("name"),
+            split=split,
+            revision=options.get("revision"),
+            streaming=_is_streamed(options),
+        )
+    except RuntimeError as error:
+        if "scripts are no longer supported" not in str(error):
+            raise
+        raise ValueError(_script_refused(given, path, datasets.__version__)) from error
+    except (datasets.exceptions.DatasetsError, ValueError) as error:
+        raise ValueError(f"{given} cannot be opened: {error}") from error
+
+
+def _script_refused(given: str, path: str, version: str) -> str:
+    files = FILES_OF_SCRIPTS.get(Path(path).stem, "its files (its page says where the script gets them)")
+    return (
+        f"{given} is made by a loading script, which datasets {version} refuses; download {files}, and name what you "
+        "have with --input FILE"
+    )

@@ -1,0 +1,58 @@
+"""Lines of a .txt file, grouped to documents: between blank lines, or so many lines each."""
+
+import re
+from collections.abc import Iterator
+
+from data_prep.documents.document_rules import Parts, TextRules
+from data_prep.documents.text_chunks import Chunk
+
+_BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n)+")
+
+
+def group_lines(chunks: Iterator[Chunk], rules: TextRules) -> Parts:
+    """Yield (text, whether it ends its document) without holding more than a chunk, however long lines may be."""
+    if rules.document_rule == "line":
+        return _every_n_lines(chunks, rules.lines_per_document)
+    return _between_blank_lines(chunks, rules.blank_line)
+
+
+def _between_blank_lines(chunks: Iterator[Chunk], blank_line: str) -> Parts:
+    is_open = False  # whether the document has text already
+    starts_line = True
+    for chunk in chunks:
+        *documents, rest = _BLANK_LINES.split("\n" + chunk.text if starts_line else chunk.text)
+        for document in documents:
+            text = document if is_open else document.removeprefix("\n")
+            if text or is_open:
+                yield text + blank_line, True
+            is_open = False
+        rest = "\n" + rest if documents else rest  # it begins a line, which may be blank
+        end = rest.rfind("\n") if chunk.ends_line else -1
+        ends_document = end >= 0 and not rest[end:].strip()  # its last line is blank
+        text = rest[:end] if ends_document else rest
+        text = text if is_open else text.removeprefix("\n")
+        if text or (is_open and ends_document):
+            yield (text + blank_line, True) if ends_document else (text, False)
+            is_open = not ends_document
+        starts_line = chunk.ends_line
+
+
+def _every_n_lines(chunks: Iterator[Chunk], num_lines: int) -> Parts:
+    filled, starts_line = 0, True  # lines in the document that is open, the one that goes on included
+    for text, ends_line in _lines(chunks):
+        if starts_line and not text and ends_line:
+            continue
+        filled += starts_line
+        prefix = "\n" if starts_line and filled > 1 else ""
+        is_full = ends_line and filled == num_lines
+        yield prefix + text, is_full
+        filled, starts_line = (0 if is_full else filled), ends_line
+
+
+def _lines(chunks: Iterator[Chunk]) -> Parts:
+    """Yield (text, whether it ends its line)."""
+    for chunk in chunks:
+        *whole, last = chunk.text.split("\n")
+        for line in whole:
+            yield line, True
+        yield last, chunk.ends_line

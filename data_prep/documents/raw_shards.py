@@ -1,0 +1,119 @@
+"""Raw shards: the files, or parts of Hugging Face data sets, that each become one token shard."""
+
+import glob
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_prep.documents.document_rules import Parts, TextRules
+from data_prep.documents.hub_datasets import PREFIX, DatasetShard, find_dataset_shards
+from data_prep.documents.pieces import cut_documents
+from data_prep.documents.readers import read_parts, split_suffix
+from data_prep.documents.skipped import Drops
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """A file of documents."""
+
+    path: Path
+
+    @property
+    def label(self) -> str:
+        return str(self.path)
+
+    @property
+    def name(self) -> str:
+        return self.path.name.split(".")[0]
+
+    @property
+    def source(self) -> str:
+        """Folder and name, the same wherever the folder lies."""
+        return "/".join(self.path.absolute().parts[-2:])
+
+    @property
+    def num_bytes(self) -> int:
+        return self.path.stat().st_size
+
+    def identity(self) -> dict:
+        """What tells it from another one, and from itself after a change."""
+        status = self.path.stat()
+        return {"path": str(self.path.absolute()), "num_bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+    def read_parts(self, rules: TextRules, drops: Drops, on_read: Callable[[int], None]) -> Parts:
+        """Yield parts of documents; see data_prep/documents/readers.py."""
+        return read_parts(self.path, rules, drops, on_read)
+
+
+RawShard = RawFile | DatasetShard
+
+
+def find_raw_shards(inputs: list[str | Path], *, text_field: str = "text") -> list[RawShard]:
+    """Return the raw shards among files, folders (searched to any depth), globs and `hf:` data sets, each once.
+
+    The order of `inputs` is kept, a folder's files are sorted by relative path; hidden files are left out, links are
+    followed. ValueError where a folder or a glob holds none or a file has an unknown suffix, FileNotFoundError where a
+    link leads nowhere: text must not go missing because of its name.
+    """
+    found: dict[Path | str, RawShard] = {}  # where a file really is -> the first that was found there
+    for each in map(str, inputs):
+        if each.startswith(PREFIX):
+            shards = find_dataset_shards(each, text_field=text_field)
+            found |= {shard.label: shard for shard in shards if shard.label not in found}
+            continue
+        for file in _files(each):
+            if not file.exists():
+                raise FileNotFoundError(f"{file} is a link to {os.readlink(file)}, which does not exist; mend it")
+            split_suffix(file.name)
+            found.setdefault(file.resolve(), RawFile(file))
+    return list(found.values())
+
+
+def read_documents(
+    raw_shard: RawShard,
+    rules: TextRules = TextRules(),
+    *,
+    max_bad: int = 0,
+) -> Iterator[str]:
+    """Yield the documents of a raw shard, each of them whole; those without text are left out."""
+    parts = raw_shard.read_parts(rules, Drops(raw_shard.label, max_bad), lambda num_bytes: None)
+    return (document for document, _ in cut_documents(parts, None))
+
+
+def _files(given: str) -> list[Path]:
+    path = Path(given)
+    if path.is_dir():
+        return _files_in(path)
+    if path.exists():
+        return [path]
+    if not glob.has_magic(given):
+        raise FileNotFoundError(f"{path} does not exist; give raw shards, folders or globs of them, or {PREFIX}NAME")
+    found = sorted(map(Path, glob.glob(given, recursive=True)))
+    files = [file for path in found for file in (_visible_files(path) if path.is_dir() else [path])]
+    if not files:
+        raise ValueError(f"{given} matches no file; quote it, so that the shell leaves it alone, or correct it")
+    return files
+
+
+def _files_in(folder: Path) -> list[Path]:
+    files = _visible_files(folder)
+    if not files:
+        raise ValueError(f"{folder} holds no files")
+    return files
+
+
+def _visible_files(folder: Path) -> list[Path]:
+    """Return the files of a folder and of those below it, links followed, sorted by relative path."""
+    found: list[Path] = []
+    for parent, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
+        above = {os.path.realpath(path) for path in (Path(parent), *Path(parent).parents)}
+        folders[:] = [name for name in folders if os.path.realpath(os.path.join(parent, name)) not in above]  # circles
+        found += [Path(parent, name).relative_to(folder) for name in names]
+    visible = [path for path in found if not any(part.startswith(".") for part in path.parts)]
+    return [folder / path for path in sorted(visible, key=Path.as_posix)]
+
+
+def _raise(error: OSError) -> None:
+    """A folder that may not be read is not an empty one."""
+    raise error

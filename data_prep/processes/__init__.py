@@ -1,0 +1,1 @@
+"""The processes that share a command's work, and how a command ends."""

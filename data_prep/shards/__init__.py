@@ -1,0 +1,1 @@
+"""The token shard format, and the sequences that are read from it."""

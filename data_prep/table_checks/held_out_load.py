@@ -1,0 +1,133 @@
+"""Measure how a route table loads experts on tokens it was not made from, as a whole and batch by batch."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_prep.shards.token_stream import TokenStream
+from data_prep.tables.apply_table import apply_table
+from data_prep.tables.assignments import random_uint64
+from data_prep.tables.expert_load import rank_load
+from data_prep.tables.route_table import RouteTable
+
+READ_TOKENS = 2**20  # per step: 8 MiB of int64
+NUM_SAMPLES = 1000  # batches per batch size
+
+
+@dataclass(frozen=True)
+class BatchLoad:
+    """Load imbalance, max / mean, of batches of one size that are drawn at random from the contexts of a data set."""
+
+    batch_tokens: int
+    mean: float
+    p99: float  # one batch in a hundred is worse
+    worst: float  # of the batches drawn
+    worst_possible: float  # of all batches that could be drawn: the contexts that load one expert most, together
+    rank_mean: float  # the same for ranks
+    rank_p99: float
+    rank_worst_possible: float  # it bounds the memory that a rank needs for rows of tokens
+
+
+class Contexts:
+    """Sequence i of a stream is its tokens [i * S, i * S + S), as in training; at most `max_tokens`, evenly spaced."""
+
+    def __init__(
+        self, stream: TokenStream, *, context_length: int, max_tokens: int, predicted: TokenStream | None = None
+    ):
+        """`predicted` holds a prediction of the next token for each token of the stream."""
+        self.stream, self.context_length, self.predicted = stream, context_length, predicted
+        available = max(stream.num_tokens - 1, 0) // context_length
+        if available == 0:
+            raise ValueError(
+                f"{stream.folder} holds {stream.num_tokens} tokens, not one context of {context_length} and the token "
+                "after it; use more data or a smaller --context_length"
+            )
+        if predicted is not None and predicted.num_tokens != stream.num_tokens:
+            raise ValueError(
+                f"{predicted.folder} predicts {predicted.num_tokens} tokens but {stream.folder} has "
+                f"{stream.num_tokens}; predict the same tokens"
+            )
+        self.num_contexts = max(1, min(available, max_tokens // context_length))
+        self._indices = np.arange(self.num_contexts) * available // self.num_contexts
+
+    @property
+    def num_tokens(self) -> int:
+        return self.num_contexts * self.context_length
+
+    def read(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield tokens [n, S] and what follows each or is predicted to [n, S], some contexts at a time."""
+        length = self.context_length
+        for indices in np.array_split(self._indices, -(-self.num_tokens // READ_TOKENS)):
+            rows = np.stack([self.stream.read(index * length, length + 1) for index in indices.tolist()])
+            future = rows[:, 1:]
+            if self.predicted is not None:
+                future = np.stack([self.predicted.read(index * length, length) for index in indices.tolist()])
+            yield rows[:, :-1], future
+
+
+def load_of_pieces(table: RouteTable, layer: int, contexts: Contexts, *, piece: int) -> np.ndarray:
+    """Return the (token, choice) pairs of each expert in every piece of `piece` tokens: int32 [num_pieces, E].
+
+    Contexts are cut into pieces from their start; what is left at their end is dropped.
+    """
+    parts = []
+    for tokens, future in contexts.read():
+        experts = apply_table(table, layer, tokens, future=future)  # [n, S, choices]
+        num_pieces = contexts.context_length // piece
+        experts = experts[:, : num_pieces * piece].reshape(len(tokens) * num_pieces, -1)
+        cells = experts + np.arange(len(experts))[:, None] * table.num_experts
+        counts = np.bincount(cells.ravel(), minlength=len(experts) * table.num_experts)
+        parts.append(counts.reshape(len(experts), -1).astype(np.int32))
+    return np.concatenate(parts)
+
+
+def batch_loads(
+    table: RouteTable, layer: int, contexts: Contexts, *, sizes: list[int], ep_size: int, seed: int = 0
+) -> list[BatchLoad]:
+    """Measure batches of each size; sizes above the data set's are left out."""
+    loads = []
+    for size in sorted(sizes):
+        piece = min(size, contexts.context_length)
+        pieces_NE = load_of_pieces(table, layer, contexts, piece=piece)
+        if size // piece <= len(pieces_NE):
+            loads.append(_batch_load(pieces_NE, size // piece, piece, ep_size=ep_size, seed=seed))
+    return loads
+
+
+def _batch_load(pieces_NE: np.ndarray, num_pieces: int, piece: int, *, ep_size: int, seed: int) -> BatchLoad:
+    draws = random_uint64(NUM_SAMPLES * num_pieces, seed=seed, variant=0) % np.uint64(len(pieces_NE))
+    batches_BE = np.zeros((NUM_SAMPLES, pieces_NE.shape[1]), dtype=np.int64)
+    for indices in draws.reshape(num_pieces, NUM_SAMPLES).astype(np.int64):
+        batches_BE += pieces_NE[indices]
+    expert, rank = _imbalances(batches_BE), _imbalances(rank_load(batches_BE, ep_size))
+    return BatchLoad(
+        batch_tokens=num_pieces * piece,
+        mean=float(expert.mean()),
+        p99=float(np.quantile(expert, 0.99)),
+        worst=float(expert.max()),
+        worst_possible=_worst_possible(pieces_NE, num_pieces),
+        rank_mean=float(rank.mean()),
+        rank_p99=float(np.quantile(rank, 0.99)),
+        rank_worst_possible=_worst_possible(rank_load(pieces_NE, ep_size), num_pieces),
+    )
+
+
+def _imbalances(load_BE: np.ndarray) -> np.ndarray:
+    return load_BE.max(axis=1) * load_BE.shape[1] / load_BE.sum(axis=1)
+
+
+def _worst_possible(pieces_NE: np.ndarray, num_pieces: int) -> float:
+    """The fullest expert's load when a batch is made of the pieces that it is fullest in, over the mean load."""
+    fullest_E = np.partition(pieces_NE, len(pieces_NE) - num_pieces, axis=0)[-num_pieces:].sum(axis=0, dtype=np.int64)
+    pairs = int(pieces_NE[0].sum()) * num_pieces
+    return int(fullest_E.max()) * pieces_NE.shape[1] / pairs
+
+
+def whole_load(table: RouteTable, layer: int, contexts: Contexts) -> np.ndarray:
+    """Return the pairs of each expert on the whole data set, int64 [E]."""
+    load_E = np.zeros(table.num_experts, dtype=np.int64)
+    for tokens, future in contexts.read():
+        experts = apply_table(table, layer, tokens, future=future)
+        load_E += np.bincount(experts.ravel(), minlength=table.num_experts)
+    return load_E

@@ -1,0 +1,1 @@
+"""From counts to a route table, and the file that holds it."""

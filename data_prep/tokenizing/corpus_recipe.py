@@ -1,0 +1,64 @@
+"""CorpusRecipe: the parts of a corpus, each with its raw shards, its rules for documents and its weight."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from data_prep.documents.document_rules import TextRules
+from data_prep.documents.hub_datasets import PREFIX
+from data_prep.documents.raw_shards import RawShard, find_raw_shards
+from data_prep.shards.mixture import check_weights
+from data_prep.storage.yaml_file import read_yaml
+
+_FIELDS = {"input", "text_field", "document_rule", "lines_per_document", "weight", "obtain"}
+
+
+@dataclass(frozen=True)
+class CorpusPart:
+    """One part of a corpus, which becomes one folder of token shards."""
+
+    name: str
+    input: list[str]  # raw shards, folders and globs of them relative to the folder of raw text; or hf:NAME
+    rules: TextRules = field(default_factory=TextRules)
+    weight: float | str = 1  # how often each sequence is seen per epoch, relative to the other parts; 0: never sampled
+    obtain: str = ""  # where its raw shards come from
+
+    def inputs(self, raw: Path) -> list[str]:
+        return [each if each.startswith(PREFIX) else str(raw / each) for each in self.input]
+
+    def find_raw_shards(self, raw: Path) -> list[RawShard]:
+        """ValueError or FileNotFoundError where there are none, with where to obtain them."""
+        try:
+            return find_raw_shards(self.inputs(raw), text_field=self.rules.text_field)
+        except (ValueError, FileNotFoundError) as error:
+            obtain = f" (obtain {self.name}: {self.obtain})" if self.obtain else ""
+            raise type(error)(f"part {self.name}: {error}{obtain}") from error
+
+
+def read_corpus_recipe(path: str | Path) -> list[CorpusPart]:
+    """Read `boundary` and `parts` of a YAML file; ValueError naming file, part and value for what makes no sense."""
+    content = read_yaml(path)
+    parts = content.get("parts") if isinstance(content, dict) else None
+    if not isinstance(parts, dict) or not parts or content.keys() - {"parts", "boundary"}:
+        found = ", ".join(map(str, content)) if isinstance(content, dict) else repr(content)
+        raise ValueError(f"{path} must hold parts, each with a name, and may hold boundary; it holds {found}")
+    boundary = content.get("boundary", "gpt2")
+    read = [_part(f"{path}, part {name}", str(name), values, boundary) for name, values in parts.items()]
+    check_weights(path, {part.name: part.weight for part in read})
+    return read
+
+
+def _part(where: str, name: str, values: dict, boundary: str) -> CorpusPart:
+    if not isinstance(values, dict) or "input" not in values or values.keys() - _FIELDS:
+        raise ValueError(f"{where} must have input, and of {', '.join(sorted(_FIELDS))} what it needs; it is {values}")
+    values = dict(values)
+    paths, weight, obtain = values.pop("input"), values.pop("weight", 1), values.pop("obtain", "")
+    paths = [paths] if isinstance(paths, str) else paths
+    if not isinstance(paths, list) or not paths or not all(isinstance(each, str) for each in paths):
+        raise ValueError(f"{where}: input={paths!r} must be a path, or a list of paths")
+    if name != Path(name).name or name.startswith("."):
+        raise ValueError(f"{where}: its name {name!r} must be a folder's")
+    try:
+        rules = TextRules(boundary=boundary, **values)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: {error}") from error
+    return CorpusPart(name, paths, rules, weight, obtain)

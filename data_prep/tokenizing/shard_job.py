@@ -1,0 +1,122 @@
+"""Tokenize one raw shard into one token shard: documents -> pieces -> ids, with the end token behind every document."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.documents.document_rules import Parts, TextRules
+from data_prep.documents.pieces import cut_documents
+from data_prep.documents.raw_shards import RawShard
+from data_prep.documents.skipped import Drops
+from data_prep.encoding.make_encoder import Encoder, make_encoder
+from data_prep.encoding.safe_cuts import can_be_cut, last_cut
+from data_prep.encoding.tokenizer import end_token_id, load_tokenizer, vocab_size
+from data_prep.processes.mpi_ranks import divide
+from data_prep.shards.manifest import Shard
+from data_prep.shards.token_stream import ShardWriter
+from data_prep.tokenizing.unfinished import finished_shard, is_recorded, write_record
+
+BATCH_CHARACTERS = 2**20  # about 250,000 tokens; 100 bytes each while they are encoded = 25 MB
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """One raw shard to tokenize."""
+
+    raw_shard: RawShard
+    name: str  # of the token shard
+    output: Path  # folder of the token shard
+    plan_digest: str  # of the plan that the folder follows
+    rules: TextRules = TextRules()
+    max_bad: int = 0  # records that may be dropped
+
+
+class ShardTokenizer:
+    """A tokenizer as shards need it: made once, used for many shards."""
+
+    def __init__(self, folder: Path, *, backend: str, num_threads: int):
+        tokenizer = load_tokenizer(folder)
+        self.encoder: Encoder = make_encoder(folder, backend, num_threads=num_threads)
+        self.vocab_size = vocab_size(tokenizer)
+        self.end_id = end_token_id(tokenizer)
+        self.last_cut = last_cut if can_be_cut(tokenizer) else None
+
+
+def share_jobs(jobs: list[ShardJob], num_shares: int) -> list[list[ShardJob]]:
+    """Divide jobs by the sizes of their raw shards; those with a record are only compared, say 50 times as fast."""
+    sizes = [job.raw_shard.num_bytes // (50 if is_recorded(job.output, job.name) else 1) for job in jobs]
+    return [[jobs[number] for number in share] for share in divide(sizes, num_shares)]
+
+
+def finish_shard(
+    job: ShardJob, tokenizer: ShardTokenizer, *, on_read: Callable[[int], None], on_tokens: Callable[[int], None]
+) -> Shard:
+    """Return the token shard of `job`: the one that an interrupted run finished, or else a new one and its record."""
+    identity = job.raw_shard.identity()  # before it is read
+    shard = finished_shard(job.output, job.name, plan_digest=job.plan_digest, raw_shard=identity)
+    if shard is not None:
+        on_read(job.raw_shard.num_bytes)
+        return shard
+    shard = tokenize_shard(job, tokenizer, on_read=on_read, on_tokens=on_tokens)
+    write_record(job.output, shard, plan_digest=job.plan_digest, raw_shard=identity)
+    return shard
+
+
+def tokenize_shard(
+    job: ShardJob, tokenizer: ShardTokenizer, *, on_read: Callable[[int], None], on_tokens: Callable[[int], None]
+) -> Shard:
+    """Write the token shard of `job`; after an error there is none. The callbacks are told of progress.
+
+    Memory holds one batch of pieces; a whole document only where the tokenizer gives its parts other ids.
+    """
+    drops = Drops(job.raw_shard.label, job.max_bad)
+    parts = job.raw_shard.read_parts(job.rules, drops, on_read)
+    pieces = with_ends(cut_documents(parts, tokenizer.last_cut), boundary=job.rules.boundary)
+    options = {"source": job.raw_shard.source, "vocab_size": tokenizer.vocab_size}
+    with ShardWriter(job.output, job.name, drops=drops.items, **options) as writer:
+        for texts, has_end, ends_document in batches(pieces):
+            ids, lengths = tokenizer.encoder.encode(texts)
+            ids, text_ends = insert_end_tokens(ids, lengths, has_end, tokenizer.end_id)
+            writer.write(ids, document_ends=text_ends[ends_document])
+            on_tokens(len(ids))
+    return writer.shard
+
+
+def with_ends(pieces: Parts, *, boundary: str) -> Iterator[tuple[str, bool, bool]]:
+    """Yield (text, whether the end token follows it, whether it ends its document); fairseq's texts are lines."""
+    for text, ends_document in pieces:
+        *lines, last = text.split("\n") if boundary == "fairseq" else [text]
+        for line in lines:
+            yield line, True, False
+        yield last, ends_document, ends_document
+
+
+def batches(pieces: Iterator[tuple[str, bool, bool]]) -> Iterator[tuple[list[str], np.ndarray, np.ndarray]]:
+    """Group texts until a batch has BATCH_CHARACTERS, each of the three things said of them together."""
+    batch: list[tuple[str, bool, bool]] = []
+    num_characters = 0
+    for piece in pieces:
+        batch.append(piece)
+        num_characters += len(piece[0]) + 1  # empty lines, too, take their place
+        if num_characters >= BATCH_CHARACTERS:
+            yield _columns(batch)
+            batch, num_characters = [], 0
+    if batch:
+        yield _columns(batch)
+
+
+def insert_end_tokens(
+    ids: np.ndarray, lengths: np.ndarray, has_end: np.ndarray, end_id: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Put the end token behind the texts that have one; return all ids, and [texts] where each text ends in them.
+
+    ids: [sum of lengths], of all texts one after the other. lengths, has_end: [texts].
+    """
+    return np.insert(ids, np.cumsum(lengths)[has_end], end_id), np.cumsum(lengths + has_end)
+
+
+def _columns(batch: list[tuple[str, bool, bool]]) -> tuple[list[str], np.ndarray, np.ndarray]:
+    texts, has_end, ends_document = zip(*batch, strict=True)
+    return list(texts), np.array(has_end), np.array(ends_document)

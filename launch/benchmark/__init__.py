@@ -1,0 +1,1 @@
+"""Times the hash layer and whole training steps beside alternatives."""

@@ -1,0 +1,130 @@
+"""The variants of a benchmark: layers that give the same tokens to the same experts, each in its own way."""
+
+import copy
+
+import torch
+from torch import nn
+from transformers.models.gpt2.modeling_gpt2 import GPT2MLP
+
+from launch.benchmark.layers.case import Case
+from models.learned_ffn import LearnedFFN
+
+
+class Variant(nn.Module):
+    """What is timed: forward(hidden [B, S, D]) -> outputs of the same shape.
+
+    equals: the name of the variant whose outputs and gradients it must have; None where it computes something else.
+    """
+
+    equals: str | None = "hash"
+
+    def dropped_share(self) -> float:
+        """The share of this rank's tokens that no expert saw in the last pass."""
+        return 0.0
+
+
+class Dense(Variant):
+    """GPT-2's feed-forward: every token through the same weights, drawn anew, since their values cost no time."""
+
+    equals = None
+
+    def __init__(self, case: Case):
+        super().__init__()
+        self.mlp = GPT2MLP(case.config.ffn_size, case.config)
+        for parameter in self.mlp.parameters():
+            nn.init.normal_(parameter, std=case.config.initializer_range)
+        self.to(case.hidden_BSD)
+
+    def forward(self, hidden_BSD):
+        return self.mlp(hidden_BSD)
+
+
+class Hash(Variant):
+    """This project's layer with plans made ahead; make_plans is timed by itself."""
+
+    equals = None
+
+    def __init__(self, case: Case):
+        super().__init__()
+        self.layer, self.plans, self.context = case.layer, case.plans, case.context
+
+    def forward(self, hidden_BSD):
+        return self.layer(hidden_BSD, self.plans)
+
+    def make_plans(self) -> None:
+        self.plans = self.layer.plan(self.context)
+
+
+class LearnedTop1(Variant):
+    """A Switch layer without capacity over this project's experts, losses included (models/router_switch.py).
+
+    Routes follow from hidden states, so the plan is made in the forward pass, which waits for it.
+    """
+
+    equals = "learned_loop"
+
+    def __init__(self, case: Case):
+        super().__init__()
+        config = copy.deepcopy(case.config)
+        config.router, config.hash_keys = "switch", []
+        with torch.device("meta"):
+            self.layer = LearnedFFN(config, 0)
+        self.layer.experts = case.layer.experts
+        self.layer.router.to_empty(device=case.hidden_BSD.device).to(case.hidden_BSD.dtype)
+        torch.manual_seed(0)
+        self.layer.router.gate.initialize()
+        self.context = case.context
+
+    def forward(self, hidden_BSD):
+        return self.layer(hidden_BSD, self.layer.plan(self.context))
+
+
+class PerExpertLoop(Variant):
+    """A plain loop, the style of the authors' code: select an expert's tokens, apply its module, write them back."""
+
+    def __init__(self, case: Case):
+        super().__init__()
+        self.ffns = shared_ffns(case)
+        self.expert_T = case.expert_T
+
+    def forward(self, hidden_BSD):
+        return self.loop(hidden_BSD.flatten(0, 1), self.expert_T).view_as(hidden_BSD)
+
+    def loop(self, tokens_TD, expert_T):
+        outputs_TD = torch.zeros_like(tokens_TD)
+        for expert, ffn in enumerate(self.ffns):
+            (token_N,) = (expert_T == expert).nonzero(as_tuple=True)
+            outputs_TD[token_N] = ffn(tokens_TD[token_N])
+        return outputs_TD
+
+
+class LearnedLoop(PerExpertLoop):
+    """What LearnedTop1 must compute, in the plain loop; it is not timed."""
+
+    equals = None
+
+    def __init__(self, case: Case):
+        super().__init__(case)
+        self.learned = LearnedTop1(case)
+
+    def forward(self, hidden_BSD):
+        tokens_TD = hidden_BSD.flatten(0, 1)
+        routes = self.learned.layer.router.route(tokens_TD, None).routes
+        outputs_TD = self.loop(tokens_TD, routes.expert_N) * routes.weight_N.to(hidden_BSD.dtype).unsqueeze(1)
+        return outputs_TD.view_as(hidden_BSD)
+
+
+def shared_ffns(case: Case) -> nn.ModuleList:
+    """This rank's experts as GPT-2 feed-forwards, their weights the same memory as the hash layer's."""
+    with torch.device("meta"):
+        ffns = nn.ModuleList(GPT2MLP(case.config.ffn_size, case.config) for _ in case.local_experts)
+    for local, ffn in enumerate(ffns):
+        share_weights(ffn, case, local)
+    return ffns
+
+
+def share_weights(ffn: GPT2MLP, case: Case, local: int) -> None:
+    """Make the feed-forward's parameters the memory of local expert number `local`."""
+    for linear, name in ((ffn.c_fc, "up_proj"), (ffn.c_proj, "down_proj")):
+        linear.weight = nn.Parameter(case.weights[name][local])
+        linear.bias = nn.Parameter(case.weights[f"{name}_bias"][local])

@@ -1,0 +1,106 @@
+"""Measure every variant of every case on one rank: time, memory, traffic and what was dropped."""
+
+from dataclasses import asdict, dataclass
+
+import torch
+from deepspeed.accelerator import get_accelerator
+
+from launch.benchmark.gpu import first_synchronisation
+from launch.benchmark.layers.case import Case, make_case
+from launch.benchmark.layers.check import check_variants
+from launch.benchmark.layers.deepspeed_layer import DeepSpeedCapacity, DeepSpeedDropless
+from launch.benchmark.layers.options import SINGLE_PROCESS, Options
+from launch.benchmark.layers.ours import Dense, Hash, LearnedLoop, LearnedTop1, PerExpertLoop, Variant
+from launch.benchmark.layers.transformers_layer import TransformersEager, TransformersGroupedMM
+from launch.benchmark.memory import peak_bytes
+from launch.benchmark.timing import run_passes, time_in_turn
+from launch.benchmark.traffic import count_traffic
+
+VARIANTS = {
+    "dense": Dense,
+    "hash": Hash,
+    "deepspeed_dropless": DeepSpeedDropless,
+    "deepspeed_capacity": DeepSpeedCapacity,
+    "learned_top1": LearnedTop1,
+    "per_expert_loop": PerExpertLoop,
+    "transformers_eager": TransformersEager,
+    "transformers_grouped_mm": TransformersGroupedMM,
+    "learned_loop": LearnedLoop,  # only compared with
+}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a variant costs one rank in every pass.
+
+    forward_peak_bytes: allocated by a forward pass that keeps what the backward needs; peak_bytes: by both, the
+    weights' gradients included. sent_bytes: to other ranks, by both. dropped_share: of its tokens.
+    synchronises: where a GPU first made the host wait; "" for nowhere, None on a CPU.
+    """
+
+    forward_peak_bytes: int
+    peak_bytes: int
+    sent_bytes: int
+    dropped_share: float
+    synchronises: str | None
+
+
+def measure_cases(options: dict, *, ep_size: int, rank: int) -> list[dict]:
+    """Every case of the options, as JSON values. Collective over all ranks, which are ep_size many."""
+    options = Options(**options)
+    torch.set_num_threads(options.threads)
+    device = torch.device(get_accelerator().current_device_name())
+    measured = []
+    for num_experts, tokens_per_rank in options.cases:
+        if rank == 0:
+            print(f"  ep_size {ep_size}, {num_experts} experts, {tokens_per_rank:,} tokens per rank ...", flush=True)
+        case = make_case(
+            options, num_experts=num_experts, tokens_per_rank=tokens_per_rank, ep_size=ep_size, rank=rank, device=device
+        )
+        measured.append(_measure_case(case, options))
+        del case  # the next one's experts need its memory
+    return measured
+
+
+def _measure_case(case: Case, options: Options) -> dict:
+    variants = _checked_variants(case, options)
+    costs = {name: asdict(_cost(variant, case)) for name, variant in variants.items()}
+    times = time_in_turn(
+        variants, case, repetitions=options.repetitions, warmup=options.warmup, max_seconds=options.max_seconds
+    )
+    for name, seconds in times.passes.items():
+        forward, backward = zip(*seconds, strict=True)
+        costs[name] |= {"forward_seconds": forward, "backward_seconds": backward}
+    return {
+        "num_experts": case.config.num_experts,
+        "tokens_per_rank": case.num_tokens,
+        "bound_bytes": case.num_bound_bytes,
+        "rows_E": torch.bincount(case.expert_T, minlength=case.config.num_experts).tolist(),
+        "plan_seconds": times.plans,
+        "matmul_seconds": times.matmuls,
+        "fill_seconds": times.fills,
+        "matmul_flops": 2 * case.num_tokens * case.config.n_embd * case.config.ffn_size,
+        "variants": costs,
+    }
+
+
+def _checked_variants(case: Case, options: Options) -> dict[str, Variant]:
+    """The variants to be timed, after their results were compared."""
+    timed = [name for name in options.variants if case.ep_size == 1 or name not in SINGLE_PROCESS]
+    # The hash layer is never timed unchecked: the plain loop, or DeepSpeed where there are ranks, must equal it.
+    needed = {*timed, "per_expert_loop" if case.ep_size == 1 else "deepspeed_dropless"}
+    needed |= {VARIANTS[name].equals for name in timed}
+    variants = {name: variant(case) for name, variant in VARIANTS.items() if name in needed}
+    check_variants(variants, case)
+    return {name: variants[name] for name in timed}
+
+
+def _cost(variant: Variant, case: Case) -> Cost:
+    device = case.hidden_BSD.device
+    forward_peak = peak_bytes(lambda: variant(case.hidden_BSD.detach().requires_grad_()), device)
+    with count_traffic() as traffic:
+        peak = peak_bytes(lambda: run_passes(variant, case), device)
+    variant.zero_grad(set_to_none=True)
+    synchronises = first_synchronisation(lambda: run_passes(variant, case), device)
+    variant.zero_grad(set_to_none=True)
+    return Cost(forward_peak, peak, traffic.num_bytes, variant.dropped_share(), synchronises)

@@ -1,0 +1,1 @@
+"""Trains many recipes under equal conditions and compares them."""

@@ -1,0 +1,130 @@
+"""The route tables of a study: each is built once per seed, from counts or from a trained variant's embeddings."""
+
+import dataclasses
+import io
+import json
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+from data_prep import build_table
+from data_prep.count_tokens import count_folders
+from data_prep.counts.counts_file import Counts, read_counts, write_counts
+from data_prep.counts.hash_keys import COUNTED_AS
+from data_prep.shards.mixture import read_mixture
+from data_prep.storage.atomic_file import atomic_file
+from launch.study.recipes import Study
+from train.checkpoint.commit import read_manifest
+from train.config.run_config import RunConfig
+
+
+def table_path(output: Path, name: str, *, seed: int) -> Path:
+    return output / "tables" / f"seed_{seed}" / f"{name}.safetensors"
+
+
+def with_tables(study: Study, variant: str, output: Path, *, seed: int) -> RunConfig:
+    """The variant's config with the paths of the seed's tables in the place of their names."""
+    config = study.variants[variant]
+    built = study.tables_of(variant)
+    paths = [str(table_path(output, name, seed=seed)) if name in built else name for name in config.route_table]
+    return dataclasses.replace(config, route_table=paths)
+
+
+def build_tables(study: Study, variant: str, output: Path, *, seed: int, models: dict[str, Path]) -> list[Path]:
+    """Build those tables of a variant that are not there yet, and return these.
+
+    models: Hugging Face directories by variant, for tables that need embeddings. ValueError where build_table refuses
+    the arguments, or where the table was built from other arguments, data or embeddings.
+    """
+    built = []
+    for name in study.tables_of(variant):
+        path, arguments = table_path(output, name, seed=seed), table_arguments(study, name, seed=seed)
+        origin = arguments | _inputs(study, arguments, models)
+        if _is_built(path, origin):
+            continue
+        report = _build(study, path, arguments, counts=_counts(study, arguments, output), models=models)
+        with atomic_file(path.with_suffix(".json")) as file:  # after the table: it says that the table is whole
+            file.write(json.dumps({"built_from": origin, "report": report.splitlines()}, indent=1).encode())
+        built.append(path)
+    return built
+
+
+def table_arguments(study: Study, name: str, *, seed: int) -> dict:
+    """All that decides a table: the study file's arguments, what follows from the first recipe with it, the seed."""
+    config = next(study.variants[variant] for variant in study.variants if name in study.tables_of(variant))
+    number = 1 if config.share_route_table or len(config.route_table) > 1 else len(config.sparse_layers)
+    follows = {"num_experts": config.num_experts, "ep_size": config.ep_size, "num_tables": number}
+    return {"method": "balanced", "key": "token", **follows, **study.tables[name], "seed": seed}
+
+
+def _inputs(study: Study, arguments: dict, models: dict[str, Path]) -> dict:
+    """What else decides a table: the counted corpus, where its contexts begin, and the weights with the embeddings."""
+    config = study.config
+    inputs = {"corpus_digest": _corpus_digest(config), "context_length": config.context_length}
+    if "embeddings" in arguments:
+        files = read_manifest(models[arguments["embeddings"]])["files"]
+        weights = sorted(name for name in files if Path(name).match("model*.safetensors"))
+        inputs["weights"] = {name: files[name]["xxh3"] for name in weights}
+    return inputs
+
+
+def _corpus_digest(config: RunConfig) -> str:
+    return read_mixture(config.train_data).corpus_digest
+
+
+def _is_built(path: Path, origin: dict) -> bool:
+    record = path.with_suffix(".json")
+    if not record.is_file() or not path.is_file():
+        return False
+    found = json.loads(record.read_text()).get("built_from", {})
+    for name in found | origin:
+        if found.get(name) != origin.get(name):
+            raise ValueError(
+                f"{path} was built with {name}={found.get(name)}, now it would be with {name}={origin.get(name)}; give "
+                "another --output, or remove the table and the runs that used it"
+            )
+    return True
+
+
+def _counts(study: Study, arguments: dict, output: Path) -> Path:
+    """Counts of the training tokens under the table's key, counted where they are not there yet."""
+    key, config = COUNTED_AS[arguments["key"]], study.config
+    buckets = int(arguments.get("num_buckets", 0))
+    path = output / "counts" / (f"{key}_{buckets}.safetensors" if buckets else f"{key}.safetensors")
+    if not path.is_file() or not _are_of(read_counts(path), config):
+        counts = count_folders(
+            [config.train_data],
+            key=key,
+            vocab_size=config.vocab_size,
+            num_buckets=buckets,
+            context_length=config.context_length,
+        )
+        write_counts(path, counts)
+    return path
+
+
+def _are_of(counts: Counts, config: RunConfig) -> bool:
+    """Whether counts are those of the study's data as it is now."""
+    is_length = counts.context_length in (0, config.context_length)
+    is_vocabulary = counts.vocab_size == config.vocab_size or not config.vocab_size
+    return is_length and is_vocabulary and counts.corpus_digest == _corpus_digest(config)
+
+
+def _build(study: Study, path: Path, arguments: dict, *, counts: Path, models: dict[str, Path]) -> str:
+    """Run build_table, and return what it says."""
+    options = {name: value for name, value in arguments.items() if name not in ("num_buckets", "embeddings")}
+    argv = ["--counts", str(counts), "--output", str(path)]
+    if "embeddings" in arguments:
+        argv += ["--embeddings", str(models[arguments["embeddings"]])]
+    if options.pop("split_heavy", False):
+        tokens = ["--tokens", study.config.train_data, "--context_length", str(study.config.context_length)]
+        argv += ["--split_heavy", *tokens]
+    argv += [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    said = io.StringIO()
+    try:
+        with redirect_stdout(said), redirect_stderr(said):
+            status = build_table.main(argv)
+    except SystemExit as end:  # argparse
+        status = end.code
+    if status:
+        raise ValueError(f"table {path.stem} could not be built: {said.getvalue().strip()} (build_table {argv})")
+    return said.getvalue()

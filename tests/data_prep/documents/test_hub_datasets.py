@@ -1,0 +1,109 @@
+"""Hugging Face data sets are raw shards like files: saved, local or streamed, in as many shards as asked for."""
+
+import json
+
+import pytest
+
+from data_prep.documents.document_rules import TextRules
+from data_prep.documents.raw_shards import find_raw_shards, read_documents
+from data_prep.encoding.tokenizer import load_tokenizer
+from data_prep.shards.token_stream import TokenStream
+from data_prep.tokenize_shards import tokenize_shards
+
+ROWS = [f"row {number}" for number in range(9)]
+
+
+@pytest.fixture(autouse=True)
+def offline(tmp_path, monkeypatch):
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+@pytest.fixture
+def local(tmp_path):
+    folder = tmp_path / "local"
+    folder.mkdir()
+    for number in range(3):
+        rows = [json.dumps({"text": row}) for row in ROWS[3 * number : 3 * number + 3]]
+        (folder / f"train-{number}.jsonl").write_text("\n".join(rows))
+    return folder
+
+
+@pytest.fixture
+def saved(tmp_path):
+    from datasets import Dataset
+
+    Dataset.from_dict({"text": ROWS}).save_to_disk(tmp_path / "saved")
+    return tmp_path / "saved"
+
+
+def texts(given, rules=TextRules()):
+    shards = find_raw_shards([given], text_field=rules.text_field)
+    return [list(read_documents(shard, rules)) for shard in shards]
+
+
+def test_a_saved_and_a_local_data_set_are_read_in_order(saved, local):
+    assert texts(f"hf:{saved}") == texts(f"hf:{local}") == [ROWS]
+
+
+def test_a_data_set_is_divided_as_asked(saved):
+    assert texts(f"hf:{saved}?num_shards=2") == [ROWS[:5], ROWS[5:]]
+
+
+def test_a_stream_is_divided_by_its_files(local):
+    assert texts(f"hf:{local}?streaming=true") == [ROWS[:3], ROWS[3:6], ROWS[6:]]
+    assert texts(f"hf:{local}?streaming=true&num_shards=1") == [ROWS]
+
+
+def test_rows_are_grouped_by_the_rule(saved):
+    rules = TextRules(document_rule="line", lines_per_document=8)
+    assert texts(f"hf:{saved}", rules) == [["\n".join(ROWS[:8]), ROWS[8]]]
+
+
+def test_a_loading_script_is_refused_with_what_to_download(tmp_path):
+    (tmp_path / "cc100").mkdir()
+    (tmp_path / "cc100" / "cc100.py").write_text("import datasets\n")
+    message = r"is made by a loading script, which datasets .* refuses; download https://.*/en.txt.xz .* --input FILE"
+    with pytest.raises(ValueError, match=message):
+        texts(f"hf:{tmp_path}/cc100")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("?text_column=a", "has the option 'text_column', which is not one of name, split, revision, streaming"),
+        ("?num_shards=many", "num_shards='many' is not a number"),
+        ("?num_shards=0", "cannot be divided into 0 shards; it has 9 rows"),
+        ("?num_shards=10", "cannot be divided into 10 shards; it has 9 rows"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(saved, options, message):
+    with pytest.raises(ValueError, match=message):
+        texts(f"hf:{saved}{options}")
+
+
+def test_a_stream_has_no_more_shards_than_files(local):
+    with pytest.raises(ValueError, match="cannot be divided into 4 shards; it has 3 files"):
+        texts(f"hf:{local}?streaming=true&num_shards=4")
+
+
+def test_a_column_that_is_not_there_is_refused(saved):
+    with pytest.raises(ValueError, match=r"has no column 'body' \(it has text\); choose with --text_field"):
+        texts(f"hf:{saved}", TextRules("body"))
+
+
+def test_what_cannot_be_opened_is_refused(tmp_path):
+    with pytest.raises(OSError, match="nobody/nothing"):
+        texts("hf:nobody/nothing")
+
+
+def test_a_data_set_becomes_token_shards(saved, tmp_path, tokenizer_folder):
+    given = f"hf:{saved}?num_shards=2"
+    manifest = tokenize_shards([given], tokenizer=tokenizer_folder, output=tmp_path / "tokens", num_workers=2)
+    stream = TokenStream(tmp_path / "tokens")
+    text = load_tokenizer(tokenizer_folder).decode(stream.read(0, stream.num_tokens).tolist())
+    assert text == "".join(ROWS)
+    assert [shard.name for shard in manifest.shards] == ["00000-saved", "00001-saved"]
+    assert [shard.source for shard in manifest.shards] == [f"{given}, shard 0 of 2", f"{given}, shard 1 of 2"]

@@ -1,0 +1,75 @@
+"""Text is only ever text, and a tokenizer's digest follows what decides its ids."""
+
+import json
+
+import pytest
+from tokenizers import Tokenizer
+
+from data_prep.encoding.reference import ReferenceEncoder
+from data_prep.encoding.tokenizer import end_token_id, load_tokenizer, tokenizer_digest, vocab_size, without_surrogates
+
+
+def encode(tokenizer, documents):
+    """The ids of all documents."""
+    return ReferenceEncoder(tokenizer).encode(documents)[0].tolist()
+
+
+def test_a_literal_end_token_in_text_is_ordinary_text(tokenizer_folder):
+    tokenizer = load_tokenizer(tokenizer_folder)
+    ids = encode(tokenizer, ["a<|endoftext|>b"])
+    assert end_token_id(tokenizer) == 259
+    assert 259 not in ids
+    assert tokenizer.decode(ids) == "a<|endoftext|>b"
+
+
+def test_a_lone_surrogate_becomes_the_replacement_character(tokenizer_folder):
+    tokenizer = load_tokenizer(tokenizer_folder)
+    assert encode(tokenizer, ["a\ud800b"]) == encode(tokenizer, ["a\ufffdb"])
+
+
+def test_a_pair_of_surrogates_becomes_its_character():
+    assert without_surrogates("\ud83d\ude00") == "\U0001f600"
+
+
+def test_padding_and_truncation_change_neither_ids_nor_digest(tokenizer_folder, tmp_path):
+    plain = load_tokenizer(tokenizer_folder)
+    cutting = Tokenizer.from_file(str(tokenizer_folder / "tokenizer.json"))
+    cutting.enable_truncation(2)
+    cutting.enable_padding(length=8)
+    cutting.save(str(tmp_path / "tokenizer.json"))
+    loaded = load_tokenizer(tmp_path)
+    assert tokenizer_digest(cutting) == tokenizer_digest(loaded) == tokenizer_digest(plain)
+    assert encode(loaded, ["abcdef"]) == encode(plain, ["abcdef"])
+
+
+def test_another_merge_changes_the_digest(tokenizer_folder, tmp_path):
+    description = json.loads((tokenizer_folder / "tokenizer.json").read_text())
+    description["model"]["merges"].pop()
+    (tmp_path / "tokenizer.json").write_text(json.dumps(description))
+    digest = tokenizer_digest(load_tokenizer(tmp_path))
+    assert digest.startswith("sha256:") and len(digest) == 7 + 64
+    assert digest != tokenizer_digest(load_tokenizer(tokenizer_folder))
+
+
+def test_vocabulary_and_merges_give_the_same_ids_as_tokenizer_json(tokenizer_folder, tmp_path, documents):
+    whole = load_tokenizer(tokenizer_folder)
+    whole.model.save(str(tmp_path))
+    parts = load_tokenizer(tmp_path)
+    assert vocab_size(parts) == vocab_size(whole) == 260
+    assert encode(parts, documents) == encode(whole, documents)
+
+
+def test_a_folder_without_tokenizer_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="holds no tokenizer.json, nor vocab.json and merges.txt"):
+        load_tokenizer(tmp_path)
+
+
+def test_a_damaged_tokenizer_is_named(tmp_path):
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(ValueError, match="tokenizer.json is not a tokenizer"):
+        load_tokenizer(tmp_path)
+
+
+def test_a_missing_end_token_is_named(tokenizer_folder):
+    with pytest.raises(ValueError, match="no token '</s>' to end documents with"):
+        end_token_id(load_tokenizer(tokenizer_folder), "</s>")

@@ -1,0 +1,42 @@
+"""Ranks are found from the launcher's environment, and work is divided so that every item has one owner."""
+
+import subprocess
+import sys
+
+import pytest
+
+from data_prep.processes.mpi_ranks import ONE_PROCESS, divide, find_ranks, launched
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, ("", 1)),
+        ({"PMI_SIZE": "3", "PMI_RANK": "0"}, ("MPICH", 3)),
+        ({"OMPI_COMM_WORLD_SIZE": "4", "SLURM_STEP_NUM_TASKS": "2"}, ("Open MPI", 4)),  # 2: mpirun's daemons
+        ({"SLURM_STEP_NUM_TASKS": "5"}, ("Slurm", 5)),
+        ({"SLURM_NTASKS": "5"}, ("", 1)),  # a batch script that calls python without srun
+    ],
+)
+def test_launchers_are_known_by_their_environment(environ, expected):
+    assert launched(environ) == expected
+
+
+def test_one_process_imports_no_mpi():
+    check = (
+        "import sys, data_prep.tokenize_shards as t; t.find_ranks({'PMI_SIZE': '1'}); sys.exit('mpi4py' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+    assert find_ranks({}) is ONE_PROCESS
+
+
+def test_ranks_without_mpi4py_are_told_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    with pytest.raises(ValueError, match="MPICH started 2 processes, but mpi4py cannot be imported: .*start one"):
+        find_ranks({"PMI_SIZE": "2"})
+
+
+def test_the_largest_items_are_divided_first():
+    assert divide([1, 7, 2, 2, 5, 1], 2) == [[1, 3], [0, 2, 4, 5]]  # 9 and 9
+    assert divide([5, 5], 3) == [[0], [1], []]
+    assert divide([], 2) == [[], []]

@@ -1,0 +1,191 @@
+"""With turns the experts stand in for each other by position: every turn is balanced, and heavy tokens wander."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from data_prep.build_table import main
+from data_prep.count_tokens import count_folders
+from data_prep.counts.counts_file import Counts
+from data_prep.export_table import export_table
+from data_prep.shards.token_stream import TokenStream
+from data_prep.table_checks.held_out_load import Contexts, whole_load
+from data_prep.tables.apply_table import apply_table
+from data_prep.tables.assignments import balanced_table
+from data_prep.tables.expert_load import expert_load, max_over_mean, rank_load
+from data_prep.tables.heavy_split import HeavySplit, split_in_turns
+from data_prep.tables.make_route_table import build_table
+from data_prep.tables.methods import turn_experts
+from data_prep.tables.route_table import read_route_table
+from tests.data_prep.shards.test_token_stream import write_folder
+from tests.data_prep.tables.test_assignments import zipf
+
+COUNTS = Counts(np.append(zipf(2000, largest=10_000), 60_000), "sha256:t", "sha256:c")  # one of 141,703 tokens
+LENGTH = 24
+
+
+@pytest.fixture
+def skewed(tmp_path):
+    """30% of the tokens are 1, 20% are 2, one in a hundred is any other up to 99."""
+    draws = np.random.Generator(np.random.PCG64(0)).integers(0, 100, 4000 * LENGTH + 1)
+    tokens = np.where(draws < 30, 1, np.where(draws < 50, 2, draws))
+    return write_folder(tmp_path / "skewed", shards=[[tokens.tolist()]], vocab_size=100)
+
+
+def split_table(folder, num_turns, **options):
+    stream = TokenStream(folder)
+    options |= {"split_stream": stream, "context_length": LENGTH}
+    return build_table(count_folders([folder]), 8, num_turns=num_turns, ep_size=2, **options)
+
+
+def test_stand_ins_a_person_can_check():
+    assert turn_experts(4, 2).tolist() == [[0, 1, 2, 3], [2, 3, 0, 1]]
+    assert turn_experts(4, 4, ep_size=2).tolist() == [[0, 1, 2, 3], [3, 2, 1, 0], [1, 0, 3, 2], [2, 3, 0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("num_experts", "num_turns", "ep_size"),
+    [(16, 16, 1), (16, 5, 1), (64, 16, 8), (64, 64, 8), (8, 8, 8), (12, 7, 4), (24, 24, 3), (6, 4, 2)],
+)
+def test_no_expert_stands_in_for_another_twice_and_ranks_stay_together(num_experts, num_turns, ep_size):
+    experts_PE = turn_experts(num_experts, num_turns, ep_size=ep_size)
+    assert experts_PE[0].tolist() == list(range(num_experts))
+    assert (np.sort(experts_PE, axis=1) == np.arange(num_experts)).all()
+    assert all(len(set(column)) == num_turns for column in experts_PE.T.tolist())
+    ranks = experts_PE.reshape(num_turns, ep_size, -1) // (num_experts // ep_size)
+    assert (ranks == ranks[:, :, :1]).all()
+
+
+@pytest.mark.parametrize("num_turns", [2, 5, 8])
+@pytest.mark.parametrize("ep_size", [1, 4])
+def test_every_turn_is_as_balanced_as_the_table_and_all_of_them_more_so(num_turns, ep_size):
+    table = build_table(COUNTS, 8, num_tables=2, num_turns=num_turns, ep_size=ep_size)
+    plain = build_table(COUNTS, 8, num_tables=2, ep_size=ep_size)
+    assert table.tables.shape == (2, 2001, num_turns) and (table.num_turns, table.num_hashes) == (num_turns, 1)
+    assert np.array_equal(table.tables[:, :, :1], plain.tables)
+    for layer in range(2):
+        for turn in range(num_turns):
+            load_E = expert_load(table.tables[layer, :, turn], COUNTS.counts, 8)
+            assert max_over_mean(load_E) == max_over_mean(plain.load[layer])
+            assert max_over_mean(rank_load(load_E, ep_size)) == max_over_mean(rank_load(plain.load[layer], ep_size))
+    assert table.load.sum(axis=1).tolist() == [COUNTS.num_tokens] * 2 and table.num_tokens == COUNTS.num_tokens
+    assert table.lower_bound <= table.max_over_mean < plain.max_over_mean == plain.lower_bound
+    assert table.lower_bound == max(1, plain.lower_bound / num_turns)
+    assert table.rank_max_over_mean <= plain.rank_max_over_mean
+
+
+def test_every_token_meets_as_many_experts_as_there_are_turns():
+    for method in ("balanced", "random"):
+        tables = build_table(COUNTS, 8, method=method, num_turns=8, ep_size=4).tables
+        assert (np.sort(tables[0], axis=1) == np.arange(8)).all()
+
+
+def test_the_predicted_load_is_the_mean_over_turns():
+    table = build_table(Counts(np.array([5, 4, 3, 2]), "sha256:t", "sha256:c"), 2, num_turns=2)
+    assert balanced_table(np.array([5, 4, 3, 2]), 2).tolist() == [0, 1, 1, 0]  # 7 tokens each
+    assert table.tables[0].tolist() == [[0, 1], [1, 0], [1, 0], [0, 1]]
+    assert table.load.tolist() == [[7, 7]]  # 4 + 3 and 3 + 4
+
+
+@pytest.mark.parametrize("num_turns", [2, 3, 8])
+def test_the_predicted_load_is_the_real_one_but_for_what_positions_share_unevenly(skewed, num_turns):
+    table = split_table(skewed, num_turns)
+    assert len(table.split.split_table) == 2 and len(table.split.position_table) > 8  # some bigrams are split, too
+    found_E = whole_load(table, 0, Contexts(TokenStream(skewed), context_length=LENGTH, max_tokens=10**9))
+    assert abs(found_E - table.load[0]).max() < 0.04 * found_E.mean()
+    assert table.load.sum() == 4000 * LENGTH + 1 and table.max_over_mean < 1.03
+
+
+SPLIT = HeavySplit(
+    split_index=np.array([-1, 0, 1], dtype=np.int32),
+    split_table=np.array([[3, -1, 0, 2], [-2, 1, 3, 0]], dtype=np.int32),
+    position_table=np.array([[0, 3] * 6, [1, 2, 3] * 4], dtype=np.int32),
+)
+
+
+@pytest.mark.parametrize("num_turns", [1, 2, 3, 4])
+def test_split_tokens_follow_their_rule_and_then_the_turn(num_turns):
+    experts_PE = turn_experts(4, num_turns, ep_size=2)
+    turning = split_in_turns(SPLIT, experts_PE)
+    assert turning.position_table.shape == (4 + 2, 6 * num_turns)
+    for entry, new in zip(SPLIT.split_table.ravel().tolist(), turning.split_table.ravel().tolist(), strict=True):
+        for position in range(50):
+            expert = entry if entry >= 0 else SPLIT.position_table[-entry - 1, position // num_turns % 12]
+            found = turning.position_table[-new - 1, position % turning.position_table.shape[1]]
+            assert found == experts_PE[position % num_turns, expert]
+
+
+def test_looking_up_equals_one_token_at_a_time(skewed):
+    table = split_table(skewed, 3)
+    plain = replace(table, split=None)
+    tokens = TokenStream(skewed).read(0, 3 * LENGTH).reshape(3, LENGTH)
+    expected = [[[int(plain.tables[0, token, i % 3])] for i, token in enumerate(row)] for row in tokens.tolist()]
+    assert apply_table(plain, 0, tokens).tolist() == expected
+    flat = apply_table(table, 0, tokens.reshape(-1), context_length=LENGTH)
+    assert flat.tolist() == apply_table(table, 0, tokens).reshape(-1, 1).tolist()
+    heavy = table.split.split_index[tokens] >= 0
+    assert heavy.any() and (apply_table(table, 0, tokens)[~heavy] == np.array(expected)[~heavy]).all()
+
+
+def test_same_counts_give_the_same_bytes_everywhere(skewed):
+    assert build_table(COUNTS, 16, num_tables=2, num_turns=6, ep_size=4, seed=3).digest == GOLDEN[0]
+    assert split_table(skewed, 4).split_digest == GOLDEN[1]
+
+
+GOLDEN = [
+    "sha256:8d02ccc1d50c8d13b52ecfbe4c247f4ba0409f074782805cdf8bbab7fb548f39",
+    "sha256:d0acb52b7ade31bf49ceb24a33ff0176a4dd74d441be2278186c69a0bdfca70b",
+]
+
+
+def run(*arguments):
+    return main([str(argument) for argument in arguments])
+
+
+def test_the_command_builds_turns_that_survive_the_file(tmp_path, skewed, capsys):
+    count_file = tmp_path / "counts.safetensors"
+    from data_prep.counts.counts_file import write_counts
+
+    write_counts(count_file, count_folders([skewed]))
+    options = ["--num_experts", 8, "--ep_size", 2, "--turns", 4, "--split_heavy", "--context_length", LENGTH]
+    assert run("--counts", count_file, "--tokens", skewed, *options, "--output", tmp_path / "table") == 0
+    assert "8 experts, 4 turns" in capsys.readouterr().out
+    read, built = read_route_table(tmp_path / "table"), split_table(skewed, 4)
+    assert (read.num_turns, read.num_hashes, read.num_choices, read.num_tokens) == (4, 1, 1, built.num_tokens)
+    assert (read.digest, read.split_digest) == (built.digest, built.split_digest)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_turns": 0}, "--turns 0 must be at least 1"),
+        ({"num_turns": 9}, "--turns 9 exceeds the 8 experts that take them"),
+        ({"num_turns": 2, "key": "next"}, "--turns 2 needs .* not balanced, next, 1 and 1"),
+        ({"num_turns": 2, "method": "round_robin"}, "--turns 2 needs --method balanced or random, .* not round_robin"),
+        ({"num_turns": 2, "num_hashes": 2}, "--turns 2 needs .* not balanced, token, 2 and 1"),
+        ({"num_turns": 2, "top_k": 3}, "--turns 2 needs .* not balanced, token, 1 and 3"),
+    ],
+)
+def test_options_at_odds_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        build_table(COUNTS, 8, **options)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_turns": 0}, "num_turns=0 must be at least 1"),
+        ({"num_turns": 3}, "num_turns=3 needs key token, top_k=1 and 3 columns, not token, 1 and 2"),
+        ({"key": "next"}, "num_turns=2 needs key token, top_k=1 and 2 columns, not next, 1 and 2"),
+        ({"top_k": 2}, "num_turns=2 needs key token, top_k=1 and 2 columns, not token, 2 and 2"),
+    ],
+)
+def test_a_table_that_contradicts_itself_cannot_be_made(change, message):
+    with pytest.raises(ValueError, match=message):
+        replace(build_table(COUNTS, 8, num_turns=2), **change)
+
+
+def test_other_programs_have_no_turns():
+    with pytest.raises(ValueError, match="with 1 hash and 1 turn, not of key token, 1 hashes, 2 turns"):
+        export_table(build_table(COUNTS, 8, num_turns=2), "deepseek")

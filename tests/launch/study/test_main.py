@@ -1,0 +1,234 @@
+"""A study trains seed by seed, skips what has finished, goes on after failures, and reports at any time."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from data_prep.counts.counts_file import read_counts, write_counts
+from data_prep.tables.route_table import read_route_table
+from launch.study.main import check, main, plan, train_rounds
+from launch.study.recipes import read_study
+from launch.study.runs import Stop, train_run
+from tests.tiny_study import finish, write_study
+from train.checkpoint.commit import manifest_bytes, read_manifest
+from train.config.arguments import load_run_config
+from train.inputs import open_inputs
+from train.processes.exit_codes import EXIT_STOPPED
+
+PERPLEXITIES = {"dense": 20.0, "balanced": 10.0, "random": 15.0, "clustered": 30.0}
+
+
+class Trainer:
+    """Stands for train_run: remembers what it was asked to train, and finishes it, or fails."""
+
+    def __init__(self, *failing):
+        self.trained, self.failing = [], failing
+
+    def __call__(self, run, *, watch, say):
+        self.trained.append((run.variant, run.seed))
+        watch()
+        if run.variant in self.failing:
+            run.log.parent.mkdir(parents=True, exist_ok=True)
+            run.log.write_text("the last words")
+            return 3
+        identity = open_inputs(run.config).identity(run.config)
+        finish(run, perplexity=PERPLEXITIES[run.variant] + run.seed, identity=identity)
+        return 0
+
+
+@pytest.fixture(autouse=True)
+def without_figures(monkeypatch):
+    monkeypatch.setattr("launch.study.report.plot_study", lambda *_, **__: None)
+
+
+@pytest.fixture
+def train(tmp_path, tiny_data):
+    """Train a study of all variants with a stand-in; (exit status, output folder)."""
+    folder = write_study(
+        tmp_path / "recipes", tiny_data, *PERPLEXITIES, expect=[["balanced", "dense"], ["clustered", "random"]]
+    )
+
+    def train(trainer, *, num_seeds=2, variants=(), stop=None):
+        study, output = read_study(folder, may_differ=[]), tmp_path / "study"
+        rounds = plan(study, output, num_seeds=num_seeds, variants=list(variants))
+        check(study, output, rounds, num_ranks=1)
+        return train_rounds(study, output, rounds, stop or Stop(), train=trainer), output
+
+    return train
+
+
+def test_seeds_are_rounds_and_finished_runs_are_left_alone(train):
+    first, second = Trainer(), Trainer()
+    assert train(first, num_seeds=1)[0] == 0
+    assert first.trained == [(variant, 0) for variant in PERPLEXITIES]
+    assert train(second, num_seeds=2)[0] == 0
+    assert second.trained == [(variant, 1) for variant in PERPLEXITIES]
+
+
+def test_a_failing_run_is_named_with_its_log_and_the_others_go_on(train, capfd):
+    trainer = Trainer("balanced")
+    status, output = train(trainer, num_seeds=1)
+    out, err = capfd.readouterr()
+    assert status == 1 and ("random", 0) in trainer.trained and ("clustered", 0) in trainer.trained
+    assert "balanced, seed 0: failed with exit code 3" in out and "the last words" in out
+    assert "error: balanced, seed 0: exit code 3" in err
+    assert "**Not finished:** balanced (seed 0)" in (output / "study.md").read_text()
+
+
+def test_what_needs_a_failed_run_is_named_and_not_trained(train, capfd):
+    trainer = Trainer("dense")
+    assert train(trainer, num_seeds=1)[0] == 1
+    assert ("clustered", 0) not in trainer.trained
+    assert "clustered, seed 0: its table needs dense, which has not finished" in capfd.readouterr().err
+
+
+def test_some_variants_train_with_those_that_they_need(train):
+    trainer = Trainer()
+    assert train(trainer, num_seeds=1, variants=["clustered"])[0] == 0
+    assert trainer.trained == [("dense", 0), ("clustered", 0)]
+
+
+def test_a_study_that_is_stopped_trains_nothing_more_and_says_so(train):
+    stop, trainer = Stop(), Trainer()
+
+    def stop_after_first(run, **rest):
+        stop.is_requested = True
+        return trainer(run, **rest)
+
+    status, output = train(stop_after_first, stop=stop)
+    assert status == EXIT_STOPPED and trainer.trained == [("dense", 0)]
+    assert "1 of 4 variants" in (output / "study.md").read_text()
+
+
+def test_random_tables_and_embeddings_are_drawn_anew_for_every_seed(train):
+    _, output = train(Trainer())
+    tables = {
+        name: [read_route_table(output / f"tables/seed_{seed}/{name}.safetensors").tables for seed in (0, 1)]
+        for name in ("random", "clustered", "balanced")
+    }
+    assert all((tables[name][0] != tables[name][1]).any() for name in ("random", "clustered"))
+    assert (tables["balanced"][0] == tables["balanced"][1]).all()  # decided by the counts alone
+
+
+def edit(path, old, new):
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
+def test_a_table_of_other_arguments_is_not_taken(train, tmp_path):
+    train(Trainer(), num_seeds=1)
+    edit(tmp_path / "recipes" / "study.yaml", "method: random", "method: round_robin")
+    with pytest.raises(ValueError, match="was built with method=random, now it would be with method=round_robin"):
+        train(Trainer(), num_seeds=1)
+
+
+def test_a_folder_of_another_recipe_is_not_taken(train, tmp_path):
+    train(Trainer(), num_seeds=1)
+    edit(tmp_path / "recipes" / "base.yaml", "lr: 0.01", "lr: 0.02")
+    for variants in ([], ["balanced"]):  # the report would have to leave dense out
+        with pytest.raises(ValueError, match="dense/seed_0 was trained with lr=0.01, but .*dense.yaml now says 0.02"):
+            train(Trainer(), num_seeds=1, variants=variants)
+
+
+@pytest.mark.parametrize("name, value", [("valid_corpus_digest", "other"), ("ranks", 2)])
+def test_data_and_ranks_that_changed_are_refused(train, name, value):
+    _, output = train(Trainer(), num_seeds=1)
+    shared = json.loads((output / "shared.json").read_text())
+    (output / "shared.json").write_text(json.dumps(shared | {name: value}))
+    with pytest.raises(ValueError, match=f"{name} {value}, now it is"):
+        train(Trainer(), num_seeds=1)
+
+
+def test_a_table_of_other_embeddings_and_its_runs_are_not_taken(train):
+    _, output = train(Trainer(), num_seeds=1)
+    shutil.rmtree(output / "dense")
+    assert train(Trainer(), num_seeds=1) == (0, output)  # the same model again
+
+    class Other(Trainer):
+        def __call__(self, run, **rest):
+            code = super().__call__(run, **rest)
+            weights = load_file(run.model / "model.safetensors")
+            save_file({name: values[::-1].copy() for name, values in weights.items()}, run.model / "model.safetensors")
+            manifest = read_manifest(run.model)
+            manifest["files"]["model.safetensors"]["xxh3"] = "other"
+            (run.model / "manifest.json").write_bytes(manifest_bytes(manifest))
+            return code
+
+    shutil.rmtree(output / "dense")
+    assert train(Other(), num_seeds=1)[0] == 1  # says that the table was built from others
+    with pytest.raises(ValueError, match="clustered.safetensors was built with weights="):
+        train(Trainer(), num_seeds=1)
+    for path in (output / "tables" / "seed_0").glob("clustered.*"):
+        path.unlink()
+    with pytest.raises(ValueError, match="clustered/seed_0.*was written with route_table_digests"):
+        train(Trainer(), num_seeds=1)
+
+
+def test_counts_of_other_contexts_are_made_again(train, tmp_path):
+    _, output = train(Trainer(), num_seeds=1)
+    path = output / "counts" / "token.safetensors"
+    before = path.read_bytes()
+    write_counts(path, replace(read_counts(path), corpus_digest="sha256:other"))
+    for table in (output / "tables" / "seed_0").glob("random.*"):
+        table.unlink()
+    train(Trainer(), num_seeds=1)
+    assert path.read_bytes() == before
+
+
+def test_a_study_may_move(train, tmp_path, capsys):
+    _, output = train(Trainer(), num_seeds=1)
+    output.rename(tmp_path / "moved")
+    assert main([str(tmp_path / "recipes"), "--output", str(tmp_path / "moved"), "--seeds", "1"]) == 0
+    assert "4 of 4 variants" in capsys.readouterr().out
+
+
+def test_a_run_is_started_with_the_recipe_that_was_checked(train, tmp_path):
+    study = read_study(tmp_path / "recipes", may_differ=[])
+    run = plan(study, tmp_path / "study", num_seeds=1, variants=["dense"])[0][0]
+    edit(tmp_path / "recipes" / "base.yaml", "lr: 0.01", "lr: nonsense")
+    stop = Stop()
+
+    def stop_at_once():
+        stop.is_requested = True
+
+    assert train_run(run, num_ranks=1, stop=stop, watch=stop_at_once, say=print) is None
+    assert load_run_config(["--config", str(run.frozen_recipe)]) == run.config
+    assert f"--config {run.frozen_recipe}" in run.log.read_text()
+
+
+def test_the_report_alone_trains_nothing(train, tmp_path, capsys):
+    output = tmp_path / "study"
+    arguments = [str(tmp_path / "recipes"), "--output", str(output), "--report_only"]
+    assert main(arguments) == 0 and "no run" in capsys.readouterr().out
+    train(Trainer(), num_seeds=1)
+    (output / "study.md").unlink()
+    assert main(arguments) == 0
+    assert "balanced < dense" in capsys.readouterr().out and (output / "study.md").is_file()
+
+
+def test_ranks_that_do_not_fit_are_refused_before_anything_runs(train, tmp_path, capsys):
+    assert main([str(tmp_path / "recipes"), "--output", str(tmp_path / "study"), "--ranks", "3"]) == 2
+    assert "3 ranks" in capsys.readouterr().err
+    assert main([str(tmp_path / "recipes"), "--output", str(tmp_path / "study"), "--ranks", "0"]) == 2
+    assert "--ranks 0 must be at least 1" in capsys.readouterr().err
+    assert not (tmp_path / "study" / "shared.json").exists()  # nothing has begun
+
+
+def test_a_run_whose_process_outlived_its_study_is_waited_for(train, tmp_path, monkeypatch, capsys):
+    study, said = read_study(tmp_path / "recipes", may_differ=[]), []
+    run = plan(study, tmp_path / "study", num_seeds=1, variants=["dense"])[0][0]
+    run.log.parent.mkdir(parents=True)
+    with open(run.log, "ab") as log:  # the lock lives as long as the process has the file as its output
+        hold = "import fcntl, time; fcntl.flock(1, fcntl.LOCK_EX); print('locked', flush=True); time.sleep(1.5)"
+        process = subprocess.Popen([sys.executable, "-c", hold], stdout=log)
+    while "locked" not in run.log.read_text():
+        pass
+    finish(run)
+    assert train_run(run, num_ranks=1, stop=Stop(), watch=lambda: None, say=said.append) == 0
+    assert process.poll() is not None or process.wait(timeout=1) == 0
+    assert "a process of another study still trains it" in said[0] and "$" not in run.log.read_text()

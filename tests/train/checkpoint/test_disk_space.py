@@ -1,0 +1,66 @@
+"""What checkpoints take on the disk is known before the run."""
+
+from collections import namedtuple
+
+import pytest
+
+from models.configuration_hash_gpt import HashGPTConfig
+from models.parameter_count import count_parameters
+from train.checkpoint import disk_space
+from train.checkpoint.disk_space import MIB, check_disk_space, checkpoint_bytes, num_checkpoints
+from train.config.run_config import RunConfig
+
+NETWORK = HashGPTConfig(vocab_size=100, n_embd=8, n_layer=2, n_head=2, n_positions=16)
+PARAMETERS = count_parameters(NETWORK).total
+
+
+def run_config(**fields) -> RunConfig:
+    return RunConfig("shards", **fields)
+
+
+@pytest.fixture
+def free(monkeypatch):
+    """Set the number of bytes that the disk has left."""
+
+    def set_free(number: int) -> None:
+        usage = namedtuple("usage", "total used free")
+        monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda path: usage(0, 0, number))
+
+    return set_free
+
+
+@pytest.mark.parametrize(
+    ("fields", "bytes_per_parameter"),
+    [({}, 4 + 4 + 8), ({"precision": "bf16"}, 2 + 4 + 8), ({"optimizer": "sgd"}, 4 + 4)],
+)
+def test_a_checkpoint_holds_model_master_weights_and_moments(fields, bytes_per_parameter):
+    assert checkpoint_bytes(run_config(**fields), NETWORK) == bytes_per_parameter * PARAMETERS
+
+
+@pytest.mark.parametrize(
+    ("fields", "number"),
+    [
+        ({"steps": 100, "save_every": 10}, 11),
+        ({"steps": 100, "save_every": 0}, 1),
+        ({"steps": 100, "save_every": 10, "keep_last": 2}, 3),
+        ({"steps": 100, "save_every": 10, "keep_last": 2, "keep_every": 50}, 5),
+    ],
+)
+def test_pruned_checkpoints_do_not_count(fields, number):
+    assert num_checkpoints(run_config(**fields)) == number
+
+
+def test_a_disk_without_room_for_one_checkpoint_is_refused_with_both_sizes(free, tmp_path):
+    free(PARAMETERS)
+    with pytest.raises(
+        ValueError, match=rf"takes {16 * PARAMETERS / MIB:,.0f} MiB, but .* has {PARAMETERS / MIB:,.0f}"
+    ):
+        check_disk_space(run_config(run_dir=str(tmp_path / "not" / "yet")), NETWORK)
+
+
+def test_a_disk_that_will_become_too_small_is_mentioned(free):
+    config = run_config(steps=100, save_every=10)
+    free(5 * checkpoint_bytes(config, NETWORK))
+    assert "11 checkpoints" in check_disk_space(config, NETWORK)
+    free(11 * checkpoint_bytes(config, NETWORK))
+    assert check_disk_space(config, NETWORK) is None

@@ -1,0 +1,8 @@
+"""The root holds what is started and read by its place in it."""
+
+from train.processes.project_root import ROOT
+
+
+def test_the_root_holds_the_script_and_the_settings_of_a_run():
+    assert (ROOT / "launch" / "train.py").is_file()
+    assert (ROOT / "ds_configs" / "base.json").is_file()

@@ -1,0 +1,1 @@
+"""Checkpoints that exist whole or not at all, and resume on any number of ranks."""

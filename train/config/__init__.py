@@ -1,0 +1,1 @@
+"""Every setting of a run, checked before any process group exists."""

@@ -1,0 +1,1 @@
+"""Which sequences and route tables a run reads, and in which order."""

@@ -1,0 +1,1 @@
+"""What a run does about NaN, hanging ranks and slow ranks."""

@@ -1,0 +1,122 @@
+"""Supervision: what a run watches while it trains (requests to stop, bad numbers, ranks that hang) in one place."""
+
+import os
+import sys
+import threading
+from pathlib import Path
+
+import deepspeed.comm as dist
+import numpy as np
+import torch
+from deepspeed.runtime.engine import DeepSpeedEngine
+
+from train.config.run_config import RunConfig
+from train.faults.events import write_event
+from train.faults.nonfinite import NumberGuard, describe_bad_step
+from train.faults.watchdog import TRAINING, Watchdog
+from train.processes.agreement import Agreement
+from train.processes.exit_codes import EXIT_HANG
+from train.processes.stop_request import StopRequest
+
+_BEATS_TO_COMPARE = 40  # 20 seconds
+_SLOW = 0.25  # of the time, that the others wait more than the slow rank
+_SECONDS_TO_SPEAK = 1
+
+
+class Supervision:
+    """Collective over all ranks to make, and where a method says so.
+
+    num_skipped: steps left out so far because of bad numbers, those before a resumption included.
+    """
+
+    def __init__(self, engine: DeepSpeedEngine, config: RunConfig, watchdog: Watchdog | None, stop: StopRequest):
+        self._config, self._watchdog, self._stop = config, watchdog, stop
+        self._agreement = Agreement()
+        self._guard = NumberGuard(engine, self._agreement)
+        self.num_skipped = 0
+
+    def at_step(self, step: int, phase: str = TRAINING) -> None:
+        """This rank has come to a step, or to something long between steps."""
+        if self._watchdog:
+            self._watchdog.at(step, phase)
+
+    def see_loss(self, loss: torch.Tensor) -> None:
+        """Of a micro-batch, before its optimizer step."""
+        self._guard.see(loss)
+
+    def left_out(self, step: int) -> bool:
+        """Whether the step that was just taken updated nothing, and is counted among the skipped."""
+        self.num_skipped += self._guard.was_bad
+        return self._guard.was_bad
+
+    def describe_bad_step(self, step: int, sample_ids: np.ndarray, seed: int, losses: list[torch.Tensor]) -> str:
+        """Write down what this rank needs to do the step once more, and an event; returns a line for the log."""
+        where = Path(self._config.run_dir) / "bad_steps"
+        describe_bad_step(
+            where,
+            step=step,
+            rank=dist.get_rank(),
+            sample_ids=sample_ids,
+            dropout_seed=seed,
+            losses=[loss.item() for loss in losses],
+        )
+        self.report("bad numbers", step=step, num_skipped=self.num_skipped, replay=str(where))
+        return f"          step {step}: NaN or Inf in a loss or gradient, no update; its samples and seeds: {where}"
+
+    def stop_is_due(self) -> bool:
+        """Whether any rank was asked to stop. Collective."""
+        return self._agreement.any(self._stop.is_made())
+
+    def slow_rank(self) -> str | None:
+        """A line about a rank that the others wait for, once there are enough heartbeats to judge. Collective."""
+        if self._watchdog is None or self._agreement.any(self._watchdog.num_beats < _BEATS_TO_COMPARE):
+            return None
+        shares = self._agreement.gather(self._watchdog.take_waiting_share())
+        return describe_slow_rank(shares)
+
+    def report(self, what: str, **details) -> None:
+        """Write an event, once for all ranks."""
+        if dist.get_rank() == 0:
+            write_event(self._config.run_dir, what, **details)
+
+
+def describe_slow_rank(waiting_shares: list[float]) -> str | None:
+    """waiting_shares: of its time that each rank spends in collectives; a slow one is waited for, and hardly waits."""
+    slow = int(np.argmin(waiting_shares))
+    others = [share for rank, share in enumerate(waiting_shares) if rank != slow]
+    if not others or np.median(others) - waiting_shares[slow] < _SLOW:
+        return None
+    return (
+        f"note: rank {slow} is slow: it waits for others {waiting_shares[slow]:.0%} of its time, they wait "
+        f"{np.median(others):.0%} of theirs"
+    )
+
+
+def start_watchdog(config: RunConfig, *, rank: int, world_size: int) -> Watchdog | None:
+    """None where hang_timeout_seconds is 0."""
+    if config.hang_timeout_seconds == 0:
+        return None
+
+    def fail(report: str) -> None:
+        try:
+            write_event(config.run_dir, "hang", rank=rank, report=report)
+            _say(f"error: rank {rank} ends, {report}")
+        finally:
+            os._exit(EXIT_HANG)  # the training thread waits in a collective that no exception reaches
+
+    watchdog = Watchdog(
+        Path(config.run_dir) / "heartbeats",
+        rank=rank,
+        world_size=world_size,
+        timeout_seconds=config.hang_timeout_seconds,
+        fail=fail,
+    )
+    watchdog.start()
+    return watchdog
+
+
+def _say(text: str) -> None:
+    """On stderr, if anybody listens: it may lead to a host that is gone, where writing fails or never ends."""
+    words = threading.Thread(target=print, args=(text,), kwargs={"file": sys.stderr, "flush": True}, daemon=True)
+    words.start()
+    words.join(timeout=_SECONDS_TO_SPEAK)

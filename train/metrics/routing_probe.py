@@ -1,0 +1,45 @@
+"""RoutingProbe: how many tokens of a fixed batch are routed to other experts than at the validation before."""
+
+import deepspeed.comm as dist
+import torch
+
+from models.learned_ffn import LatePlan, late_plans
+from train.config.run_config import RunConfig
+
+
+class RoutingProbe:
+    """The batch is each rank's first of a validation, so that looking at it costs no forward pass."""
+
+    def __init__(self, config: RunConfig):
+        self._num_experts = config.num_experts
+        self.is_needed = bool(config.sparse_layers) and config.router != "hash"
+        self._by_hash = 0.0 if config.sparse_layers and config.router == "hash" else None
+        self._before: torch.Tensor | None = None
+        self._now: torch.Tensor | None = None
+
+    def see(self, plans: dict[int, list]) -> None:
+        """After the forward pass of the probe batch."""
+        late = late_plans(plans)
+        self._now = torch.cat([expert_sets(plan, self._num_experts) for plan in late]) if late else None
+
+    def fluctuation(self, device: torch.device) -> float | None:
+        """The share of tokens, of all layers, whose set of experts changed. Collective over all ranks.
+
+        0 for hashes, whose routes are fixed; None for a dense model, and where there was none before.
+        """
+        before, self._before, self._now = self._before, self._now, None
+        if before is None or self._before is None:
+            return self._by_hash
+        changed = (before != self._before).any(1)
+        counts = torch.tensor([changed.sum().item(), len(changed)], dtype=torch.float64, device=device)
+        dist.all_reduce(counts, group=dist.get_world_group())
+        return (counts[0] / counts[1]).item()
+
+
+def expert_sets(plan: LatePlan, num_experts: int) -> torch.Tensor:
+    """Whether each token went to each expert, bool [T, E]."""
+    routes, num_tokens = plan.routing.routes, plan.input_ids.numel()
+    sets_TE = torch.zeros(num_tokens, num_experts, dtype=torch.bool, device=routes.expert_N.device)
+    token_N = torch.arange(num_tokens, device=sets_TE.device) if routes.token_N is None else routes.token_N
+    sets_TE[token_N, routes.expert_N] = True
+    return sets_TE

@@ -1,0 +1,49 @@
+"""RoutingStats: what the routers did since the last line of the log, besides the load of the experts."""
+
+import deepspeed.comm as dist
+import torch
+
+from models.learned_ffn import LatePlan, late_plans
+from train.config.run_config import RunConfig
+
+
+class RoutingStats:
+    """Collects on every rank without waiting for the device; take() reduces over all ranks."""
+
+    def __init__(self, config: RunConfig):
+        # A hash drops no token and has no distribution; a dense model does not route.
+        dropped_share = 0.0 if config.sparse_layers and config.router == "hash" else None
+        self._none = {"dropped_share": dropped_share, "routing_entropy": None, "auxiliary_loss": None}
+        self._micro_batches: list[torch.Tensor] = []
+
+    def add(self, plans: dict[int, list]) -> None:
+        """After the forward pass of a micro-batch."""
+        late = late_plans(plans)
+        if late:
+            self._micro_batches.append(torch.stack([_numbers(plan) for plan in late]))
+
+    def leave_out(self, num_micro_batches: int) -> None:
+        """Forget the last ones, of a step that updated nothing."""
+        del self._micro_batches[len(self._micro_batches) - num_micro_batches :]
+
+    def take(self, device: torch.device) -> dict[str, float | None]:
+        """Means since this was last called. Collective over all ranks, which have added equally often.
+
+        dropped_share: of the tokens, the mean of the layers. routing_entropy: in nats, the mean of the layers.
+        auxiliary_loss: what all layers together added to the loss.
+        """
+        if not self._micro_batches:
+            return self._none
+        of_layers = torch.stack(self._micro_batches).double().mean(0).to(device) / dist.get_world_size()
+        self._micro_batches = []
+        dist.all_reduce(of_layers, group=dist.get_world_group())
+        dropped_share, entropy, _ = of_layers.mean(0).tolist()
+        loss = of_layers[:, 2].sum().item()
+        return {"dropped_share": dropped_share, "routing_entropy": entropy, "auxiliary_loss": loss}
+
+
+def _numbers(plan: LatePlan) -> torch.Tensor:
+    """Share of dropped tokens, entropy and auxiliary loss of one layer, on its device: [3]."""
+    routing = plan.routing
+    loss = torch.zeros_like(routing.entropy) if routing.auxiliary_loss is None else routing.auxiliary_loss.detach()
+    return torch.stack([routing.num_dropped / plan.input_ids.numel(), routing.entropy, loss])

@@ -1,0 +1,1 @@
+"""Experts spread over ranks, applied to the model from outside."""

@@ -1,5 +1,0 @@
-"""ROOT, the folder that holds train/, models/, launch/ and ds_configs/, wherever the project is installed."""
-
-from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[1]
