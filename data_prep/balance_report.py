@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     contexts = Contexts(TokenStream(arguments.data), context_length=length, max_tokens=sys.maxsize)
     print(_row(HEADS), _row(["---"] * len(HEADS)), sep="\n")
     for num_experts in arguments.num_experts:
-        turns = min(arguments.turns, num_experts)
+        turns = min(arguments.rotation_period, num_experts)
         for name, options in _kinds(arguments.ep_size, turns, split_stream=counted, context_length=length).items():
             table = build_table(counts, num_experts, seed=arguments.seed, **options)
             print(_row([str(num_experts), name, *_cells(table, contexts, arguments.ep_size)]), flush=True)
@@ -49,7 +49,7 @@ def _kinds(ep_size: int, turns: int, **split) -> dict[str, dict]:
         "balanced": {},
         "balanced per rank": {"ep_size": ep_size},
         "balanced per rank, split": {"ep_size": ep_size, **split},
-        f"balanced per rank, split, {turns} turns": {"ep_size": ep_size, "num_turns": turns, **split},
+        f"balanced per rank, split, {turns} turns": {"ep_size": ep_size, "rotation_period": turns, **split},
     }
 
 
@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--data", required=True, metavar="DIR", help="held-out token shards")
     add("--num_experts", type=int, nargs="+", default=EXPERTS, help="numbers of experts (default: 16 64 128 256)")
     add("--ep_size", type=int, default=8, help="ranks (default: 8)")
-    add("--turns", type=int, default=16, help="turns of the last kind, at most one per expert (default: 16)")
+    add("--rotation_period", type=int, default=16, help="turns of the last kind, at most one per expert (default: 16)")
     add("--context_length", type=int, default=128, help="the model's (default: 128)")
     add("--seed", type=int, default=0, help="of the random tables (default: 0)")
     return parser

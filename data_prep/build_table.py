@@ -30,17 +30,17 @@ def main(argv: list[str] | None = None) -> None:
     table = build_table(
         counts,
         arguments.num_experts,
-        key=arguments.key,
+        hash_key=arguments.hash_key,
         method=arguments.method,
         num_tables=arguments.num_tables,
         num_hashes=arguments.num_hashes,
         top_k=arguments.top_k,
-        num_turns=arguments.turns,
+        rotation_period=arguments.rotation_period,
         seed=arguments.seed,
         ep_size=arguments.ep_size,
         embeddings=_embeddings(arguments, counts),
-        split_stream=TokenStream(folder) if arguments.split_heavy else None,
-        split_above=arguments.split_above,
+        split_stream=TokenStream(folder) if arguments.split_frequent_tokens else None,
+        split_threshold=arguments.split_threshold,
         context_length=arguments.context_length,
     )
     write_route_table(arguments.output, table)
@@ -54,10 +54,12 @@ def _counted_folder(arguments: argparse.Namespace, counts: Counts) -> Path | Non
     if (folder / MANIFEST_NAME).is_file():
         corpus, file = read_manifest(folder), folder / MANIFEST_NAME
     elif folder.is_file() or (folder / MIXTURE_NAME).is_file():
-        if arguments.split_heavy:
-            raise ValueError(f"--split_heavy reads one folder of token shards, but {folder} is a mixture of several")
+        if arguments.split_frequent_tokens:
+            raise ValueError(
+                f"--split_frequent_tokens reads one folder of token shards, but {folder} is a mixture of several"
+            )
         corpus, file = read_mixture(folder), folder
-    elif arguments.split_heavy or arguments.tokens:
+    elif arguments.split_frequent_tokens or arguments.tokens:
         raise ValueError(f"{folder} holds no {MANIFEST_NAME}; give the counted folder of tokens with --tokens")
     else:
         return None
@@ -82,13 +84,13 @@ def _report(table: RouteTable, counts: Counts, heaviest_text: str) -> str:
     shape = f"{table.num_tables} x {table.tables.shape[1]:,} keys -> {table.num_experts} experts"
     if table.num_choices > 1:
         shape += f", {table.num_hashes} hashes" if table.top_k == 1 else f", top {table.top_k}"
-    if table.num_turns > 1:
-        shape += f", {table.num_turns} turns"
+    if table.rotation_period > 1:
+        shape += f", {table.rotation_period} turns"
     lines = [
-        f"{table.method} table of key {table.key}: {shape}",
+        f"{table.method} table of key {table.hash_key}: {shape}",
         f"expert load, max/mean: {table.max_over_mean:.4f} (no table can do better than {table.lower_bound:.4f})",
         f"rank load, max/mean over ep_size={table.ep_size} ranks: {table.rank_max_over_mean:.4f}",
-        f"heaviest {counts.key}: id {counts.counts.argmax()}{heaviest_text}, "
+        f"heaviest {counts.hash_key}: id {counts.counts.argmax()}{heaviest_text}, "
         f"{share:.2%} of {counts.num_tokens:,} tokens",
     ]
     if table.split is not None:
@@ -97,7 +99,7 @@ def _report(table: RouteTable, counts: Counts, heaviest_text: str) -> str:
 
 
 def _heaviest_text(counts: Counts, folder: Path | str | None) -> str:
-    if folder is None or counts.key != "token":
+    if folder is None or counts.hash_key != "token":
         return ""
     tokenizer = load_tokenizer(folder)
     digest = tokenizer_digest(tokenizer)
@@ -119,19 +121,38 @@ def _parser() -> argparse.ArgumentParser:
     add("--counts", required=True, help="counts file written by data_prep.count_tokens")
     add("--num_experts", type=int, required=True, help="number of experts of a sparse layer")
     add("--method", choices=sorted(METHODS), default="balanced", help="how keys get their experts (default: balanced)")
-    add("--key", choices=sorted(COUNTED_AS), help="what is hashed (default: as counted)")
+    add("--hash_key", choices=sorted(COUNTED_AS), help="what is hashed (default: as counted)")
     add("--num_tables", type=int, default=1, help="one table per sparse layer (default: 1)")
     add("--num_hashes", type=int, default=1, help="MultiHash: different tables per layer (default: 1)")
     add("--top_k", type=int, default=1, help="different experts per token, for models that add them up (default: 1)")
-    add("--turns", type=int, default=1, help="experts take so many turns by position (default: 1, as in the paper)")
+    add(
+        "--rotation_period",
+        type=int,
+        default=1,
+        help="experts take so many turns by position (default: 1, as in the paper)",
+    )
     add("--seed", type=int, default=0, help="same seed, same table (default: 0)")
     add("--ep_size", type=int, default=1, help="ranks that share the experts; balances them too (default: 1)")
     add("--vocab_size", type=int, help="the model's padded vocabulary, e.g. 51200 (default: as counted)")
     add("--embeddings", metavar="MODEL_DIR", help="trained model (.safetensors) for --method clustered and dispersed")
     add("--embeddings_name", default="transformer.wte.weight", help="its tensor (default: transformer.wte.weight)")
-    add("--split_heavy", action="store_true", help="split tokens heavier than an expert by the token before them")
-    add("--split_above", type=float, default=1.0, help="split tokens above this share of an expert's load (default: 1)")
-    add("--context_length", type=int, default=0, help="the model's, for --split_heavy (default: one long context)")
+    add(
+        "--split_frequent_tokens",
+        action="store_true",
+        help="split tokens heavier than an expert by the token before them",
+    )
+    add(
+        "--split_threshold",
+        type=float,
+        default=1.0,
+        help="split tokens above this share of an expert's load (default: 1)",
+    )
+    add(
+        "--context_length",
+        type=int,
+        default=0,
+        help="the model's, for --split_frequent_tokens (default: one long context)",
+    )
     add("--tokens", metavar="DIR", help="the counted token shards or mixture (default: the folder of the counts)")
     add(
         "--allow_mismatch",

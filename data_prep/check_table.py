@@ -55,7 +55,11 @@ def _beside(arguments, contexts: Contexts, counts: Counts, check: TableCheck) ->
         return None
     table = read_route_table(arguments.beside)
     _check_belongs(table, contexts.stream, arguments)
-    if (table.key, table.num_buckets, table.vocab_size) != (counts.key, counts.num_buckets, counts.vocab_size):
+    if (table.hash_key, table.num_buckets, table.vocab_size) != (
+        counts.hash_key,
+        counts.num_buckets,
+        counts.vocab_size,
+    ):
         counts = _key_counts(arguments.data, table, contexts.context_length)
     name = _name(arguments.beside, table)
     name = name if name != check.name else Path(arguments.beside).stem
@@ -72,9 +76,9 @@ def _check_belongs(table: RouteTable, stream: TokenStream, arguments) -> None:
 
 def _contexts(arguments, table: RouteTable) -> Contexts:
     length = arguments.context_length or table.context_length or 1024
-    if table.key == "predicted" and not arguments.predicted:
+    if table.hash_key == "predicted" and not arguments.predicted:
         raise ValueError("the table hashes predicted tokens; give the folder of predictions with --predicted DIR")
-    predicted = TokenStream(arguments.predicted) if table.key == "predicted" else None
+    predicted = TokenStream(arguments.predicted) if table.hash_key == "predicted" else None
     stream = TokenStream(arguments.data)
     return Contexts(stream, context_length=length, max_tokens=arguments.max_tokens, predicted=predicted)
 
@@ -82,7 +86,7 @@ def _contexts(arguments, table: RouteTable) -> Contexts:
 def _key_counts(folder: str, table: RouteTable, context_length: int) -> Counts:
     return count_folders(
         [folder],
-        key=table.key,
+        hash_key=table.hash_key,
         vocab_size=table.vocab_size,
         num_buckets=table.num_buckets,
         context_length=context_length,
@@ -92,8 +96,8 @@ def _key_counts(folder: str, table: RouteTable, context_length: int) -> Counts:
 def _name(path: str, table: RouteTable) -> str:
     if table.method == "imported":
         return Path(path).stem
-    key = "" if table.key == "token" else f" {table.key}"
-    turns = f", {table.num_turns} turns" if table.num_turns > 1 else ""
+    key = "" if table.hash_key == "token" else f" {table.hash_key}"
+    turns = f", {table.rotation_period} turns" if table.rotation_period > 1 else ""
     return table.method + key + (", split" if table.split else "") + turns
 
 

@@ -30,10 +30,10 @@ SHARES_PER_WORKER = 16  # so that processes end at about the same time
 def main(argv: list[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     ranks = find_ranks()
-    output = arguments.output or _default_output(arguments.folders, key=arguments.key)
+    output = arguments.output or _default_output(arguments.folders, hash_key=arguments.hash_key)
     counts = count_folders(
         arguments.folders,
-        key=arguments.key,
+        hash_key=arguments.hash_key,
         vocab_size=arguments.vocab_size,
         num_buckets=arguments.num_buckets,
         context_length=arguments.context_length,
@@ -44,14 +44,14 @@ def main(argv: list[str] | None = None) -> None:
         return
     write_counts(output, counts)
     num_seen = np.count_nonzero(counts.counts)
-    what = "token ids" if counts.key == "token" else f"{counts.key} keys"
+    what = "token ids" if counts.hash_key == "token" else f"{counts.hash_key} keys"
     print(f"{counts.num_tokens:,} tokens, {num_seen:,} of {len(counts.counts):,} {what} occur -> {output}")
 
 
 def count_folders(
     folders: list[str | Path],
     *,
-    key: str = "token",
+    hash_key: str = "token",
     vocab_size: int | None = None,
     num_buckets: int = 0,
     context_length: int = 0,
@@ -68,10 +68,10 @@ def count_folders(
     """
     mixture = read_mixtures(folders)
     options = {
-        "key": COUNTED_AS.get(key, key),
+        "hash_key": COUNTED_AS.get(hash_key, hash_key),
         "vocab_size": _padded_vocab_size(vocab_size, mixture.vocab_size),
-        "num_buckets": num_buckets if key == "bigram" else 0,
-        "context_length": context_length if COUNTED_AS.get(key) != "token" else 0,
+        "num_buckets": num_buckets if hash_key == "bigram" else 0,
+        "context_length": context_length if COUNTED_AS.get(hash_key) != "token" else 0,
     }
     counts = np.zeros((len(mixture.parts), num_keys(**options)), dtype=np.int64)
     num_shares = num_workers * SHARES_PER_WORKER
@@ -102,7 +102,7 @@ def _in_processes(
 def _count_share(mixture: Mixture, share: int, *, num_shares: int, options: dict) -> np.ndarray:
     """Return int64 [parts, keys]: of shards where keys stay within them, else of runs of each part's stream."""
     counts = np.zeros((len(mixture.parts), num_keys(**options)), dtype=np.int64)
-    if options["key"] == "token":
+    if options["hash_key"] == "token":
         for part, shard in _share_of_shards(mixture, share, num_shares):
             of_shard = count_shard(mixture.streams[part], shard)
             counts[part, : len(of_shard)] += of_shard
@@ -120,12 +120,12 @@ def _share_of_shards(mixture: Mixture, share: int, num_shares: int) -> list[tupl
 
 
 def count_stream(
-    stream: TokenStream, *, key: str, context_length: int, share: int = 0, num_shares: int = 1, **options: int
+    stream: TokenStream, *, hash_key: str, context_length: int, share: int = 0, num_shares: int = 1, **options: int
 ) -> np.ndarray:
     """Return int64 [num_keys], the counts of a key that also depends on where a token stands, of one share."""
-    counts = np.zeros(num_keys(key, context_length=context_length, **options), dtype=np.int64)
+    counts = np.zeros(num_keys(hash_key, context_length=context_length, **options), dtype=np.int64)
     for tokens, lead in read_contexts(stream, context_length=context_length, share=share, num_shares=num_shares):
-        keys = route_keys(tokens, key=key, context_length=context_length, **options)
+        keys = route_keys(tokens, hash_key=hash_key, context_length=context_length, **options)
         counts += np.bincount(keys[lead:], minlength=len(counts))
     return counts
 
@@ -147,21 +147,21 @@ def _padded_vocab_size(vocab_size: int | None, counted: int) -> int:
     return vocab_size or counted
 
 
-def _default_output(folders: list[str], *, key: str) -> Path:
+def _default_output(folders: list[str], *, hash_key: str) -> Path:
     if len(folders) > 1:
         raise ValueError(f"{len(folders)} folders are given; say with --output where their joint counts go")
     folder = Path(folders[0])
     if folder.is_file():  # a mixture
         raise ValueError(f"{folder} is a file; say with --output where its counts go")
-    return folder / ("counts.safetensors" if COUNTED_AS[key] == "token" else f"counts_{key}.safetensors")
+    return folder / ("counts.safetensors" if COUNTED_AS[hash_key] == "token" else f"counts_{hash_key}.safetensors")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m data_prep.count_tokens", description=__doc__)
     add = parser.add_argument
     add("folders", nargs="+", metavar="DIR", help="folder of token shards, or a mixture (docs/data.md)")
-    add("--key", choices=sorted(COUNTED_AS), default="token", help="what the model will hash (default: token)")
-    add("--num_buckets", type=int, default=0, help="for --key bigram: number of buckets that bigrams share")
+    add("--hash_key", choices=sorted(COUNTED_AS), default="token", help="what the model will hash (default: token)")
+    add("--num_buckets", type=int, default=0, help="for --hash_key bigram: number of buckets that bigrams share")
     add("--context_length", type=int, default=0, help="the model's; without it a folder is one context")
     add("--vocab_size", type=int, help="the model's padded vocabulary, e.g. 51200 (default: the tokenizer's)")
     add("--workers", type=int, default=1, help="processes, of each rank (default: 1)")

@@ -52,8 +52,8 @@ def resized(table: np.ndarray, num_experts: int, vocab_size: int) -> np.ndarray:
 
 def _check_plain(table: RouteTable, format_name: str) -> None:
     """Other programs look up token ids, and nothing else."""
-    if table.key != "token" or table.num_hashes > 1 or table.num_turns > 1 or table.split is not None:
-        kind = f"key {table.key}, {table.num_hashes} hashes, {table.num_turns} turns"
+    if table.hash_key != "token" or table.num_hashes > 1 or table.rotation_period > 1 or table.split is not None:
+        kind = f"key {table.hash_key}, {table.num_hashes} hashes, {table.rotation_period} turns"
         kind += ", split tokens" if table.split is not None else ""
         raise ValueError(
             f"{format_name} knows tables of key token with 1 hash and 1 turn, not of {kind}; build such a table"

@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
             rules=part.rules,
             backend=arguments.backend,
             num_workers=arguments.workers,
-            max_bad=arguments.max_bad,
+            max_bad_records=arguments.max_bad_records,
             ranks=ranks,
         )
         if manifest is not None:
@@ -102,7 +102,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", required=True, metavar="DIR", help="folder to write the parts to")
     add("--workers", type=int, default=1, help="processes; one raw shard each at a time (default: 1)")
     add("--backend", choices=BACKENDS, default="tokenizers", help="library that encodes; the ids are the same")
-    add("--max_bad", type=int, default=0, metavar="N", help="drop up to N unreadable records per part (default: 0)")
+    add(
+        "--max_bad_records",
+        type=int,
+        default=0,
+        metavar="N",
+        help="drop up to N unreadable records per part (default: 0)",
+    )
     return parser
 
 

@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
         ),
         backend=arguments.backend,
         num_workers=arguments.workers,
-        max_bad=arguments.max_bad,
+        max_bad_records=arguments.max_bad_records,
         overwrite=arguments.overwrite,
         ranks=ranks,
     )
@@ -59,13 +59,13 @@ def tokenize_shards(
     rules: TextRules = TextRules(),
     backend: str = "tokenizers",
     num_workers: int = 1,
-    max_bad: int = 0,
+    max_bad_records: int = 0,
     overwrite: bool = False,
     ranks: MpiRanks = ONE_PROCESS,
 ) -> Manifest | None:
     """Write the folder `output`: token shards, a copy of the tokenizer and, last of all, the manifest.
 
-    max_bad: how many records of all raw shards together may be left out because they cannot be read; the manifest
+    max_bad_records: how many records of all raw shards together may be left out because they cannot be read; the manifest
     names them. A folder that the same call left unfinished is finished. ValueError for any other folder that is not
     empty, or with `overwrite` it is replaced. Collective over `ranks`: each of them makes its share of the token
     shards, rank 0 does the rest and returns the manifest, the others return None.
@@ -74,7 +74,7 @@ def tokenize_shards(
     if ranks.rank > 0:
         run(None)
         return None
-    _check_numbers(num_workers=num_workers, max_bad=max_bad)
+    _check_numbers(num_workers=num_workers, max_bad_records=max_bad_records)
     raw_shards = find_raw_shards(inputs, text_field=rules.text_field)
     loaded = load_tokenizer(tokenizer)
     end_token_id(loaded)
@@ -86,10 +86,10 @@ def tokenize_shards(
             return read_manifest(output)
         copy_tokenizer(tokenizer, output)
         jobs = [
-            ShardJob(raw_shard, name, output, plan.digest, rules, max_bad)
+            ShardJob(raw_shard, name, output, plan.digest, rules, max_bad_records)
             for raw_shard, name in zip(raw_shards, plan.shards, strict=True)
         ]
-        return _finish(output, plan, run(jobs), loaded, rules, max_bad=max_bad)
+        return _finish(output, plan, run(jobs), loaded, rules, max_bad_records=max_bad_records)
 
 
 def summary(manifest: Manifest, *, seconds: float) -> str:
@@ -102,11 +102,11 @@ def summary(manifest: Manifest, *, seconds: float) -> str:
     )
 
 
-def _check_numbers(*, num_workers: int, max_bad: int) -> None:
+def _check_numbers(*, num_workers: int, max_bad_records: int) -> None:
     if num_workers < 1:
         raise ValueError(f"--workers {num_workers} must be at least 1")
-    if max_bad < 0:
-        raise ValueError(f"--max_bad {max_bad} must be at least 0")
+    if max_bad_records < 0:
+        raise ValueError(f"--max_bad_records {max_bad_records} must be at least 0")
 
 
 def _run_share(jobs: list[ShardJob] | None, *, num_workers: int, backend: str, ranks: MpiRanks) -> list[Shard]:
@@ -134,10 +134,10 @@ def _make_plan(raw_shards: list[RawShard], tokenizer: Tokenizer, rules: TextRule
 
 
 def _finish(
-    output: Path, plan: Plan, shards: list[Shard], tokenizer: Tokenizer, rules: TextRules, *, max_bad: int
+    output: Path, plan: Plan, shards: list[Shard], tokenizer: Tokenizer, rules: TextRules, *, max_bad_records: int
 ) -> Manifest:
     """Write the manifest, and only then forget what it was made from."""
-    _check_drops(shards, max_bad=max_bad)
+    _check_drops(shards, max_bad_records=max_bad_records)
     manifest = make_manifest(
         shards,
         tokenizer_digest=plan.tokenizer_digest,
@@ -150,12 +150,12 @@ def _finish(
     return manifest
 
 
-def _check_drops(shards: list[Shard], *, max_bad: int) -> None:
+def _check_drops(shards: list[Shard], *, max_bad_records: int) -> None:
     drops = [f"{shard.source}, {drop}" for shard in shards for drop in shard.drops]
-    if len(drops) > max_bad:
+    if len(drops) > max_bad_records:
         raise ValueError(
-            f"{len(drops)} records cannot be read, --max_bad {max_bad} lets so many be dropped: {'; '.join(drops[:10])}"
-            f"{' ...' if len(drops) > 10 else ''}; repair them, or repeat the command with --max_bad {len(drops)}"
+            f"{len(drops)} records cannot be read, --max_bad_records {max_bad_records} lets so many be dropped: {'; '.join(drops[:10])}"
+            f"{' ...' if len(drops) > 10 else ''}; repair them, or repeat the command with --max_bad_records {len(drops)}"
         )
 
 
@@ -182,7 +182,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--lines_per_document", type=int, default=1, metavar="N", help="with --document_rule line (default: 1)")
     add("--boundary", choices=BOUNDARIES, default="gpt2", help="fairseq: each newline becomes the end token, too")
-    add("--max_bad", type=int, default=0, metavar="N", help="drop up to N records that cannot be read (default: 0)")
+    add(
+        "--max_bad_records",
+        type=int,
+        default=0,
+        metavar="N",
+        help="drop up to N records that cannot be read (default: 0)",
+    )
     add("--overwrite", action="store_true", help="replace the token shards that --output already holds")
     return parser
 

@@ -1,6 +1,6 @@
 """The whole project once, on a small text: `python launch/quickstart.py` prints each command, runs it, and sums up.
 
-Options are handed on to launch/train.py, e.g. `--steps 50`. data/quickstart and runs/quickstart are made anew.
+Options are handed on to launch/train.py, e.g. `--max_steps 50`. data/quickstart and runs/quickstart are made anew.
 """
 
 import os

@@ -13,15 +13,15 @@ PLACEMENTS = ("replace", "insert")
 # The routers, and the fields that each of them reads; a field that would be ignored is refused.
 ROUTERS = {
     "hash": (),
-    "switch": ("balance_loss", "z_loss", "router_jitter", "capacity_factor"),
-    "token_switch": ("balance_loss", "z_loss", "router_jitter", "capacity_factor"),
-    "gshard": ("balance_loss", "z_loss", "capacity_factor"),
+    "switch": ("router_aux_loss_coef", "router_z_loss_coef", "router_jitter_noise", "capacity_factor"),
+    "token_switch": ("router_aux_loss_coef", "router_z_loss_coef", "router_jitter_noise", "capacity_factor"),
+    "gshard": ("router_aux_loss_coef", "router_z_loss_coef", "capacity_factor"),
     "base": (),
     "expert_choice": ("capacity_factor", "expert_choice_cap"),
 }
 # 0.1 was the best of 0, 0.01, 0.05, 0.1 and 0.5 in the paper (Table 9).
 ROUTER_DEFAULTS = {
-    "balance_loss": 0.1, "z_loss": 0.0, "router_jitter": 0.0, "capacity_factor": None, "expert_choice_cap": 0,
+    "router_aux_loss_coef": 0.1, "router_z_loss_coef": 0.0, "router_jitter_noise": 0.0, "capacity_factor": None, "expert_choice_cap": 0,
 }  # fmt: skip
 
 
@@ -36,14 +36,14 @@ class HashGPTConfig(GPT2Config):
             before the block as a layer of its own (Lewis et al., 2021).
         num_sublayers: pre-norm residual feed-forwards stacked in each expert of an inserted layer.
         router: "hash", or one that learns: "switch", "token_switch", "gshard", "base" or "expert_choice".
-        balance_loss, z_loss: coefficients of what switch, token_switch and gshard add to the training loss.
-        router_jitter: eps of the noise, uniform in 1 +- eps, on what the gates of (token_)switch read in training.
+        router_aux_loss_coef, router_z_loss_coef: coefficients of what switch, token_switch and gshard add to the training loss.
+        router_jitter_noise: eps of the noise, uniform in 1 +- eps, on what the gates of (token_)switch read in training.
         capacity_factor: of a full expert in training, as a multiple of its even share of the tokens; None: none is ever
             full. Of expert_choice: experts per token, on average; None: 2.
         expert_choice_cap: experts per token at most; 0: any number.
         hash_keys: what each sparse layer hashes, one of models/hash_keys.py's KEYS; None: the token, everywhere.
         num_hashes: N of MultiHash; 1 is the plain hash layer.
-        num_turns: above 1, position p of a context goes by column p modulo num_turns of its table: experts take turns.
+        rotation_period: above 1, position p of a context goes by column p modulo rotation_period of its table: experts take turns.
         num_buckets: buckets of bigram keys.
         hash_vocab_size: vocabulary when the tables were built, which previous-token and bigram keys count with;
             None: vocab_size.
@@ -64,14 +64,14 @@ class HashGPTConfig(GPT2Config):
     placement: str = "replace"
     num_sublayers: int = 1
     router: str = "hash"
-    balance_loss: float | int = ROUTER_DEFAULTS["balance_loss"]
-    z_loss: float | int = ROUTER_DEFAULTS["z_loss"]
-    router_jitter: float | int = ROUTER_DEFAULTS["router_jitter"]
+    router_aux_loss_coef: float | int = ROUTER_DEFAULTS["router_aux_loss_coef"]
+    router_z_loss_coef: float | int = ROUTER_DEFAULTS["router_z_loss_coef"]
+    router_jitter_noise: float | int = ROUTER_DEFAULTS["router_jitter_noise"]
     capacity_factor: float | int | None = ROUTER_DEFAULTS["capacity_factor"]
     expert_choice_cap: int = ROUTER_DEFAULTS["expert_choice_cap"]
     hash_keys: list[str] | None = None
     num_hashes: int = 1
-    num_turns: int = 1
+    rotation_period: int = 1
     num_buckets: int = 65536
     hash_vocab_size: int | None = None
     split_sizes: list[list[int]] | None = None
@@ -98,7 +98,7 @@ class HashGPTConfig(GPT2Config):
         _check_choice("placement", self.placement, PLACEMENTS)
 
     @property
-    def ffn_size(self) -> int:
+    def intermediate_size(self) -> int:
         """Hidden width D of every feed-forward and expert: n_inner, or GPT-2's 4 d."""
         return self.n_inner if self.n_inner is not None else 4 * self.n_embd
 
@@ -113,7 +113,7 @@ class HashGPTConfig(GPT2Config):
         return bool(self.sparse_layers) and (self.router == "expert_choice" or "next" in self.hash_keys)
 
     @property
-    def experts_per_token(self) -> float:
+    def num_experts_per_tok(self) -> float:
         """That compute for a token, on average, where none is dropped."""
         if self.router == "expert_choice":
             return 2 if self.capacity_factor is None else self.capacity_factor
@@ -140,11 +140,11 @@ class HashGPTConfig(GPT2Config):
             _check_choice("hash_keys", key, KEYS)
         if self.num_hashes > 1 and self.placement == "insert":
             raise ValueError(f"num_hashes={self.num_hashes} with placement='insert': MultiHash replaces a feed-forward")
-        if self.num_turns < 1 or (self.num_turns > 1 and self.num_hashes > 1):
+        if self.rotation_period < 1 or (self.rotation_period > 1 and self.num_hashes > 1):
             raise ValueError(
-                f"num_turns={self.num_turns} with num_hashes={self.num_hashes}: at least 1, and one of them 1"
+                f"rotation_period={self.rotation_period} with num_hashes={self.num_hashes}: at least 1, and one of them 1"
             )
-        for name, size in (("n_embd", self.n_embd), ("ffn_size", self.ffn_size)):
+        for name, size in (("n_embd", self.n_embd), ("intermediate_size", self.intermediate_size)):
             if size % self.num_hashes:
                 raise ValueError(f"{name}={size} cannot be split evenly into num_hashes={self.num_hashes} segments")
 
@@ -152,7 +152,7 @@ class HashGPTConfig(GPT2Config):
         for name, value, none in (
             ("hash_keys", self.hash_keys, []),
             ("num_hashes", self.num_hashes, 1),
-            ("num_turns", self.num_turns, 1),
+            ("rotation_period", self.rotation_period, 1),
             ("split_sizes", self.split_sizes, None),
         ):
             if value != none:
@@ -166,24 +166,24 @@ class HashGPTConfig(GPT2Config):
                     f"{name}={getattr(self, name)} with router={self.router!r}, which ignores it; it is a field of "
                     f"{readers}"
                 )
-        for name in ("balance_loss", "z_loss", "expert_choice_cap"):
+        for name in ("router_aux_loss_coef", "router_z_loss_coef", "expert_choice_cap"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name}={getattr(self, name)} must be a number from 0")
-        if not 0 <= self.router_jitter < 1:
-            raise ValueError(f"router_jitter={self.router_jitter} must be from 0 to below 1")
+        if not 0 <= self.router_jitter_noise < 1:
+            raise ValueError(f"router_jitter_noise={self.router_jitter_noise} must be from 0 to below 1")
         if self.capacity_factor is not None and not 0 < self.capacity_factor < math.inf:
             raise ValueError(f"capacity_factor={self.capacity_factor} must be above 0, or None")
         if self.router == "gshard" and self.sparse_layers and self.num_experts < 2:
             raise ValueError(f"num_experts={self.num_experts} with router='gshard', which sends each token to two")
-        if self.router == "expert_choice" and self.sparse_layers and self.experts_per_token > self.num_experts:
+        if self.router == "expert_choice" and self.sparse_layers and self.num_experts_per_tok > self.num_experts:
             raise ValueError(
-                f"capacity_factor={self.experts_per_token} experts per token, of num_experts={self.num_experts}; set "
+                f"capacity_factor={self.num_experts_per_tok} experts per token, of num_experts={self.num_experts}; set "
                 f"capacity_factor to {self.num_experts} or less"
             )
-        if 0 < self.expert_choice_cap < self.experts_per_token:
+        if 0 < self.expert_choice_cap < self.num_experts_per_tok:
             raise ValueError(
                 f"expert_choice_cap={self.expert_choice_cap} experts per token at most, but capacity_factor="
-                f"{self.experts_per_token} on average; raise the cap or lower the factor"
+                f"{self.num_experts_per_tok} on average; raise the cap or lower the factor"
             )
 
 

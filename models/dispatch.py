@@ -14,14 +14,14 @@ class Plan:
 
     order_N: pair that fills each row in expert order, int64 [N].
     row_N: row that holds each pair, the inverse permutation, int64 [N].
-    rows_E: rows per expert, host integers.
-    ends_E: where each expert's run of rows ends, the sums of rows_E, int32 [E], as grouped matrix products take it.
+    tokens_per_expert: rows per expert, host integers.
+    ends_E: where each expert's run of rows ends, the sums of tokens_per_expert, int32 [E], as grouped matrix products take it.
     exchange: what expert parallelism needs to move rows between ranks; None on one device.
     """
 
     order_N: torch.Tensor
     row_N: torch.Tensor
-    rows_E: list[int]
+    tokens_per_expert: list[int]
     ends_E: torch.Tensor
     exchange: Any = None
 
@@ -29,7 +29,7 @@ class Plan:
 def make_plan(routes: Routes, num_experts: int, *, first: range = range(0)) -> Plan:
     """Sort the pairs by expert, ties by position, so that the plan is deterministic.
 
-    first: experts whose rows come before all others', as expert parallelism wants its rank's own. rows_E and ends_E
+    first: experts whose rows come before all others', as expert parallelism wants its rank's own. tokens_per_expert and ends_E
     count by expert all the same, so they tell where runs lie only without it.
     """
     expert_N = routes.expert_N
@@ -38,12 +38,12 @@ def make_plan(routes: Routes, num_experts: int, *, first: range = range(0)) -> P
     row_N = torch.empty_like(order_N)
     row_N[order_N] = torch.arange(len(order_N), device=order_N.device)
     count_E = torch.bincount(expert_N, minlength=num_experts)
-    return Plan(order_N, row_N, rows_E=count_E.tolist(), ends_E=count_E.cumsum(0, dtype=torch.int32))
+    return Plan(order_N, row_N, tokens_per_expert=count_E.tolist(), ends_E=count_E.cumsum(0, dtype=torch.int32))
 
 
-def dispatch(tokens_TD: torch.Tensor, plan: Plan) -> torch.Tensor:
+def dispatch(hidden_TD: torch.Tensor, plan: Plan) -> torch.Tensor:
     """Tokens [T, D] -> rows [T, D] in expert order."""
-    return _Permute.apply(tokens_TD, plan.order_N, plan.row_N)
+    return _Permute.apply(hidden_TD, plan.order_N, plan.row_N)
 
 
 def combine(rows_TD: torch.Tensor, plan: Plan) -> torch.Tensor:

@@ -30,7 +30,7 @@ class Experts(nn.Module):
 
     def __init__(self, config):
         super().__init__()
-        num_experts, width, hidden = config.num_experts, config.n_embd, config.ffn_size
+        num_experts, width, hidden = config.num_experts, config.n_embd, config.intermediate_size
         self.num_experts = num_experts
         self.up_proj = nn.Parameter(torch.empty(num_experts, width, hidden))
         self.up_proj_bias = nn.Parameter(torch.empty(num_experts, hidden))
@@ -50,9 +50,9 @@ class Experts(nn.Module):
     def plan(self, routes: Routes) -> Plan:
         return make_plan(routes, self.num_experts)
 
-    def forward(self, tokens_TD: torch.Tensor, plan: Plan, segment: Segment | None = None) -> torch.Tensor:
+    def forward(self, hidden_TD: torch.Tensor, plan: Plan, segment: Segment | None = None) -> torch.Tensor:
         """Tokens [T, D] -> the outputs of their experts; with a segment, of that part alone."""
-        return self.compute(tokens_TD, plan, dict(self.named_parameters()), segment)
+        return self.compute(hidden_TD, plan, dict(self.named_parameters()), segment)
 
     def compute(self, tokens: torch.Tensor, plan: Plan, weights: dict, segment: Segment | None) -> torch.Tensor:
         """As forward(), with stacked weights from elsewhere under the names of this module's."""

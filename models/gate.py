@@ -40,7 +40,7 @@ class LearnedRouter(nn.Module):
 
     gate: Gate
 
-    def route(self, tokens_TD: torch.Tensor, ids_T: torch.Tensor | None):
+    def route(self, hidden_TD: torch.Tensor, ids_T: torch.Tensor | None):
         """The Routing of tokens [T, d] with ids [T], of which most routers read only the first."""
         raise NotImplementedError
 

@@ -6,19 +6,19 @@ from torch.nn import functional
 from .dispatch import Plan, combine, dispatch
 
 
-def grouped_feed_forward(tokens_TD, plan: Plan, up_EDH, up_bias_EH, down_EHD, down_bias_ED, *, act) -> torch.Tensor:
+def grouped_feed_forward(hidden_TD, plan: Plan, up_EDH, up_bias_EH, down_EHD, down_bias_ED, *, act) -> torch.Tensor:
     """act(tokens @ up + up_bias) @ down + down_bias [T, D], each token through the expert that the plan gives it.
 
     Both ways of doing it keep the tokens and the hidden layer before its activation, T * (d + D) elements. An idle
     expert gets a zero gradient, not none: ZeRO relies on a gradient for every parameter.
     """
-    feed_forward = GroupedMMFeedForward if _fits_grouped_mm(tokens_TD, up_EDH, down_EHD) else LoopFeedForward
-    return feed_forward.apply(tokens_TD, plan, act, up_EDH, up_bias_EH, down_EHD, down_bias_ED)
+    feed_forward = GroupedMMFeedForward if _fits_grouped_mm(hidden_TD, up_EDH, down_EHD) else LoopFeedForward
+    return feed_forward.apply(hidden_TD, plan, act, up_EDH, up_bias_EH, down_EHD, down_bias_ED)
 
 
-def per_expert(function, tokens_TD: torch.Tensor, plan: Plan, *stacked: torch.Tensor) -> torch.Tensor:
+def per_expert(function, hidden_TD: torch.Tensor, plan: Plan, *stacked: torch.Tensor) -> torch.Tensor:
     """function(tokens of expert e, weights of expert e) for every expert, in the order of the tokens."""
-    runs = dispatch(tokens_TD, plan).split(plan.rows_E)
+    runs = dispatch(hidden_TD, plan).split(plan.tokens_per_expert)
     # unbind, not weight[e] in the loop: its backward stacks once where indexing makes E full-size zeros.
     experts = zip(*(weight.unbind() for weight in stacked), strict=True)
     outputs = [function(run, *weights) for run, weights in zip(runs, experts, strict=True)]
@@ -35,7 +35,7 @@ class LoopFeedForward(torch.autograd.Function):
     def forward(ctx, tokens, plan, act, up, up_bias, down, down_bias):
         hidden = tokens.new_empty(len(tokens), up.shape[2])
         outputs = torch.empty_like(tokens)
-        for e, run in _runs(plan.rows_E):
+        for e, run in _runs(plan.tokens_per_expert):
             index = plan.order_N[run]
             torch.addmm(up_bias[e], tokens.index_select(0, index), up[e], out=hidden[run])
             outputs.index_copy_(0, index, torch.addmm(down_bias[e], act(hidden[run]), down[e]))
@@ -48,12 +48,12 @@ class LoopFeedForward(torch.autograd.Function):
         tokens, hidden, *weights = ctx.saved_tensors
         grad_tokens = torch.empty_like(tokens)
         grads = [torch.empty_like(weight) for weight in weights]
-        for e, run in _runs(ctx.plan.rows_E):
+        for e, run in _runs(ctx.plan.tokens_per_expert):
             index = ctx.plan.order_N[run]
             rows, grad_rows = (tensor.index_select(0, index) for tensor in (tokens, grad_outputs))
             of_expert = [tensor[e] for tensor in (*weights, *grads)]
             grad_tokens.index_copy_(0, index, _backward_of_expert(rows, hidden[run], grad_rows, ctx.act, *of_expert))
-        _zero_idle(grads, ctx.plan.rows_E)
+        _zero_idle(grads, ctx.plan.tokens_per_expert)
         return grad_tokens, None, None, *grads
 
 
@@ -99,7 +99,7 @@ class GroupedMMFeedForward(torch.autograd.Function):
             functional.grouped_mm(activated.T, grad_rows, offs=ends_E),
             _sum_by_expert(grad_rows, ends_E),
         ]
-        _zero_idle(grads, ctx.plan.rows_E)  # some GPUs leave the product of an empty run unwritten
+        _zero_idle(grads, ctx.plan.tokens_per_expert)  # some GPUs leave the product of an empty run unwritten
         grad_tokens = functional.grouped_mm(grad_hidden, up.transpose(1, 2), offs=ends_E).index_select(
             0, ctx.plan.row_N
         )
@@ -130,17 +130,17 @@ def _activation_backward(act, hidden: torch.Tensor, grad: torch.Tensor) -> tuple
     return activated.detach(), grad_hidden
 
 
-def _zero_idle(grads: list[torch.Tensor], rows_E: list[int]) -> None:
+def _zero_idle(grads: list[torch.Tensor], tokens_per_expert: list[int]) -> None:
     """Zero the gradients of experts without rows."""
-    for e in (e for e, count in enumerate(rows_E) if count == 0):
+    for e in (e for e, count in enumerate(tokens_per_expert) if count == 0):
         for grad in grads:
             grad[e].zero_()
 
 
-def _runs(rows_E: list[int]):
+def _runs(tokens_per_expert: list[int]):
     """(expert, slice of its rows) for every expert that has rows."""
     end = 0
-    for e, count in enumerate(rows_E):
+    for e, count in enumerate(tokens_per_expert):
         begin, end = end, end + count
         if count:
             yield e, slice(begin, end)

@@ -65,9 +65,9 @@ def previous_tokens(
     return previous if position_ids is None else previous.masked_fill(position_ids == 0, none)
 
 
-def hash_keys(key: str, context: TokenContext, *, none: int, num_buckets: int) -> torch.Tensor:
+def hash_keys(hash_key: str, context: TokenContext, *, none: int, num_buckets: int) -> torch.Tensor:
     """The key of each token, int64 [B, S]. ValueError where the context lacks what the key looks at."""
-    if key == "bigram":
+    if hash_key == "bigram":
         return bigram_buckets(context.previous, context.current, none=none, num_buckets=num_buckets)
     keys = {
         "token": context.current,
@@ -75,9 +75,9 @@ def hash_keys(key: str, context: TokenContext, *, none: int, num_buckets: int) -
         "position": context.position,
         "next": context.next,
         "predicted": context.predicted,
-    }[key]
+    }[hash_key]
     if keys is None:
-        raise ValueError(_MISSING[key])
+        raise ValueError(_MISSING[hash_key])
     return keys
 
 

@@ -41,9 +41,9 @@ class LatePlan:
     plan: Plan | None = None
 
     @property
-    def rows_E(self) -> list[int]:
-        """Rows per expert, host integers, as Plan.rows_E."""
-        return self.plan.rows_E
+    def tokens_per_expert(self) -> list[int]:
+        """Rows per expert, host integers, as Plan.tokens_per_expert."""
+        return self.plan.tokens_per_expert
 
 
 def late_plans(plans: dict[int, list]) -> list[LatePlan]:
@@ -81,23 +81,23 @@ class LearnedFFN(SparseFFN):
 
     def forward(self, hidden_BSD: torch.Tensor, plans: list[LatePlan]) -> torch.Tensor:
         (late,) = plans
-        tokens_TD = hidden_BSD.flatten(0, 1)
+        hidden_TD = hidden_BSD.flatten(0, 1)
         if self.shuffle is None or not self.training:
-            outputs_TD = self._apply_experts(tokens_TD, late)
+            outputs_TD = self._apply_experts(hidden_TD, late)
         else:
-            outputs_TD = self.shuffle(lambda shuffled_TD: self._apply_experts(shuffled_TD, late), tokens_TD)
+            outputs_TD = self.shuffle(lambda shuffled_TD: self._apply_experts(shuffled_TD, late), hidden_TD)
         return self.dropout(outputs_TD).view_as(hidden_BSD)
 
-    def _apply_experts(self, tokens_TD: torch.Tensor, late: LatePlan) -> torch.Tensor:
+    def _apply_experts(self, hidden_TD: torch.Tensor, late: LatePlan) -> torch.Tensor:
         ids_T = None if late.input_ids is None else late.input_ids.flatten()
-        late.routing = self.router.route(tokens_TD, ids_T)
+        late.routing = self.router.route(hidden_TD, ids_T)
         routes = late.routing.routes
         late.plan = self.experts.plan(routes)
-        rows_ND = tokens_TD if routes.token_N is None else tokens_TD.index_select(0, routes.token_N)
+        rows_ND = hidden_TD if routes.token_N is None else hidden_TD.index_select(0, routes.token_N)
         outputs_ND = self.experts(rows_ND, late.plan)
         changes_ND = outputs_ND - rows_ND if self.is_inserted else outputs_ND
         changes_ND = changes_ND * routes.weight_N.to(changes_ND.dtype).unsqueeze(1)
         if routes.token_N is None:
-            return tokens_TD + changes_ND if self.is_inserted else changes_ND
-        start_TD = tokens_TD if self.is_inserted else torch.zeros_like(tokens_TD)
+            return hidden_TD + changes_ND if self.is_inserted else changes_ND
+        start_TD = hidden_TD if self.is_inserted else torch.zeros_like(hidden_TD)
         return start_TD.index_add(0, routes.token_N, changes_ND)

@@ -24,7 +24,7 @@ def count_parameters(config: HashGPTConfig) -> ParameterCount:
     """Count from the configuration alone; experts replace dense feed-forwards, or stand beside all of them."""
     num_sparse = len(config.sparse_layers)
     is_inserted = config.placement == "insert"
-    dense = feed_forward(config.n_embd, config.ffn_size)
+    dense = feed_forward(config.n_embd, config.intermediate_size)
     expert = config.num_sublayers * (dense + norm(config.n_embd)) if is_inserted else dense
     blocks = config.n_layer * (attention(config.n_embd) + 2 * norm(config.n_embd))
     num_dense = config.n_layer if is_inserted else config.n_layer - num_sparse
@@ -33,7 +33,7 @@ def count_parameters(config: HashGPTConfig) -> ParameterCount:
         shared=shared,
         per_expert=expert,
         total=shared + num_sparse * config.num_experts * expert,
-        active=shared + round(num_sparse * config.experts_per_token * expert),
+        active=shared + round(num_sparse * config.num_experts_per_tok * expert),
     )
 
 

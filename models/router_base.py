@@ -19,8 +19,8 @@ class BaseRouter(LearnedRouter):
         super().__init__()
         self.gate = Gate(config, orthogonal=True)
 
-    def route(self, tokens_TD: torch.Tensor, ids_T: torch.Tensor | None) -> Routing:
-        logits_TE = self.gate(tokens_TD)
+    def route(self, hidden_TD: torch.Tensor, ids_T: torch.Tensor | None) -> Routing:
+        logits_TE = self.gate(hidden_TD)
         scores_TE = logits_TE.detach()
         expert_T = balanced_assignment(scores_TE) if self.training else scores_TE.argmax(1)
         weight_T = logits_TE.gather(1, expert_T.unsqueeze(1)).squeeze(1).sigmoid()

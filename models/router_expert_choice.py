@@ -29,12 +29,16 @@ class ExpertChoiceRouter(LearnedRouter):
     def __init__(self, config):
         super().__init__()
         self.gate = Gate(config)
-        self.num_experts, self.cap, self.factor = config.num_experts, config.expert_choice_cap, config.experts_per_token
+        self.num_experts, self.cap, self.factor = (
+            config.num_experts,
+            config.expert_choice_cap,
+            config.num_experts_per_tok,
+        )
 
-    def route(self, tokens_TD: torch.Tensor, ids_T: torch.Tensor | None) -> Routing:
+    def route(self, hidden_TD: torch.Tensor, ids_T: torch.Tensor | None) -> Routing:
         if not self.training:
             logger.warning_once(LOOKS_AHEAD)
-        logits_TE = self.gate(tokens_TD)
+        logits_TE = self.gate(hidden_TD)
         probs_TE = logits_TE.softmax(1)
         is_chosen_ET = self._choose(probs_TE.detach().T)
         expert_N, token_N = is_chosen_ET.nonzero(as_tuple=True)

@@ -22,12 +22,14 @@ class GShardRouter(LearnedRouter):
         super().__init__()
         self.gate = Gate(config)
         self.capacity_factor = config.capacity_factor
-        self.balance_loss, self.z_loss = config.balance_loss, config.z_loss
+        self.router_aux_loss_coef, self.router_z_loss_coef = config.router_aux_loss_coef, config.router_z_loss_coef
 
-    def route(self, tokens_TD: torch.Tensor, ids_T: torch.Tensor | None) -> Routing:
-        logits_TE = self.gate(tokens_TD)
+    def route(self, hidden_TD: torch.Tensor, ids_T: torch.Tensor | None) -> Routing:
+        logits_TE = self.gate(hidden_TD)
         probs_TE, expert_2T = logits_TE.softmax(1), two_choices(logits_TE, draw_second=self.training)
-        loss = self.balance_loss * balance_loss(probs_TE, expert_2T[0]) + self.z_loss * z_loss(logits_TE)
+        loss = self.router_aux_loss_coef * balance_loss(probs_TE, expert_2T[0]) + self.router_z_loss_coef * z_loss(
+            logits_TE
+        )
         routes = two_routes(probs_TE, expert_2T, capacity_factor=self.capacity_factor if self.training else None)
         is_taken_T = torch.zeros_like(expert_2T[0], dtype=torch.bool).index_fill(0, routes.token_N, True)
         return Routing(routes, loss, (~is_taken_T).sum(), entropy(logits_TE))

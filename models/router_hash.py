@@ -21,12 +21,12 @@ class HashRouter(nn.Module):
 
     def __init__(self, config, index: int):
         super().__init__()
-        self.key = config.hash_keys[index]
+        self.hash_key = config.hash_keys[index]
         self.none = config.hash_vocab_size  # id of "no previous token"
         self.num_buckets = config.num_buckets
         self.num_experts = config.num_experts
-        self.num_turns = config.num_turns
-        self._register("route_table", num_keys(self.key, config), config.num_hashes * config.num_turns)
+        self.rotation_period = config.rotation_period
+        self._register("route_table", num_keys(self.hash_key, config), config.num_hashes * config.rotation_period)
         heavy, groups, period = config.split_sizes[index] if config.split_sizes else (0, 0, 0)
         self.splits = heavy > 0
         if self.splits:
@@ -50,7 +50,7 @@ class HashRouter(nn.Module):
             if tuple(values.shape) != tuple(buffer.shape):
                 raise ValueError(
                     f"{name} has shape {tuple(values.shape)} but the model needs {tuple(buffer.shape)}; "
-                    "build it for the model's vocabulary, key, number of hashes and turns"
+                    "build it for the model's vocabulary, hash_key, number of hashes and turns"
                 )
             buffer.copy_(values)
         self._check_table_once()
@@ -60,7 +60,7 @@ class HashRouter(nn.Module):
 
         Previous-token, bigram and position tables stay: their keys count with the vocabulary they were built for.
         """
-        if self.key in ("token", "next", "predicted"):
+        if self.hash_key in ("token", "next", "predicted"):
             self.route_table = self._resized(self.route_table, vocab_size)
         if self.splits:
             new = self.split_index.new_full((max(vocab_size - len(self.split_index), 0),), UNSET)
@@ -77,10 +77,10 @@ class HashRouter(nn.Module):
 
     def _look_up(self, context: TokenContext) -> torch.Tensor:
         """The experts of all tokens, int32 [T, hashes]."""
-        keys_T = hash_keys(self.key, context, none=self.none, num_buckets=self.num_buckets).flatten()
-        if self.num_turns == 1:
+        keys_T = hash_keys(self.hash_key, context, none=self.none, num_buckets=self.num_buckets).flatten()
+        if self.rotation_period == 1:
             return self.route_table[keys_T]
-        turn_T = context.position.expand_as(context.current).flatten() % self.num_turns
+        turn_T = context.position.expand_as(context.current).flatten() % self.rotation_period
         return self.route_table[keys_T, turn_T].unsqueeze(1)
 
     def _split_heavy(self, expert_TM: torch.Tensor, context: TokenContext) -> torch.Tensor:
@@ -129,11 +129,11 @@ def _digest(table: torch.Tensor) -> str:
     return "sha256:" + hashlib.sha256(f"{shape}\n".encode() + values.tobytes()).hexdigest()
 
 
-def num_keys(key: str, config) -> int:
+def num_keys(hash_key: str, config) -> int:
     """Rows of the route table of a key."""
     sizes = {
         "previous": config.hash_vocab_size + 1,  # the last one: no previous token
         "bigram": config.num_buckets,
         "position": config.n_positions,
     }
-    return sizes.get(key, config.vocab_size)
+    return sizes.get(hash_key, config.vocab_size)

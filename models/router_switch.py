@@ -11,26 +11,32 @@ class SwitchRouter(LearnedRouter):
     """Top-1 of a softmax, whose probability multiplies the expert's output, with a loss that balances the experts.
 
     In training an expert that is full drops what comes later, where the configuration sets a capacity_factor, and
-    router_jitter disturbs what the gate reads. Evaluation does neither, so that a route depends on its token alone.
+    router_jitter_noise disturbs what the gate reads. Evaluation does neither, so that a route depends on its token alone.
     """
 
     def __init__(self, config):
         super().__init__()
         self.gate = Gate(config, bias=True)
         self.num_experts, self.capacity_factor = config.num_experts, config.capacity_factor
-        self.balance_loss, self.z_loss, self.jitter = config.balance_loss, config.z_loss, config.router_jitter
+        self.router_aux_loss_coef, self.router_z_loss_coef, self.jitter = (
+            config.router_aux_loss_coef,
+            config.router_z_loss_coef,
+            config.router_jitter_noise,
+        )
 
-    def route(self, tokens_TD: torch.Tensor, ids_T: torch.Tensor | None) -> Routing:
-        logits_TE = self.gate(self._disturbed(self.vectors(tokens_TD, ids_T)))
+    def route(self, hidden_TD: torch.Tensor, ids_T: torch.Tensor | None) -> Routing:
+        logits_TE = self.gate(self._disturbed(self.vectors(hidden_TD, ids_T)))
         probs_TE = logits_TE.softmax(1)
         weight_T, expert_T = probs_TE.max(1)
-        loss = self.balance_loss * balance_loss(probs_TE, expert_T) + self.z_loss * z_loss(logits_TE)
+        loss = self.router_aux_loss_coef * balance_loss(probs_TE, expert_T) + self.router_z_loss_coef * z_loss(
+            logits_TE
+        )
         routes, num_dropped = self._dropped(Routes(expert_T, None, weight_T))
         return Routing(routes, loss, num_dropped, entropy(logits_TE))
 
-    def vectors(self, tokens_TD: torch.Tensor, ids_T: torch.Tensor | None) -> torch.Tensor:
+    def vectors(self, hidden_TD: torch.Tensor, ids_T: torch.Tensor | None) -> torch.Tensor:
         """What the gate reads of each token."""
-        return tokens_TD
+        return hidden_TD
 
     def _disturbed(self, vectors_TD: torch.Tensor) -> torch.Tensor:
         if not self.training or self.jitter == 0:

@@ -14,7 +14,7 @@ class TokenSwitchRouter(SwitchRouter):
         super().__init__(config)
         self.token_vectors = TokenVectors(config.vocab_size, config.n_embd)
 
-    def vectors(self, tokens_TD: torch.Tensor, ids_T: torch.Tensor | None) -> torch.Tensor:
+    def vectors(self, hidden_TD: torch.Tensor, ids_T: torch.Tensor | None) -> torch.Tensor:
         return self.token_vectors(ids_T)
 
     def resize(self, vocab_size: int) -> None:

@@ -31,8 +31,8 @@ class SparseFFN(nn.Module):
         return [self.experts.plan(routes) for routes in self.router(context)]
 
     def forward(self, hidden_BSD: torch.Tensor, plans: list[Plan]) -> torch.Tensor:
-        tokens_TD = hidden_BSD.flatten(0, 1)
-        outputs_TD = self.experts(tokens_TD, plans[0]) if len(plans) == 1 else self._multi_hash(tokens_TD, plans)
+        hidden_TD = hidden_BSD.flatten(0, 1)
+        outputs_TD = self.experts(hidden_TD, plans[0]) if len(plans) == 1 else self._multi_hash(hidden_TD, plans)
         return self.dropout(outputs_TD).view_as(hidden_BSD)
 
     def _multi_hash(self, tokens: torch.Tensor, plans: list[Plan]) -> torch.Tensor:

@@ -65,9 +65,9 @@ def make_tiny_data(folder: Path) -> TinyData:
 def tiny_run_fields(data: TinyData, **overrides) -> dict:
     """RunConfig fields of a run of four steps: width 16, 2 blocks of which the last has 4 experts, 16 tokens."""
     fields = {
-        "train_data": str(data.train), "valid_data": str(data.valid), "route_table": str(data.route_table),
-        "context_length": 16, "width": 16, "num_layers": 2, "num_heads": 2, "sparse_layers": [1],
-        "num_experts": NUM_EXPERTS, "steps": 4, "global_batch_size": 8, "micro_batch_size": 2, "lr": 1e-2,
+        "train_data": str(data.train), "eval_data": str(data.valid), "route_table": str(data.route_table),
+        "context_length": 16, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "sparse_layers": [1],
+        "num_experts": NUM_EXPERTS, "max_steps": 4, "global_batch_size": 8, "micro_batch_size": 2, "lr": 1e-2,
         "warmup_steps": 2, "run_dir": str(data.folder / "run"), "log_every": 1, "eval_every": 2,
         "eval_sequences": 10, "save_every": 2,
     }  # fmt: skip

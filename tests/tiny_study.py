@@ -55,9 +55,9 @@ def finish(run: StudyRun, *, perplexity: float | None = 10.0, identity: dict | N
     config = run.config
     save_run_config(config)
     lines = []
-    for step in range(2, config.steps + 1, 2):
+    for step in range(2, config.max_steps + 1, 2):
         line = {"kind": "train", "step": step, "loss": 2.0, "tokens_per_second": 128.0, "load_max_over_mean": None}
-        lines += [line | train_fields, valid_line(step, perplexity if step == config.steps else 20.0)]
+        lines += [line | train_fields, valid_line(step, perplexity if step == config.max_steps else 20.0)]
     run.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
     write_checkpoint(run, identity)
 
@@ -70,16 +70,16 @@ def write_checkpoint(run: StudyRun, identity: dict | None) -> None:
     config = run.config
     run.model.mkdir(parents=True)
     network = HashGPTConfig(
-        vocab_size=300, n_positions=16, n_embd=config.width, n_layer=config.num_layers, n_head=config.num_heads,
+        vocab_size=300, n_positions=16, n_embd=config.hidden_size, n_layer=config.num_hidden_layers, n_head=config.num_attention_heads,
         sparse_layers=config.sparse_layers, num_experts=NUM_EXPERTS, hash_keys=["token"] * len(config.sparse_layers),
     )  # fmt: skip
     (run.model / "config.json").write_text(network.to_json_string())
-    embeddings = np.random.default_rng(run.seed).normal(size=(300, config.width)).astype(np.float32)
+    embeddings = np.random.default_rng(run.seed).normal(size=(300, config.hidden_size)).astype(np.float32)
     save_file({"transformer.wte.weight": embeddings}, run.model / "model.safetensors")
     weights = (run.model / "model.safetensors").read_bytes()
     files = {"model.safetensors": {"size": len(weights), "xxh3": xxhash.xxh3_128(weights).hexdigest()}}
     identity = identity or {"corpus_digest": read_manifest(config.train_data).corpus_digest}
-    facts = {"identity": identity, "step": config.steps, "world_size": 1, "files": files}
+    facts = {"identity": identity, "step": config.max_steps, "world_size": 1, "files": files}
     (run.model / "manifest.json").write_bytes(manifest_bytes(facts))
 
 

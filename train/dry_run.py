@@ -106,7 +106,7 @@ def _describe_batch(config: RunConfig, *, world_size: int) -> str:
     product = f"{world_size} ranks * {micro_batches} micro-batches * {config.micro_batch_size} sequences"
     return (
         f"Batch\n  {product} * {config.context_length} tokens = {tokens:,} tokens per step\n"
-        f"  {config.steps:,} steps * {tokens:,} = {config.steps * tokens:,} tokens"
+        f"  {config.max_steps:,} steps * {tokens:,} = {config.max_steps * tokens:,} tokens"
     )
 
 

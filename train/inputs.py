@@ -114,4 +114,4 @@ def open_inputs(config: RunConfig) -> Inputs:
 
 
 def _need_predictions(tables: list[LayerTable]) -> bool:
-    return any(table.key == "predicted" for table in tables)
+    return any(table.hash_key == "predicted" for table in tables)

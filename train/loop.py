@@ -17,7 +17,7 @@ from train.checkpoint.saver import Saver
 from train.config.run_config import RunConfig
 from train.config.seeds import dropout_seed
 from train.data.batches import Batch
-from train.faults.nonfinite import BadNumbers
+from train.faults.nonfinite import NonFiniteError
 from train.faults.supervision import Supervision
 from train.inputs import Inputs
 from train.metrics.routing_probe import RoutingProbe
@@ -31,9 +31,9 @@ from train.processes.stop_request import StopRequested
 def train(
     engine: DeepSpeedEngine, config: RunConfig, inputs: Inputs, log: RunLog, watch: Supervision, *, first_step: int
 ) -> None:
-    """Run the steps [first_step, config.steps). Collective over all ranks.
+    """Run the steps [first_step, config.max_steps). Collective over all ranks.
 
-    StopRequested where somebody asked, after a checkpoint of what was done; BadNumbers where too many steps had to be
+    StopRequested where somebody asked, after a checkpoint of what was done; NonFiniteError where too many steps had to be
     left out; CheckpointError where the run is to end with it.
     """
     if watch.stop_is_due():
@@ -41,7 +41,7 @@ def train(
     training = _Training(engine, config, inputs, log, watch, first_step=first_step)
     try:
         training.run(first_step)
-    except (StopRequested, BadNumbers, CheckpointError):
+    except (StopRequested, NonFiniteError, CheckpointError):
         training.batches.close()  # all ranks come here together
         raise
     training.batches.close()
@@ -53,7 +53,7 @@ class _Training:
     def __init__(self, engine, config: RunConfig, inputs: Inputs, log: RunLog, watch: Supervision, *, first_step: int):
         self.engine, self.config, self.inputs, self.log, self.watch = engine, config, inputs, log, watch
         self.micro_batches = _micro_batches(engine, config, inputs)
-        numbers = range(first_step * self.per_step, config.steps * self.per_step)
+        numbers = range(first_step * self.per_step, config.max_steps * self.per_step)
         batches = read_ahead(self.micro_batches, numbers, num_workers=config.loader_workers)
         self.batches = plan_ahead(engine.module, batches, device=engine.device)
         self.saver, self.probe = Saver(engine, config, inputs), RoutingProbe(config)
@@ -66,20 +66,20 @@ class _Training:
     def run(self, first_step: int) -> None:
         if first_step > 0:
             self.take_up(first_step)
-        for step in range(first_step, self.config.steps):
+        for step in range(first_step, self.config.max_steps):
             try:
                 self.step(step)
-            except BadNumbers:
+            except NonFiniteError:
                 self.wait_for_checkpoint(step)  # all ranks come here together
                 raise
             stops = self.validate_if_due(step + 1)
             self.save_if_due(step + 1, stops=stops)
-            if stops and (step + 1 < self.config.steps or self.inputs.valid):  # the last validation is still owed
+            if stops and (step + 1 < self.config.max_steps or self.inputs.valid):  # the last validation is still owed
                 raise StopRequested(f"stopped at step {step + 1}, as was asked")
 
     def take_up(self, done: int) -> None:
         """Make up for a validation that a stop left out; or see its routes again, which the next is compared with."""
-        if not self.inputs.valid or not _is_due(done, self.config.eval_every, self.config.steps):
+        if not self.inputs.valid or not _is_due(done, self.config.eval_every, self.config.max_steps):
             return
         if self.log.has_validation(done):
             see_routes(self.engine, self.inputs.valid, self.config, probe=self.probe)
@@ -97,18 +97,18 @@ class _Training:
             self._describe_bad_step(step, losses)
         waited = self.batches.take_seconds_waited()
         self.log.step_done(self.engine, step + 1, learning_rate=learning_rate, seconds_waited=waited)
-        if self.watch.num_skipped > self.config.skip_bad_steps:
-            raise BadNumbers(
-                f"step {step} met NaN or Inf, and skip_bad_steps={self.config.skip_bad_steps} are left out already"
+        if self.watch.num_skipped > self.config.max_nonfinite_steps:
+            raise NonFiniteError(
+                f"step {step} met NaN or Inf, and max_nonfinite_steps={self.config.max_nonfinite_steps} are left out already"
             )
-        slow = self.watch.slow_rank() if _is_due(step + 1, self.config.log_every, self.config.steps) else None
+        slow = self.watch.slow_rank() if _is_due(step + 1, self.config.log_every, self.config.max_steps) else None
         if slow:
             self.log.say(slow)
 
     def validate_if_due(self, done: int) -> bool:
         """Whether the run is to stop here; it does not wait for a validation to end."""
         stops, config = self.watch.stop_is_due(), self.config
-        if stops or not self.inputs.valid or not _is_due(done, config.eval_every, config.steps):
+        if stops or not self.inputs.valid or not _is_due(done, config.eval_every, config.max_steps):
             return stops
         self.watch.at_step(done, "validating")
         validation = validate(
@@ -120,11 +120,11 @@ class _Training:
 
     def save_if_due(self, done: int, *, stops: bool) -> None:
         """Save on schedule, where the run stops, and at its end; only there a checkpoint in flight is waited for."""
-        if stops or _is_due(done, self.config.save_every, self.config.steps):
+        if stops or _is_due(done, self.config.save_every, self.config.max_steps):
             self.watch.at_step(done, "saving")
             self.wait_for_checkpoint(done)
             self._keep(partial(self.saver.save, step=done, num_skipped=self.watch.num_skipped), done, must=stops)
-        ends = stops or done == self.config.steps
+        ends = stops or done == self.config.max_steps
         self._keep(self.saver.finish if ends else self.saver.finished, done, must=ends)
 
     def wait_for_checkpoint(self, done: int) -> None:
@@ -137,7 +137,7 @@ class _Training:
             folder = act()
         except CheckpointError as error:
             self.watch.report("checkpoint failed", step=done, error=str(error))
-            if must or self.config.stop_on_failed_save or done == self.config.steps:
+            if must or self.config.stop_on_failed_save or done == self.config.max_steps:
                 raise
             self.log.say(f"          not saved: {error}; training goes on")
         else:
@@ -149,7 +149,7 @@ class _Training:
         numbers = range(step * self.per_step, (step + 1) * self.per_step)
         samples = np.stack([self.micro_batches.indices(n) for n in numbers])
         seed = dropout_seed(self.config.seed, step, rank=dist.get_rank())
-        self.log.say(self.watch.describe_bad_step(step, samples, seed, losses))
+        self.log.say(self.watch.describe_nonfinite_step(step, samples, seed, losses))
 
 
 def train_step(

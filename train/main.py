@@ -8,7 +8,7 @@ from models.configuration_hash_gpt import HashGPTConfig
 from train.checkpoint.disk_space import check_disk_space
 from train.checkpoint.run_folder import check_resume, check_run_folder
 from train.config.arguments import load_run_config
-from train.config.deepspeed_config import check_monitors, check_topology, deepspeed_config
+from train.config.deepspeed_config import check_loggers, check_topology, deepspeed_config
 from train.config.run_config import RunConfig
 from train.dry_run import describe_run
 from train.inputs import Inputs, open_inputs
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
 def check(config: RunConfig, ranks: Ranks) -> tuple[dict, Inputs, HashGPTConfig]:
     """The DeepSpeed settings, the opened inputs and the network. Raises ValueError before any process group exists."""
     check_topology(config, world_size=ranks.world_size)
-    check_monitors(config)
+    check_loggers(config)
     settings = deepspeed_config(config, world_size=ranks.world_size)
     inputs = open_inputs(config)
     network = inputs.network(config)
@@ -53,6 +53,6 @@ def check(config: RunConfig, ranks: Ranks) -> tuple[dict, Inputs, HashGPTConfig]
 
 
 def planned_ranks(config: RunConfig) -> Ranks:
-    """A dry run needs no launcher: it describes plan_ranks ranks, or those it was started with."""
+    """A dry run needs no launcher: it describes dry_run_world_size ranks, or those it was started with."""
     started = read_ranks(os.environ)
-    return replace(started, world_size=config.plan_ranks or max(started.world_size, config.ep_size))
+    return replace(started, world_size=config.dry_run_world_size or max(started.world_size, config.ep_size))

@@ -21,7 +21,7 @@ from train.config.run_config import RunConfig
 from train.engine.engine import start_engine
 from train.engine.model import build_model
 from train.faults.events import resume_command, write_event
-from train.faults.nonfinite import BadNumbers
+from train.faults.nonfinite import NonFiniteError
 from train.faults.supervision import Supervision, start_watchdog
 from train.inputs import Inputs
 from train.loop import train
@@ -29,10 +29,10 @@ from train.metrics.run_log import RunLog
 from train.processes.error_origin import is_ours
 from train.processes.exit_codes import (
     EXIT_BAD_INPUT,
-    EXIT_BAD_NUMBERS,
     EXIT_CRASHED,
     EXIT_DONE,
     EXIT_LOST_RANK,
+    EXIT_NONFINITE,
     EXIT_NOT_SAVED,
     EXIT_STOPPED,
 )
@@ -45,7 +45,7 @@ _LOST_RANK = (
     "Connection closed by peer", "Connection reset by peer", "Broken pipe", "closed by remote peer",
     "remote process exit", "ncclRemoteError",
 )  # fmt: skip
-_ENDS = {StopRequested: EXIT_STOPPED, BadNumbers: EXIT_BAD_NUMBERS, CheckpointError: EXIT_NOT_SAVED}
+_ENDS = {StopRequested: EXIT_STOPPED, NonFiniteError: EXIT_NONFINITE, CheckpointError: EXIT_NOT_SAVED}
 
 
 def run(

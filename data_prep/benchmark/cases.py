@@ -161,7 +161,7 @@ CASES = {
     LARGE_DOCUMENT: Case(partial(tokenize, backend="gigatoken", text="large.txt"), TOKENS),
     **{f"read {suffix}": Case(partial(read, suffix=suffix), CHARACTERS) for suffix in (*FORMATS, ".jsonl", ".parquet")},
     "count_tokens": Case(count, "M tokens/s counted"),
-    "count_tokens --key previous": Case(partial(count, key="previous"), "M tokens/s counted"),
-    "count_tokens --key bigram": Case(partial(count, key="bigram", num_buckets=50_000), "M tokens/s counted"),
+    "count_tokens --hash_key previous": Case(partial(count, hash_key="previous"), "M tokens/s counted"),
+    "count_tokens --hash_key bigram": Case(partial(count, hash_key="bigram", num_buckets=50_000), "M tokens/s counted"),
     "load sequences, shuffled": Case(load, "M tokens/s loaded"),
 }

@@ -22,7 +22,7 @@ class Counts:
     counts: np.ndarray  # int64 [num_keys], occurrences of each key
     tokenizer_digest: str  # of the tokenizer that gave the ids their meaning
     corpus_digest: str  # of the token shards that were counted, with their weights where these are not 1
-    key: str = "token"
+    hash_key: str = "token"
     vocab_size: int = 0  # number of token ids; 0: as many as there are keys
     num_buckets: int = 0  # of key bigram
     context_length: int = 0  # where contexts begin anew; 0: the corpus is one context
@@ -31,10 +31,10 @@ class Counts:
         if self.vocab_size == 0:
             object.__setattr__(self, "vocab_size", len(self.counts))
         expected = num_keys(
-            self.key, vocab_size=self.vocab_size, num_buckets=self.num_buckets, context_length=self.context_length
+            self.hash_key, vocab_size=self.vocab_size, num_buckets=self.num_buckets, context_length=self.context_length
         )
         if len(self.counts) != expected:
-            raise ValueError(f"key {self.key} has {expected} keys, but {len(self.counts)} counts are given")
+            raise ValueError(f"key {self.hash_key} has {expected} keys, but {len(self.counts)} counts are given")
 
     @property
     def num_tokens(self) -> int:
@@ -50,7 +50,7 @@ def read_counts(path: str | Path) -> Counts:
             tensors["counts"],
             metadata["tokenizer_digest"],
             metadata["corpus_digest"],
-            key=metadata.get("key", "token"),
+            hash_key=metadata.get("hash_key", "token"),
             vocab_size=int(metadata["vocab_size"]),
             num_buckets=int(metadata.get("num_buckets", 0)),
             context_length=int(metadata.get("context_length", 0)),
@@ -73,7 +73,7 @@ def write_counts(path: str | Path, counts: Counts) -> None:
         "schema_version": str(SCHEMA_VERSION),
         "tokenizer_digest": counts.tokenizer_digest,
         "corpus_digest": counts.corpus_digest,
-        "key": counts.key,
+        "hash_key": counts.hash_key,
         "vocab_size": str(counts.vocab_size),
         "num_buckets": str(counts.num_buckets),
         "context_length": str(counts.context_length),

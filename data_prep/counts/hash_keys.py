@@ -11,22 +11,22 @@ KEYS = ("token", "previous", "bigram", "position", "next", "predicted")
 COUNTED_AS = {key: key for key in KEYS} | {"next": "token", "predicted": "token"}
 
 
-def num_keys(key: str, *, vocab_size: int, num_buckets: int = 0, context_length: int = 0) -> int:
+def num_keys(hash_key: str, *, vocab_size: int, num_buckets: int = 0, context_length: int = 0) -> int:
     """Return how many different keys there are; ValueError where `key` lacks the number that says so."""
-    if key not in KEYS:
-        raise ValueError(f"key {key!r} is unknown; choose one of {', '.join(KEYS)}")
-    if key == "bigram" and num_buckets < 1:
+    if hash_key not in KEYS:
+        raise ValueError(f"key {hash_key!r} is unknown; choose one of {', '.join(KEYS)}")
+    if hash_key == "bigram" and num_buckets < 1:
         raise ValueError(f"key bigram with num_buckets={num_buckets}: give the number of buckets with --num_buckets")
-    if key == "position" and context_length < 1:
+    if hash_key == "position" and context_length < 1:
         raise ValueError(f"key position with context_length={context_length}: give it with --context_length")
     sizes = {"previous": vocab_size + 1, "bigram": num_buckets, "position": context_length}
-    return sizes.get(key, vocab_size)
+    return sizes.get(hash_key, vocab_size)
 
 
 def route_keys(
     tokens: np.ndarray,
     *,
-    key: str,
+    hash_key: str,
     vocab_size: int,
     num_buckets: int = 0,
     context_length: int = 0,
@@ -37,21 +37,21 @@ def route_keys(
     The last axis is a context, or with `context_length` several of them one after the other: the first token of each
     has no previous one. `future` holds the next or the predicted token of each position, for those two keys.
     """
-    if key == "token":
+    if hash_key == "token":
         return tokens.astype(np.int64)
-    if key == "previous":
+    if hash_key == "previous":
         return previous_tokens(tokens, vocab_size=vocab_size, context_length=context_length)
-    if key == "bigram":
+    if hash_key == "bigram":
         previous = previous_tokens(tokens, vocab_size=vocab_size, context_length=context_length)
         return bigram_buckets(previous, tokens, vocab_size=vocab_size, num_buckets=num_buckets)
-    if key == "position":
+    if hash_key == "position":
         return np.broadcast_to(positions(tokens.shape[-1], context_length=context_length), tokens.shape)
-    if key in ("next", "predicted"):
+    if hash_key in ("next", "predicted"):
         if future is None or future.shape != tokens.shape:
             found = "none" if future is None else f"some of shape {future.shape}"
-            raise ValueError(f"key {key} needs the {key} tokens of shape {tokens.shape}, got {found}")
+            raise ValueError(f"key {hash_key} needs the {hash_key} tokens of shape {tokens.shape}, got {found}")
         return future.astype(np.int64)
-    raise ValueError(f"key {key!r} is unknown; choose one of {', '.join(KEYS)}")
+    raise ValueError(f"key {hash_key!r} is unknown; choose one of {', '.join(KEYS)}")
 
 
 def previous_tokens(tokens: np.ndarray, *, vocab_size: int, context_length: int = 0) -> np.ndarray:

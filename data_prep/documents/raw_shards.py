@@ -74,10 +74,10 @@ def read_documents(
     raw_shard: RawShard,
     rules: TextRules = TextRules(),
     *,
-    max_bad: int = 0,
+    max_bad_records: int = 0,
 ) -> Iterator[str]:
     """Yield the documents of a raw shard, each of them whole; those without text are left out."""
-    parts = raw_shard.read_parts(rules, Drops(raw_shard.label, max_bad), lambda num_bytes: None)
+    parts = raw_shard.read_parts(rules, Drops(raw_shard.label, max_bad_records), lambda num_bytes: None)
     return (document for document, _ in cut_documents(parts, None))
 
 

@@ -67,5 +67,5 @@ def _lower_bound(table: RouteTable, counts: Counts) -> float:
     undivided = counts.counts
     if table.split is not None:
         undivided = np.where(table.split.split_index >= 0, 0, counts.counts)
-    choices = table.num_choices * table.num_turns
+    choices = table.num_choices * table.rotation_period
     return lower_bound(undivided, table.num_experts, total=counts.num_tokens, choices=choices)

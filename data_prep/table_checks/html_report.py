@@ -68,7 +68,7 @@ def _verdict(check: TableCheck) -> str:
     return (
         f"On {check.num_tokens:,} tokens of <span class=mono>{html.escape(check.data)}</span> the fullest of "
         f"{table.num_experts} experts gets <b>{check.max_over_mean:.3f}</b> times the mean; no table of "
-        f"{table.key} keys could get below {check.lower_bound:.3f}. The fullest of {check.ep_size} ranks gets "
+        f"{table.hash_key} keys could get below {check.lower_bound:.3f}. The fullest of {check.ep_size} ranks gets "
         f"<b>{check.rank_max_over_mean:.3f}</b> times the mean."
     )
 
@@ -123,12 +123,12 @@ def _provenance(check: TableCheck) -> str:
     table = check.table
     names = (
         "method",
-        "key",
+        "hash_key",
         "seed",
         "num_experts",
         "num_tables",
         "num_hashes",
-        "num_turns",
+        "rotation_period",
         "top_k",
         "ep_size",
         "vocab_size",

@@ -16,7 +16,7 @@ def apply_table(
     """
     keys = route_keys(
         tokens,
-        key=table.key,
+        hash_key=table.hash_key,
         vocab_size=table.vocab_size,
         num_buckets=table.num_buckets,
         context_length=context_length,
@@ -24,17 +24,19 @@ def apply_table(
     )
     num_keys = table.tables.shape[1]
     if keys.size and not 0 <= keys.min() <= keys.max() < num_keys:
-        raise ValueError(f"{table.key} keys {keys.min()}..{keys.max()} are not within the table's 0..{num_keys - 1}")
-    experts = _look_up(table.tables[layer], keys, num_turns=table.num_turns, context_length=context_length)
+        raise ValueError(
+            f"{table.hash_key} keys {keys.min()}..{keys.max()} are not within the table's 0..{num_keys - 1}"
+        )
+    experts = _look_up(table.tables[layer], keys, rotation_period=table.rotation_period, context_length=context_length)
     if table.split is not None:
         _overwrite_heavy(experts, table.split, tokens, context_length=context_length)
     return experts
 
 
-def _look_up(table: np.ndarray, keys: np.ndarray, *, num_turns: int, context_length: int) -> np.ndarray:
-    if num_turns == 1:
+def _look_up(table: np.ndarray, keys: np.ndarray, *, rotation_period: int, context_length: int) -> np.ndarray:
+    if rotation_period == 1:
         return table[keys]
-    turn = positions(keys.shape[-1], context_length=context_length) % num_turns
+    turn = positions(keys.shape[-1], context_length=context_length) % rotation_period
     return table[keys, turn][..., None]
 
 

@@ -32,16 +32,20 @@ class HeavySplit:
 
 def split_in_turns(split: HeavySplit, experts_PE: np.ndarray) -> HeavySplit:
     """Let experts_PE[p % P, e] stand in for expert e at position p: all that was one expert becomes group e."""
-    num_turns, num_experts = experts_PE.shape
+    rotation_period, num_experts = experts_PE.shape
     steps = _shortest_period(split.position_table)
     own = np.repeat(np.arange(num_experts)[:, None], steps, axis=1)
     without_turns = np.concatenate([own, split.position_table[:, :steps]])  # [groups, steps]
-    position = np.arange(num_turns * steps)
-    expert = without_turns[:, position // num_turns % steps]  # a step per round, so that every part meets every turn
+    position = np.arange(rotation_period * steps)
+    expert = without_turns[
+        :, position // rotation_period % steps
+    ]  # a step per round, so that every part meets every turn
     entries = split.split_table
     group = np.where(entries >= 0, entries, num_experts - 1 - entries)
     return HeavySplit(
-        split.split_index, (-1 - group).astype(np.int32), experts_PE[position % num_turns, expert].astype(np.int32)
+        split.split_index,
+        (-1 - group).astype(np.int32),
+        experts_PE[position % rotation_period, expert].astype(np.int32),
     )
 
 

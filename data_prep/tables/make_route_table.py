@@ -1,4 +1,4 @@
-"""Make a route table from counts: every key, every method, any number of layers, hashes or choices."""
+"""Make a route table from counts: every hash_key, every method, any number of layers, hashes or choices."""
 
 from dataclasses import replace
 
@@ -18,60 +18,60 @@ def build_table(
     counts: Counts,
     num_experts: int,
     *,
-    key: str | None = None,
+    hash_key: str | None = None,
     method: str = "balanced",
     num_tables: int = 1,
     num_hashes: int = 1,
     top_k: int = 1,
-    num_turns: int = 1,
+    rotation_period: int = 1,
     seed: int = 0,
     ep_size: int = 1,
     embeddings: np.ndarray | None = None,
     split_stream: TokenStream | None = None,
-    split_above: float = 1.0,
+    split_threshold: float = 1.0,
     context_length: int = 0,
 ) -> RouteTable:
     """Return `num_tables` tables over the keys of `counts` with their predicted load.
 
     `key` "next" or "predicted" reads counts of tokens as counts of that key. `embeddings` float [num_keys, width] are
-    for the methods that cluster. `split_stream`, the counted tokens, splits those heavier than `split_above` experts;
-    they are read in contexts of `context_length`, as in training. With `num_turns` the experts take turns by position.
+    for the methods that cluster. `split_stream`, the counted tokens, splits those heavier than `split_threshold` experts;
+    they are read in contexts of `context_length`, as in training. With `rotation_period` the experts take turns by position.
     """
     if num_tables < 1:
         raise ValueError(f"--num_tables {num_tables} must be at least 1: one table per sparse layer")
-    key = _checked_key(key or counts.key, counts)
+    hash_key = _checked_key(hash_key or counts.hash_key, counts)
     check_method(
         method,
-        key=key,
+        hash_key=hash_key,
         num_hashes=num_hashes,
         top_k=top_k,
-        num_turns=num_turns,
+        rotation_period=rotation_period,
         has_embeddings=embeddings is not None,
         split=split_stream is not None,
     )
     recipe = Recipe(counts.counts, num_experts, seed=seed, ep_size=ep_size, embeddings=embeddings)
     split = None
     if split_stream is not None:
-        split, recipe = _without_heavy(recipe, counts, split_stream, split_above, context_length)
+        split, recipe = _without_heavy(recipe, counts, split_stream, split_threshold, context_length)
     layers = range(num_tables)
-    if num_turns > 1:
-        made, split = _make_in_turns(recipe, method, split, layers=layers, num_turns=num_turns)
+    if rotation_period > 1:
+        made, split = _make_in_turns(recipe, method, split, layers=layers, rotation_period=rotation_period)
     else:
         made = [make_table(recipe, method, layer=layer, num_hashes=num_hashes, top_k=top_k) for layer in layers]
     tables, loads = zip(*made, strict=True)
-    choices = num_hashes * top_k * num_turns  # a key's tokens are divided among them
+    choices = num_hashes * top_k * rotation_period  # a key's tokens are divided among them
     return RouteTable(
         tables=np.stack(tables),
         num_experts=num_experts,
         method=method,
         seed=seed,
         ep_size=ep_size,
-        key=key,
+        hash_key=hash_key,
         vocab_size=counts.vocab_size,
         num_buckets=counts.num_buckets,
         context_length=counts.context_length or context_length,
         top_k=top_k,
-        num_turns=num_turns,
+        rotation_period=rotation_period,
         tokenizer_digest=counts.tokenizer_digest,
         corpus_digest=counts.corpus_digest,
         lower_bound=lower_bound(recipe.counts, num_experts, total=counts.num_tokens, choices=choices),
@@ -81,10 +81,10 @@ def build_table(
 
 
 def _make_in_turns(
-    recipe: Recipe, method: str, split: HeavySplit | None, *, layers: range, num_turns: int
+    recipe: Recipe, method: str, split: HeavySplit | None, *, layers: range, rotation_period: int
 ) -> tuple[list, HeavySplit | None]:
     """The tables and loads of experts that take turns by position, and the split with its experts in turns."""
-    experts_PE = turn_experts(recipe.num_experts, num_turns, ep_size=recipe.ep_size)
+    experts_PE = turn_experts(recipe.num_experts, rotation_period, ep_size=recipe.ep_size)
     made = [make_turns(recipe, method, experts_PE, layer=layer) for layer in layers]
     return made, None if split is None else split_in_turns(split, experts_PE)
 
@@ -98,35 +98,35 @@ def with_vocab_size(counts: Counts, vocab_size: int | None) -> Counts:
             f"--vocab_size {vocab_size} is smaller than the {counts.vocab_size} token ids that were counted; "
             f"give at least {counts.vocab_size}"
         )
-    if counts.key == "bigram":
+    if counts.hash_key == "bigram":
         raise ValueError(
             f"the buckets of bigrams were counted for vocab_size={counts.vocab_size}, not {vocab_size}; "
             f"count again with --vocab_size {vocab_size}"
         )
     padded = counts.counts
-    if counts.key in ("token", "previous"):  # the last key of "previous" is "none" and stays last
+    if counts.hash_key in ("token", "previous"):  # the last key of "previous" is "none" and stays last
         unseen = np.zeros(vocab_size - counts.vocab_size, dtype=np.int64)
         padded = np.insert(padded, counts.vocab_size, unseen)
     return replace(counts, counts=padded, vocab_size=vocab_size)
 
 
-def _checked_key(key: str, counts: Counts) -> str:
-    if COUNTED_AS[key] != counts.key:
+def _checked_key(hash_key: str, counts: Counts) -> str:
+    if COUNTED_AS[hash_key] != counts.hash_key:
         raise ValueError(
-            f"--key {key} needs counts of key {COUNTED_AS[key]}, but these are of key {counts.key}; "
-            f"run data_prep.count_tokens --key {COUNTED_AS[key]}"
+            f"--hash_key {hash_key} needs counts of key {COUNTED_AS[hash_key]}, but these are of key {counts.hash_key}; "
+            f"run data_prep.count_tokens --hash_key {COUNTED_AS[hash_key]}"
         )
-    return key
+    return hash_key
 
 
 def _without_heavy(
-    recipe: Recipe, counts: Counts, stream: TokenStream, split_above: float, context_length: int
+    recipe: Recipe, counts: Counts, stream: TokenStream, split_threshold: float, context_length: int
 ) -> tuple[HeavySplit | None, Recipe]:
     """Return the split of the heavy tokens, and what is left for the table."""
-    tokens_H = heavy_tokens(counts.counts, recipe.num_experts, split_above=split_above)
+    tokens_H = heavy_tokens(counts.counts, recipe.num_experts, split_threshold=split_threshold)
     if len(tokens_H) == 0:
         return None, recipe
-    most = largest_part(counts.counts, recipe.num_experts, split_above=split_above)
+    most = largest_part(counts.counts, recipe.num_experts, split_threshold=split_threshold)
     bigrams_HP = count_bigrams(stream, tokens_H, vocab_size=counts.vocab_size, context_length=context_length)
     split_table, position_table, load_E = split_heavy_tokens(
         counts.counts, bigrams_HP, recipe.num_experts, most=most, ep_size=recipe.ep_size

@@ -98,17 +98,20 @@ def make_turns(recipe: Recipe, method: str, experts_PE: np.ndarray, *, layer: in
     At turn p, experts_PE[p] stand in for the experts of one and the same table. The first turn has its own: it alone
     sees the split tokens that start a context, P times as often as turns do on average.
     """
-    num_turns, num_experts = experts_PE.shape
+    rotation_period, num_experts = experts_PE.shape
     none_E = np.zeros(num_experts, dtype=np.int64)
     start_E = none_E if recipe.start_load_E is None else recipe.start_load_E
     rest_E = (none_E if recipe.base_load_E is None else recipe.base_load_E) - start_E
-    first = METHODS[method](replace(recipe, base_load_E=rest_E + num_turns * start_E), layer)
+    first = METHODS[method](replace(recipe, base_load_E=rest_E + rotation_period * start_E), layer)
     later = METHODS[method](replace(recipe, base_load_E=rest_E), layer) if start_E.any() else first
     columns, load_E = [], start_E.copy()
     for turn, stand_in_E in enumerate(experts_PE):
-        table, left_over = later if turn else first, num_turns - 1 - turn  # the first turns get what cannot be divided
-        light_E = expert_load(table, (recipe.counts + left_over) // num_turns, num_experts)
-        load_E[stand_in_E] += light_E + (rest_E + left_over) // num_turns
+        table, left_over = (
+            later if turn else first,
+            rotation_period - 1 - turn,
+        )  # the first turns get what cannot be divided
+        light_E = expert_load(table, (recipe.counts + left_over) // rotation_period, num_experts)
+        load_E[stand_in_E] += light_E + (rest_E + left_over) // rotation_period
         columns.append(stand_in_E[table])
     return np.stack(columns, axis=1), load_E
 
@@ -123,44 +126,46 @@ def _hashes(recipe: Recipe, method: str, layer: int, num_hashes: int) -> np.ndar
     return np.stack(hashes, axis=1)
 
 
-def turn_experts(num_experts: int, num_turns: int, *, ep_size: int = 1) -> np.ndarray:
-    """Return which expert stands in for each one at each turn, int32 [num_turns, num_experts]; turn 0: itself.
+def turn_experts(num_experts: int, rotation_period: int, *, ep_size: int = 1) -> np.ndarray:
+    """Return which expert stands in for each one at each turn, int32 [rotation_period, num_experts]; turn 0: itself.
 
     Turns move on along the ring of ranks and, within each rank, along the ring of its experts: no expert stands in for
     another twice, and the experts of a rank stand in for those of one rank, so that ranks stay balanced.
     """
-    if num_turns > num_experts:
-        raise ValueError(f"--turns {num_turns} exceeds the {num_experts} experts that take them; lower --turns")
+    if rotation_period > num_experts:
+        raise ValueError(
+            f"--rotation_period {rotation_period} exceeds the {num_experts} experts that take them; lower --rotation_period"
+        )
     per_rank = num_experts // ep_size
     rank, local = np.divmod(np.arange(num_experts), per_rank)
-    turn = np.arange(num_turns)[:, None]
-    rounds = -(-num_turns // ep_size)  # times that the ring of ranks is gone round
+    turn = np.arange(rotation_period)[:, None]
+    rounds = -(-rotation_period // ep_size)  # times that the ring of ranks is gone round
     step = turn % ep_size + turn // ep_size * (per_rank // rounds)
     return ((rank + turn) % ep_size * per_rank + (local + step) % per_rank).astype(np.int32)
 
 
 def check_method(
-    method: str, *, key: str, num_hashes: int, top_k: int, num_turns: int, has_embeddings: bool, split: bool
+    method: str, *, hash_key: str, num_hashes: int, top_k: int, rotation_period: int, has_embeddings: bool, split: bool
 ) -> None:
     """Refuse combinations that mean nothing, naming the options at odds."""
     if num_hashes < 1 or top_k < 1 or (num_hashes > 1 and top_k > 1):
         raise ValueError(f"--num_hashes {num_hashes} and --top_k {top_k} must be at least 1, and one of them 1")
     if top_k > 1 and method not in TOP_K_METHODS:
         raise ValueError(f"--method {method} has no --top_k {top_k}; choose one of {', '.join(TOP_K_METHODS)}")
-    if method in NEED_EMBEDDINGS and COUNTED_AS[key] != "token":
-        raise ValueError(f"--method {method} clusters tokens, but the key is {key}; count with --key token")
+    if method in NEED_EMBEDDINGS and COUNTED_AS[hash_key] != "token":
+        raise ValueError(f"--method {method} clusters tokens, but the key is {hash_key}; count with --hash_key token")
     if (method in NEED_EMBEDDINGS) != has_embeddings:
         needed = "needs" if method in NEED_EMBEDDINGS else "takes no"
         raise ValueError(f"--method {method} {needed} --embeddings MODEL_DIR of a trained model")
-    if num_turns < 1:
-        raise ValueError(f"--turns {num_turns} must be at least 1")
-    if num_turns > 1 and (method not in TAKE_TURNS or key != "token" or num_hashes * top_k > 1):
+    if rotation_period < 1:
+        raise ValueError(f"--rotation_period {rotation_period} must be at least 1")
+    if rotation_period > 1 and (method not in TAKE_TURNS or hash_key != "token" or num_hashes * top_k > 1):
         raise ValueError(
-            f"--turns {num_turns} needs --method {' or '.join(TAKE_TURNS)}, key token, one hash and top_k 1, not "
-            f"{method}, {key}, {num_hashes} and {top_k}"
+            f"--rotation_period {rotation_period} needs --method {' or '.join(TAKE_TURNS)}, key token, one hash and top_k 1, not "
+            f"{method}, {hash_key}, {num_hashes} and {top_k}"
         )
-    if split and (method != "balanced" or key != "token" or num_hashes * top_k > 1):
+    if split and (method != "balanced" or hash_key != "token" or num_hashes * top_k > 1):
         raise ValueError(
-            f"--split_heavy needs --method balanced, key token, one hash and top_k 1, not {method}, {key}, "
+            f"--split_frequent_tokens needs --method balanced, key token, one hash and top_k 1, not {method}, {hash_key}, "
             f"{num_hashes} and {top_k}"
         )

@@ -14,12 +14,21 @@ SCHEMA_VERSION = 4  # those before it are still read
 KIND = "route_table"
 CREATED_BY = "data_prep.route_table 4"  # names the format, not the module
 MAKE_AGAIN = "make it again with data_prep.build_table"
-TEXT_FIELDS = ("method", "key", "tokenizer_digest", "corpus_digest")
-INTEGER_FIELDS = ("num_experts", "seed", "ep_size", "vocab_size", "num_buckets", "context_length", "top_k", "num_turns")
+TEXT_FIELDS = ("method", "hash_key", "tokenizer_digest", "corpus_digest")
+INTEGER_FIELDS = (
+    "num_experts",
+    "seed",
+    "ep_size",
+    "vocab_size",
+    "num_buckets",
+    "context_length",
+    "top_k",
+    "rotation_period",
+)
 DERIVED_FIELDS = ("num_tables", "num_hashes", "num_tokens", "max_over_mean", "rank_max_over_mean")
-# Version 1 had no keys but tokens, one expert per key, and no split tokens; version 2 had no turns; version 3 had
+# Version 1 had no keys but tokens, one expert per hash_key, and no split tokens; version 2 had no turns; version 3 had
 # no digest of the file.
-SINCE_VERSION_3 = {"num_turns": "1"}
+SINCE_VERSION_3 = {"rotation_period": "1"}
 SINCE_VERSION_2 = {"num_buckets": "0", "context_length": "0", "top_k": "1", "split_digest": ""} | SINCE_VERSION_3
 MISSING = {"1": SINCE_VERSION_2, "2": SINCE_VERSION_3}
 
@@ -28,17 +37,19 @@ MISSING = {"1": SINCE_VERSION_2, "2": SINCE_VERSION_3}
 class RouteTable:
     """One table per sparse layer with its provenance; a RouteTable that exists is valid."""
 
-    tables: np.ndarray  # int32 [num_tables, num_keys, num_hashes, top_k or num_turns], 0..num_experts-1
+    tables: np.ndarray  # int32 [num_tables, num_keys, num_hashes, top_k or rotation_period], 0..num_experts-1
     num_experts: int
     method: str  # a method of data_prep.tables.methods, or "imported"
     seed: int
     ep_size: int = 1  # number of ranks the table was balanced for
-    key: str = "token"  # what is looked up, see hash_keys.py
+    hash_key: str = "token"  # what is looked up, see hash_keys.py
     vocab_size: int = 0  # number of token ids; 0: as many as there are keys
     num_buckets: int = 0  # of key bigram
     context_length: int = 0  # of key position; for other keys the one that was counted with, 0: none
     top_k: int = 1  # above 1: the last axis holds the different experts that a token's outputs are added up from
-    num_turns: int = 1  # above 1: the last axis holds the expert at position p of a context in column p % num_turns
+    rotation_period: int = (
+        1  # above 1: the last axis holds the expert at position p of a context in column p % rotation_period
+    )
     tokenizer_digest: str = ""  # of the tokenizer whose ids are the keys
     corpus_digest: str = ""  # of the token shards that were counted
     lower_bound: float = 1.0  # the least max_over_mean any table can have on that corpus
@@ -55,8 +66,10 @@ class RouteTable:
         _check_turns(self)
         _check_load(self.load, self.num_tables, self.num_experts, self.ep_size)
         if self.split is not None:
-            if self.key != "token" or self.num_choices != 1:
-                raise ValueError(f"split tokens need key token and one expert, not {self.key} and {self.num_choices}")
+            if self.hash_key != "token" or self.num_choices != 1:
+                raise ValueError(
+                    f"split tokens need key token and one expert, not {self.hash_key} and {self.num_choices}"
+                )
             check_split(self.split, vocab_size=self.vocab_size, num_experts=self.num_experts)
 
     @property
@@ -66,7 +79,7 @@ class RouteTable:
     @property
     def num_choices(self) -> int:
         """Number of (token, expert) pairs per token: num_hashes or top_k, one of which is 1."""
-        return self.tables.shape[2] // self.num_turns
+        return self.tables.shape[2] // self.rotation_period
 
     @property
     def num_hashes(self) -> int:
@@ -183,22 +196,22 @@ def _check_tables(tables: np.ndarray, num_experts: int, top_k: int) -> None:
 
 def _check_num_keys(table: RouteTable) -> None:
     expected = num_keys(
-        table.key, vocab_size=table.vocab_size, num_buckets=table.num_buckets, context_length=table.context_length
+        table.hash_key, vocab_size=table.vocab_size, num_buckets=table.num_buckets, context_length=table.context_length
     )
     if table.tables.shape[1] != expected:
         raise ValueError(
-            f"route_table has {table.tables.shape[1]} keys, but key {table.key} with vocab_size={table.vocab_size}, "
+            f"route_table has {table.tables.shape[1]} keys, but key {table.hash_key} with vocab_size={table.vocab_size}, "
             f"num_buckets={table.num_buckets}, context_length={table.context_length} has {expected}"
         )
 
 
 def _check_turns(table: RouteTable) -> None:
-    num_turns, num_columns = table.num_turns, table.tables.shape[2]
-    if num_turns < 1:
-        raise ValueError(f"num_turns={num_turns} must be at least 1")
-    if num_turns > 1 and (table.key != "token" or table.top_k != 1 or num_columns != num_turns):
+    rotation_period, num_columns = table.rotation_period, table.tables.shape[2]
+    if rotation_period < 1:
+        raise ValueError(f"rotation_period={rotation_period} must be at least 1")
+    if rotation_period > 1 and (table.hash_key != "token" or table.top_k != 1 or num_columns != rotation_period):
         raise ValueError(
-            f"num_turns={num_turns} needs key token, top_k=1 and {num_turns} columns, not {table.key}, "
+            f"rotation_period={rotation_period} needs key token, top_k=1 and {rotation_period} columns, not {table.hash_key}, "
             f"{table.top_k} and {num_columns}"
         )
 

@@ -17,11 +17,11 @@ from data_prep.tables.expert_load import expert_load
 PERIOD = 840  # positions of a group take turns; 840 is a multiple of every number of parts up to 8
 
 
-def heavy_tokens(counts_V: np.ndarray, num_experts: int, *, split_above: float = 1.0) -> np.ndarray:
-    """Return the ids whose count exceeds `split_above` times the mean load of an expert, in order."""
-    if not split_above > 0:
-        raise ValueError(f"--split_above {split_above} must be above 0: a share of an expert's mean load")
-    return np.flatnonzero(counts_V * num_experts > int(counts_V.sum()) * split_above)
+def heavy_tokens(counts_V: np.ndarray, num_experts: int, *, split_threshold: float = 1.0) -> np.ndarray:
+    """Return the ids whose count exceeds `split_threshold` times the mean load of an expert, in order."""
+    if not split_threshold > 0:
+        raise ValueError(f"--split_threshold {split_threshold} must be above 0: a share of an expert's mean load")
+    return np.flatnonzero(counts_V * num_experts > int(counts_V.sum()) * split_threshold)
 
 
 def count_bigrams(stream: TokenStream, tokens_H: np.ndarray, *, vocab_size: int, context_length: int = 0) -> np.ndarray:
@@ -62,9 +62,9 @@ def split_heavy_tokens(
     return split_table.astype(np.int32), position_table, expert_load(expert_of_part, np.array(counts), num_experts)
 
 
-def largest_part(counts_V: np.ndarray, num_experts: int, *, split_above: float = 1.0) -> int:
+def largest_part(counts_V: np.ndarray, num_experts: int, *, split_threshold: float = 1.0) -> int:
     """Return half of the lightest token that is split: no expert is filled by one token, which other texts use less."""
-    return max(1, int(int(counts_V.sum()) * split_above) // (2 * num_experts))
+    return max(1, int(int(counts_V.sum()) * split_threshold) // (2 * num_experts))
 
 
 def _parts(

@@ -30,7 +30,7 @@ class ShardJob:
     output: Path  # folder of the token shard
     plan_digest: str  # of the plan that the folder follows
     rules: TextRules = TextRules()
-    max_bad: int = 0  # records that may be dropped
+    max_bad_records: int = 0  # records that may be dropped
 
 
 class ShardTokenizer:
@@ -71,7 +71,7 @@ def tokenize_shard(
 
     Memory holds one batch of pieces; a whole document only where the tokenizer gives its parts other ids.
     """
-    drops = Drops(job.raw_shard.label, job.max_bad)
+    drops = Drops(job.raw_shard.label, job.max_bad_records)
     parts = job.raw_shard.read_parts(job.rules, drops, on_read)
     pieces = with_ends(cut_documents(parts, tokenizer.last_cut), boundary=job.rules.boundary)
     options = {"source": job.raw_shard.source, "vocab_size": tokenizer.vocab_size}

@@ -84,7 +84,7 @@ def describe(options: Options, argv: list[str]) -> str:
     if options.device == "cuda":
         device = torch.cuda.get_device_name()
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "deepspeed", "transformers"))
-    shape = f"Layer:   width {options.width}, {options.ffn_size} inside, {options.dtype}, {options.activation}"
+    shape = f"Layer:   width {options.hidden_size}, {options.intermediate_size} inside, {options.dtype}, {options.activation}"
     if options.step:
         shape = _describe_recipe(options)
     return "\n".join(
@@ -104,7 +104,7 @@ def _describe_recipe(options: Options) -> str:
 
     config = step_config(options)
     return (
-        f"Recipe:  {options.recipe}: {config.num_layers} blocks of width {config.width}, {config.precision}, sparse "
+        f"Recipe:  {options.recipe}: {config.num_hidden_layers} blocks of width {config.hidden_size}, {config.precision}, sparse "
         f"{config.sparse_layers} with {config.num_experts} experts; {EP_SIZE} ranks, {config.global_batch_size} * "
         f"{config.context_length} tokens per step"
     )

@@ -75,11 +75,11 @@ def _measure_case(case: Case, options: Options) -> dict:
         "num_experts": case.config.num_experts,
         "tokens_per_rank": case.num_tokens,
         "bound_bytes": case.num_bound_bytes,
-        "rows_E": torch.bincount(case.expert_T, minlength=case.config.num_experts).tolist(),
+        "tokens_per_expert": torch.bincount(case.expert_T, minlength=case.config.num_experts).tolist(),
         "plan_seconds": times.plans,
         "matmul_seconds": times.matmuls,
         "fill_seconds": times.fills,
-        "matmul_flops": 2 * case.num_tokens * case.config.n_embd * case.config.ffn_size,
+        "matmul_flops": 2 * case.num_tokens * case.config.n_embd * case.config.intermediate_size,
         "variants": costs,
     }
 

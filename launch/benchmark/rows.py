@@ -66,8 +66,8 @@ def _case_rows(ranks: tuple[dict, ...]) -> list[Row]:
     matmul, fill = (
         1e3 * np.median(np.max([rank[f"{name}_seconds"] for rank in ranks], axis=0)) for name in ("matmul", "fill")
     )
-    rows_E = np.sum([rank["rows_E"] for rank in ranks], axis=0)
-    num_local_experts = len(rows_E) / len(ranks)
+    tokens_per_expert = np.sum([rank["tokens_per_expert"] for rank in ranks], axis=0)
+    num_local_experts = len(tokens_per_expert) / len(ranks)
     rows = []
     for variant in first["variants"]:
         forward, backward = (_slowest(ranks, variant, f"{name}_seconds") for name in ("forward", "backward"))
@@ -92,7 +92,7 @@ def _case_rows(ranks: tuple[dict, ...]) -> list[Row]:
             # No expert sends anything for the dense layer.
             sent_bound=0.0 if variant == "dense" else float(np.mean([rank["bound_bytes"] for rank in ranks])) / 2**20,
             dropped=float(np.mean([m["dropped_share"] for m in one_rank])),
-            load=float(rows_E.max() / rows_E.mean()),
+            load=float(tokens_per_expert.max() / tokens_per_expert.mean()),
             matmul_teraflops=first["matmul_flops"] / (matmul * 1e9),
             # Forward and backward are 3 times the forward's two matmuls, of which the measured one is half.
             matmul_share=float(3 * 2 * matmul / np.median(total)),

@@ -49,10 +49,10 @@ def time_in_turn(
 
 def _probes(layer: Hash, case: Case) -> tuple[Callable[[], object], ...]:
     """What Times.plans, .matmuls and .fills are the times of."""
-    tokens_TD, matrices = case.hidden_BSD.flatten(0, 1), [case.weights[name] for name in ("up_proj", "down_proj")]
+    hidden_TD, matrices = case.hidden_BSD.flatten(0, 1), [case.weights[name] for name in ("up_proj", "down_proj")]
     return (
         layer.make_plans,
-        lambda: tokens_TD @ matrices[0][0],
+        lambda: hidden_TD @ matrices[0][0],
         lambda: [torch.empty_like(matrix).fill_(1) for matrix in matrices],
     )
 

@@ -15,7 +15,7 @@ class Progress:
         self._runs = runs
         self._first, self._start = self._num_steps, time.monotonic()
         self._bar = tqdm(
-            total=sum(run.config.steps for run in runs),
+            total=sum(run.config.max_steps for run in runs),
             initial=self._first,
             unit="step",
             disable=not sys.stderr.isatty(),
@@ -25,7 +25,9 @@ class Progress:
         """Name the run; off a terminal as a line, because no bar moves there until the run ends."""
         self._bar.set_description(run.name)
         if self._bar.disable:
-            self.say(f"{run.name}: training from step {run.num_steps_saved:,} of {run.config.steps:,}, see {run.log}")
+            self.say(
+                f"{run.name}: training from step {run.num_steps_saved:,} of {run.config.max_steps:,}, see {run.log}"
+            )
 
     def watch(self, run: StudyRun) -> None:
         """Move the bar to what the metrics of the run that trains say."""
@@ -50,7 +52,7 @@ class Progress:
         return sum(run.num_steps_saved for run in self._runs)
 
     def _left(self) -> str:
-        done, total = self._num_steps, sum(run.config.steps for run in self._runs)
+        done, total = self._num_steps, sum(run.config.max_steps for run in self._runs)
         if done == self._first or done == total:
             return ""
         seconds = (time.monotonic() - self._start) / (done - self._first) * (total - done)

@@ -16,17 +16,17 @@ _KEYS = {"variants", "baseline", "tables", "expect"}
 
 # What variants are variants of: the network, its router and its tables. All other fields must be equal.
 NETWORK_FIELDS = {
-    "route_table", "share_route_table", "width", "num_layers", "num_heads", "ffn_size", "activation",
+    "route_table", "share_route_table", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "activation",
     "position_embedding", "sparse_layers", "num_experts", "placement", "num_sublayers", "ep_size",
-    "router", "balance_loss", "z_loss", "router_jitter", "capacity_factor", "expert_choice_cap",
+    "router", "router_aux_loss_coef", "router_z_loss_coef", "router_jitter_noise", "capacity_factor", "expert_choice_cap",
 }  # fmt: skip
 # Runs that differ here have no common measure, or no common budget of data.
-_MUST_BE_EQUAL = {"train_data", "valid_data", "valid_share", "vocab_size", "context_length", "eval_sequences"}
+_MUST_BE_EQUAL = {"train_data", "eval_data", "eval_fraction", "vocab_size", "context_length", "eval_sequences"}
 # What the study itself sets for each run.
 OWN_FIELDS = {"seed", "run_dir"}
 # Arguments of data_prep.build_table that a table may have; the others follow from the recipes and the seed.
 _TABLE_ARGUMENTS = {
-    "key", "method", "num_experts", "num_tables", "num_hashes", "ep_size", "turns", "split_heavy", "split_above",
+    "hash_key", "method", "num_experts", "num_tables", "num_hashes", "ep_size", "rotation_period", "split_frequent_tokens", "split_threshold",
     "num_buckets", "embeddings",
 }  # fmt: skip
 
@@ -100,8 +100,8 @@ def check_equal(study: Study, *, may_differ: list[str]) -> None:
             f"that differ there are not compared: make them equal{allow}"
         )
     for name, config in study.variants.items():
-        if config.valid_data is None and config.valid_share == 0:
-            raise ValueError(f"{study.recipe(name)} has no validation data; set valid_data or valid_share")
+        if config.eval_data is None and config.eval_fraction == 0:
+            raise ValueError(f"{study.recipe(name)} has no validation data; set eval_data or eval_fraction")
         for every in ("log_every", "eval_every"):
             if getattr(config, every) and config.save_every % getattr(config, every):
                 raise ValueError(

@@ -67,13 +67,13 @@ def read_result(run: StudyRun) -> RunResult | None:
     manifest = read_manifest(run.model)
     network = HashGPTConfig(**json.loads((run.model / "config.json").read_text()))
     count = count_parameters(network)
-    late = [point for point in train + valid if point["step"] > run.config.steps / 2]
+    late = [point for point in train + valid if point["step"] > run.config.max_steps / 2]
     tokens_per_step = run.config.global_batch_size * run.config.context_length
     return RunResult(
         variant=run.variant,
         seed=run.seed,
-        steps=run.config.steps,
-        tokens=run.config.steps * tokens_per_step,
+        steps=run.config.max_steps,
+        tokens=run.config.max_steps * tokens_per_step,
         parameters_total=count.total,
         parameters_active=count.active,
         looks_ahead=network.looks_ahead,

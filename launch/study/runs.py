@@ -26,7 +26,7 @@ from train.processes.project_root import ROOT
 from train.processes.ranks import free_port
 
 # What no result depends on: where a run lies, how it is watched, and what it keeps.
-_NO_INFLUENCE = {"run_dir", "monitors", "hang_timeout_seconds", "loader_workers", "keep_last", "keep_every"}
+_NO_INFLUENCE = {"run_dir", "loggers", "hang_timeout_seconds", "loader_workers", "keep_last", "keep_every"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class StudyRun:
     @property
     def model(self) -> Path:
         """The last checkpoint, a Hugging Face directory."""
-        return self.folder / "checkpoints" / f"step_{self.config.steps:08d}"
+        return self.folder / "checkpoints" / f"step_{self.config.max_steps:08d}"
 
     @property
     def is_finished(self) -> bool:
@@ -71,7 +71,7 @@ class StudyRun:
         saved = completed_checkpoints(self.folder / "checkpoints")
         if not saved or saved[0] != self.model or obvious_damage(saved[0]) is not None:
             return False
-        return any(point["step"] == self.config.steps for point in self._points("valid"))
+        return any(point["step"] == self.config.max_steps for point in self._points("valid"))
 
     @property
     def num_steps_done(self) -> int:

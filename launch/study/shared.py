@@ -13,7 +13,7 @@ _FILE = "shared.json"
 def shared_facts(config: RunConfig, *, num_ranks: int) -> dict[str, int | str | None]:
     """By name: digests of the data, and the ranks, by which dropout and routers draw and times are measured."""
     train = read_mixture(config.train_data)
-    valid = read_mixture(config.valid_data) if config.valid_data else None
+    valid = read_mixture(config.eval_data) if config.eval_data else None
     return {
         "ranks": num_ranks,
         "tokenizer_digest": train.tokenizer_digest,

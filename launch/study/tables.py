@@ -53,7 +53,7 @@ def table_arguments(study: Study, name: str, *, seed: int) -> dict:
     config = next(study.variants[variant] for variant in study.variants if name in study.tables_of(variant))
     number = 1 if config.share_route_table or len(config.route_table) > 1 else len(config.sparse_layers)
     follows = {"num_experts": config.num_experts, "ep_size": config.ep_size, "num_tables": number}
-    return {"method": "balanced", "key": "token", **follows, **study.tables[name], "seed": seed}
+    return {"method": "balanced", "hash_key": "token", **follows, **study.tables[name], "seed": seed}
 
 
 def _inputs(study: Study, arguments: dict, models: dict[str, Path]) -> dict:
@@ -87,13 +87,13 @@ def _is_built(path: Path, origin: dict) -> bool:
 
 def _counts(study: Study, arguments: dict, output: Path) -> Path:
     """Counts of the training tokens under the table's key, counted where they are not there yet."""
-    key, config = COUNTED_AS[arguments["key"]], study.config
+    key, config = COUNTED_AS[arguments["hash_key"]], study.config
     buckets = int(arguments.get("num_buckets", 0))
     path = output / "counts" / (f"{key}_{buckets}.safetensors" if buckets else f"{key}.safetensors")
     if not path.is_file() or not _are_of(read_counts(path), config):
         counts = count_folders(
             [config.train_data],
-            key=key,
+            hash_key=key,
             vocab_size=config.vocab_size,
             num_buckets=buckets,
             context_length=config.context_length,
@@ -115,9 +115,9 @@ def _build(study: Study, path: Path, arguments: dict, *, counts: Path, models: d
     argv = ["--counts", str(counts), "--output", str(path)]
     if "embeddings" in arguments:
         argv += ["--embeddings", str(models[arguments["embeddings"]])]
-    if options.pop("split_heavy", False):
+    if options.pop("split_frequent_tokens", False):
         tokens = ["--tokens", study.config.train_data, "--context_length", str(study.config.context_length)]
-        argv += ["--split_heavy", *tokens]
+        argv += ["--split_frequent_tokens", *tokens]
     argv += [word for name, value in options.items() for word in (f"--{name}", str(value))]
     said = io.StringIO()
     try:

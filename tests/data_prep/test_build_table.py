@@ -103,20 +103,20 @@ def test_every_key_has_its_tables(key):
     options = {"vocab_size": 260, "num_buckets": 100, "context_length": 50}
     counted = key if key in ("previous", "bigram", "position") else "token"
     counts = 1000 // np.arange(1, num_keys(counted, **options) + 1)
-    counts = Counts(counts, "sha256:t", "sha256:c", key=counted, **options)
-    table = build_table(counts, 4, key=key)
-    assert (table.key, table.vocab_size, table.num_buckets, table.context_length) == (key, 260, 100, 50)
+    counts = Counts(counts, "sha256:t", "sha256:c", hash_key=counted, **options)
+    table = build_table(counts, 4, hash_key=key)
+    assert (table.hash_key, table.vocab_size, table.num_buckets, table.context_length) == (key, 260, 100, 50)
     assert table.tables.shape == (1, len(counts.counts), 1)
 
 
 def test_padding_keeps_the_key_of_no_previous_token_last():
-    counts = Counts(np.array([5, 4, 3, 2]), "sha256:t", "sha256:c", key="previous", vocab_size=3)
+    counts = Counts(np.array([5, 4, 3, 2]), "sha256:t", "sha256:c", hash_key="previous", vocab_size=3)
     padded = with_vocab_size(counts, 5)
     assert padded.counts.tolist() == [5, 4, 3, 0, 0, 2] and padded.vocab_size == 5
 
 
 def test_bigrams_counted_for_another_vocabulary_are_refused():
-    counts = Counts(np.array([5, 4]), "sha256:t", "sha256:c", key="bigram", vocab_size=3, num_buckets=2)
+    counts = Counts(np.array([5, 4]), "sha256:t", "sha256:c", hash_key="bigram", vocab_size=3, num_buckets=2)
     with pytest.raises(ValueError, match="counted for vocab_size=3, not 5; count again with --vocab_size 5"):
         with_vocab_size(counts, 5)
 
@@ -124,14 +124,17 @@ def test_bigrams_counted_for_another_vocabulary_are_refused():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"key": "previous"}, "--key previous needs counts of key previous, but these are of key token"),
+        ({"hash_key": "previous"}, "--hash_key previous needs counts of key previous, but these are of key token"),
         ({"num_hashes": 2, "top_k": 2}, "--num_hashes 2 and --top_k 2 must be at least 1, and one of them 1"),
         ({"num_hashes": 0}, "--num_hashes 0 and --top_k 1"),
         ({"top_k": 9}, "top_k=9 different experts cannot be chosen among 8; lower top_k"),
         ({"method": "clustered", "top_k": 2, "embeddings": EMBEDDINGS}, "--method clustered has no --top_k 2"),
         ({"method": "dispersed"}, "--method dispersed needs --embeddings MODEL_DIR"),
         ({"method": "random", "embeddings": EMBEDDINGS}, "--method random takes no --embeddings"),
-        ({"method": "random", "split_stream": object()}, "--split_heavy needs --method balanced, .* not random, token"),
+        (
+            {"method": "random", "split_stream": object()},
+            "--split_frequent_tokens needs --method balanced, .* not random, token",
+        ),
     ],
 )
 def test_options_at_odds_are_refused(options, message):
@@ -156,7 +159,7 @@ def test_counts_of_another_corpus_than_the_tokens_beside_them_are_refused(tmp_pa
 
 def test_the_command_splits_heavy_tokens(tmp_path, capsys):
     main_count([str(write_folder(tmp_path))])
-    arguments = ["--counts", tmp_path / "counts.safetensors", "--num_experts", 4, "--split_heavy"]
+    arguments = ["--counts", tmp_path / "counts.safetensors", "--num_experts", 4, "--split_frequent_tokens"]
     assert run(*arguments, "--output", tmp_path / "table") == 0
     assert "1 heavy tokens are split" in capsys.readouterr().out  # 9 is 5 of 12 tokens
     table = read_route_table(tmp_path / "table")
@@ -172,13 +175,16 @@ def test_a_plain_table_needs_no_tokens_but_their_manifest(tmp_path):
 
 def test_splitting_needs_the_counted_tokens(tmp_path, capsys):
     write_counts(tmp_path / "counts", COUNTS)
-    assert run("--counts", tmp_path / "counts", "--num_experts", 4, "--split_heavy", "--output", tmp_path / "t") == 2
+    assert (
+        run("--counts", tmp_path / "counts", "--num_experts", 4, "--split_frequent_tokens", "--output", tmp_path / "t")
+        == 2
+    )
     assert "holds no manifest.json; give the counted folder of tokens with --tokens" in capsys.readouterr().err
 
 
 def test_without_heavy_tokens_nothing_is_split(tmp_path):
     main_count([str(write_folder(tmp_path))])
-    arguments = ["--counts", tmp_path / "counts.safetensors", "--num_experts", 2, "--split_heavy"]
+    arguments = ["--counts", tmp_path / "counts.safetensors", "--num_experts", 2, "--split_frequent_tokens"]
     assert run(*arguments, "--output", tmp_path / "table") == 0
     assert read_route_table(tmp_path / "table").split is None
 
@@ -189,8 +195,11 @@ def test_counts_of_a_mixture_belong_to_it(tmp_path, capsys):
     assert main_count([str(tmp_path)]) == 0
     arguments = ["--counts", tmp_path / "counts.safetensors", "--num_experts", "2", "--output", tmp_path / "table"]
     assert run(*arguments) == 0
-    assert run(*arguments, "--split_heavy") == 2
-    assert f"--split_heavy reads one folder of token shards, but {tmp_path} is a mixture" in capsys.readouterr().err
+    assert run(*arguments, "--split_frequent_tokens") == 2
+    assert (
+        f"--split_frequent_tokens reads one folder of token shards, but {tmp_path} is a mixture"
+        in capsys.readouterr().err
+    )
     write_mixture(tmp_path / "mixture.yaml", {"one": 3})
     assert run(*arguments) == 2
     assert "counts.safetensors has corpus_digest" in capsys.readouterr().err

@@ -109,8 +109,8 @@ def run(*arguments):
 
 @pytest.mark.parametrize("key", KEYS)
 def test_tables_of_every_key_are_checked(tmp_path, folder, capsys, key):
-    counts = count_folders([folder], key=key, num_buckets=6, context_length=4)
-    write_route_table(tmp_path / "table", build_table(counts, 2, key=key))
+    counts = count_folders([folder], hash_key=key, num_buckets=6, context_length=4)
+    write_route_table(tmp_path / "table", build_table(counts, 2, hash_key=key))
     predicted = ["--predicted", folder] if key == "predicted" else []
     options = ["--context_length", 4, "--batch_tokens", 4, 8, "--against", folder]
     assert run(tmp_path / "table", "--data", folder, *options, *predicted) == 0

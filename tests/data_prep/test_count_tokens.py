@@ -66,35 +66,35 @@ def empty_corpus(tokenizer_digest):
 @pytest.mark.parametrize(("key", "context_length"), [("previous", 0), ("previous", 5), ("bigram", 4), ("position", 5)])
 def test_keys_are_counted_across_borders_of_shards(tmp_path, monkeypatch, key, context_length, chunk_tokens):
     monkeypatch.setattr(contexts, "CHUNK_TOKENS", chunk_tokens)
-    options = {"key": key, "num_buckets": 6 * (key == "bigram"), "context_length": context_length}
+    options = {"hash_key": key, "num_buckets": 6 * (key == "bigram"), "context_length": context_length}
     counts = count_tokens.count_folders([write_folder(tmp_path)], **options)
     keys = route_keys(np.array(STREAM), vocab_size=10, **options)
     assert counts.counts.tolist() == np.bincount(keys, minlength=num_keys(vocab_size=10, **options)).tolist()
-    assert (counts.key, counts.vocab_size, counts.context_length) == (key, 10, context_length)
+    assert (counts.hash_key, counts.vocab_size, counts.context_length) == (key, 10, context_length)
 
 
 def test_the_previous_token_is_unknown_at_the_start_of_every_context(tmp_path):
     folder = write_folder(tmp_path)
-    none = [count_tokens.count_folders([folder], key="previous", context_length=n).counts[10] for n in (0, 4, 5)]
+    none = [count_tokens.count_folders([folder], hash_key="previous", context_length=n).counts[10] for n in (0, 4, 5)]
     assert none == [1, 3, 3]  # 12 tokens
 
 
 @pytest.mark.parametrize("key", ["next", "predicted"])
 def test_keys_of_the_future_are_counted_as_tokens(tmp_path, key):
-    counts = count_tokens.count_folders([write_folder(tmp_path)], key=key)
-    assert counts.key == "token" and counts.counts[9] == 5
+    counts = count_tokens.count_folders([write_folder(tmp_path)], hash_key=key)
+    assert counts.hash_key == "token" and counts.counts[9] == 5
 
 
 def test_a_padded_vocabulary_changes_the_keys(tmp_path):
     folder = write_folder(tmp_path)
-    counts = count_tokens.count_folders([folder], key="previous", vocab_size=12)
+    counts = count_tokens.count_folders([folder], hash_key="previous", vocab_size=12)
     assert (len(counts.counts), counts.counts[12], counts.vocab_size) == (13, 1, 12)
     with pytest.raises(ValueError, match="--vocab_size 9 is smaller than the tokenizer's 10; give at least 10"):
         count_tokens.count_folders([folder], vocab_size=9)
 
 
 def test_the_command_writes_counts_of_a_key_under_their_own_name(tmp_path, capsys):
-    assert count_tokens.main([str(write_folder(tmp_path)), "--key", "bigram", "--num_buckets", "6"]) == 0
+    assert count_tokens.main([str(write_folder(tmp_path)), "--hash_key", "bigram", "--num_buckets", "6"]) == 0
     assert "of 6 bigram keys occur" in capsys.readouterr().out
     assert read_counts(tmp_path / "counts_bigram.safetensors").num_buckets == 6
 
@@ -104,12 +104,12 @@ def test_counts_of_version_1_are_still_read(tmp_path):
     metadata |= {"tokenizer_digest": "sha256:t", "corpus_digest": "sha256:c"}
     save_file({"counts": np.array([3, 2])}, tmp_path / "counts", metadata=metadata)
     counts = read_counts(tmp_path / "counts")
-    assert (counts.counts.tolist(), counts.key, counts.vocab_size) == ([3, 2], "token", 2)
+    assert (counts.counts.tolist(), counts.hash_key, counts.vocab_size) == ([3, 2], "token", 2)
 
 
 def test_counts_that_do_not_fit_their_key_are_refused():
     with pytest.raises(ValueError, match="key previous has 4 keys, but 3 counts are given"):
-        Counts(np.ones(3, dtype=np.int64), "sha256:t", "sha256:c", key="previous", vocab_size=3)
+        Counts(np.ones(3, dtype=np.int64), "sha256:t", "sha256:c", hash_key="previous", vocab_size=3)
 
 
 def test_counts_survive_the_file(tmp_path):
@@ -130,7 +130,13 @@ def test_a_thousand_flipped_bits_and_truncations_of_counts_are_all_noticed(tmp_p
 
 
 def test_counts_of_version_2_are_still_read(tmp_path):
-    metadata = {"kind": "token_counts", "schema_version": "2", "vocab_size": "2", "num_tokens": "5", "key": "token"}
+    metadata = {
+        "kind": "token_counts",
+        "schema_version": "2",
+        "vocab_size": "2",
+        "num_tokens": "5",
+        "hash_key": "token",
+    }
     metadata |= {"tokenizer_digest": "sha256:t", "corpus_digest": "sha256:c", "num_buckets": "0"}
     save_file({"counts": np.array([3, 2])}, tmp_path / "counts", metadata=metadata)
     assert read_counts(tmp_path / "counts").counts.tolist() == [3, 2]
@@ -143,7 +149,7 @@ def test_counts_of_version_2_are_still_read(tmp_path):
 @pytest.mark.parametrize(("key", "context_length"), [("token", 0), ("previous", 0), ("previous", 5), ("position", 5)])
 def test_the_shares_of_all_ranks_add_up(tmp_path, monkeypatch, key, context_length, num_ranks):
     monkeypatch.setattr(contexts, "CHUNK_TOKENS", 2)
-    count = partial(count_tokens.count_folders, [write_folder(tmp_path)], key=key, context_length=context_length)
+    count = partial(count_tokens.count_folders, [write_folder(tmp_path)], hash_key=key, context_length=context_length)
     shares = [count(ranks=MpiRanks(rank, num_ranks)).counts for rank in range(num_ranks)]
     assert sum(shares).tolist() == count().counts.tolist()
 
@@ -151,7 +157,7 @@ def test_the_shares_of_all_ranks_add_up(tmp_path, monkeypatch, key, context_leng
 def test_the_number_of_processes_does_not_change_a_byte(tmp_path):
     folder = write_folder(tmp_path)
     for num_workers in (1, 2):
-        arguments = [str(folder), "--key", "previous", "--workers", str(num_workers), "--output"]
+        arguments = [str(folder), "--hash_key", "previous", "--workers", str(num_workers), "--output"]
         assert count_tokens.main([*arguments, str(tmp_path / f"counts{num_workers}")]) == 0
     assert (tmp_path / "counts1").read_bytes() == (tmp_path / "counts2").read_bytes()
 

@@ -90,7 +90,7 @@ def test_deepseek_v4_of_transformers_routes_as_predicted(tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "kind"),
-    [({"num_hashes": 2}, "key token, 2 hashes"), ({"key": "next"}, "key next, 1 hashes")],
+    [({"num_hashes": 2}, "key token, 2 hashes"), ({"hash_key": "next"}, "key next, 1 hashes")],
 )
 def test_what_other_programs_cannot_look_up_is_refused(options, kind):
     with pytest.raises(ValueError, match=f"megatron knows tables of key token with 1 hash and 1 turn, not of {kind}"):

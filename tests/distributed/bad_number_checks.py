@@ -20,15 +20,15 @@ def leave_out_a_step(configs: list[dict], folder: str) -> list[dict]:
     for fields in configs:
         fields = dict(fields)
         kind = fields.pop("kind")
-        met, bad_steps = _train(fields, folder, steps=range(NUM_STEPS), kind=kind)
+        met, nonfinite_steps = _train(fields, folder, steps=range(NUM_STEPS), kind=kind)
         without, none = _train(fields, folder, steps=[s for s in range(NUM_STEPS) if s != BAD_STEP], kind=None)
-        results.append({"met": met, "without": without, "bad_steps": bad_steps, "none": none})
+        results.append({"met": met, "without": without, "nonfinite_steps": nonfinite_steps, "none": none})
     return results
 
 
 def _train(fields: dict, folder: str, *, steps, kind: str | None) -> tuple[dict, list[int]]:
     engine, config = start(**fields, run_dir=folder)
-    watch, bad_steps = Supervision(engine, config, None, StopRequest(folder)), []
+    watch, nonfinite_steps = Supervision(engine, config, None, StopRequest(folder)), []
     for step in steps:
         poison = _poison(engine, kind) if step == BAD_STEP and kind and dist.get_rank() == 1 else None
         train_step(
@@ -37,11 +37,11 @@ def _train(fields: dict, folder: str, *, steps, kind: str | None) -> tuple[dict,
         if poison:
             poison.remove()
         if watch.left_out(step):
-            bad_steps.append(step)
+            nonfinite_steps.append(step)
     return state(engine) | {
         "updates": torch.tensor(num_updates(engine)),
         "lr": torch.tensor(engine.get_lr()),
-    }, bad_steps
+    }, nonfinite_steps
 
 
 def _poison(engine, kind: str):

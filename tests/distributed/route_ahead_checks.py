@@ -17,11 +17,11 @@ def _plans_are_equal(model) -> bool:
     expected = model.transformer.plan(whole.input_ids, **whole.known)
     found = PlanExchange(model).complete(make_row_planner(model).plan(whole))
     return all(
-        a.rows_E == b.rows_E
+        a.tokens_per_expert == b.tokens_per_expert
         and torch.equal(a.order_N, b.order_N)
         and torch.equal(a.exchange.local.order_N, b.exchange.local.order_N)
-        and (a.exchange.send_P, a.exchange.receive_P) == (b.exchange.send_P, b.exchange.receive_P)
-        and a.exchange.local.rows_E == b.exchange.local.rows_E
+        and (a.exchange.input_splits, a.exchange.output_splits) == (b.exchange.input_splits, b.exchange.output_splits)
+        and a.exchange.local.tokens_per_expert == b.exchange.local.tokens_per_expert
         for layer in expected
         for a, b in zip(expected[layer], found[layer], strict=True)
     )

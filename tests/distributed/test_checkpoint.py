@@ -14,7 +14,7 @@ pytestmark = pytest.mark.distributed
 ADAM = {
     "optimizer": "adam",
     "lr": 1e-2,
-    "clip": 1.0,
+    "max_grad_norm": 1.0,
     "weight_decay": 0.1,
     "schedule": "inverse_sqrt",
     "warmup_steps": 2,

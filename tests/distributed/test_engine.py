@@ -51,7 +51,7 @@ def test_bf16_with_two_micro_batches_follows_fp32():
 def test_in_bf16_too_the_norm_is_that_of_all_parameters_or_of_the_shared_ones():
     cases = [(norm, ep, stage) for norm in ("all", "shared") for ep in (1, 2) for stage in (1, 2)]
     configs = [
-        {"precision": "bf16", "clip": 0.1, "clip_norm": norm, "ep_size": ep, "zero_stage": stage}
+        {"precision": "bf16", "max_grad_norm": 0.1, "grad_norm_scope": norm, "ep_size": ep, "zero_stage": stage}
         for norm, ep, stage in cases
     ]
     expected = {norm: plain_gradient_norm(shared_only=norm == "shared") for norm in ("all", "shared")}

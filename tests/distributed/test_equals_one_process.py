@@ -29,10 +29,10 @@ def test_ranks_equal_one_process(world_size, ep_sizes, stages):
 
 
 def test_every_hash_trains_on_two_ranks_as_in_one_process():
-    configs = [{"routing": name, "ep_size": 2, "steps": 2} for name in HASHES]
+    configs = [{"routing": name, "ep_size": 2, "max_steps": 2} for name in HASHES]
     results = run_ranks(train_on_ranks, 2, configs=configs)
     for index, name in enumerate(HASHES):
-        expected = train_plainly(run_config(steps=2), routing=name)
+        expected = train_plainly(run_config(max_steps=2), routing=name)
         difference = largest_difference([rank[index] for rank in results], expected)
         assert difference < 1e-6, f"{name} differs from one process by {difference}"
 
@@ -48,8 +48,8 @@ LEARNED = [
 
 
 def test_every_learned_router_trains_on_two_ranks_as_in_one_process_on_their_micro_batches():
-    results = run_ranks(train_on_ranks, 2, configs=[{**config, "steps": 2} for config in LEARNED])
-    expected = {name: train_plainly_as_ranks(run_config(steps=2), routing=name, world_size=2) for name in ROUTERS}
+    results = run_ranks(train_on_ranks, 2, configs=[{**config, "max_steps": 2} for config in LEARNED])
+    expected = {name: train_plainly_as_ranks(run_config(max_steps=2), routing=name, world_size=2) for name in ROUTERS}
     for index, config in enumerate(LEARNED):
         difference = largest_difference([rank[index] for rank in results], expected[config["routing"]])
         assert difference < 1e-6, f"{config} differs from one process by {difference}"
@@ -57,13 +57,13 @@ def test_every_learned_router_trains_on_two_ranks_as_in_one_process_on_their_mic
 
 def test_clipping_by_all_parameters_or_the_shared_ones_is_that_of_one_process():
     configs = [
-        {"ep_size": ep, "zero_stage": stage, "clip": 0.1, "clip_norm": clip_norm}
-        for clip_norm in ("all", "shared")
+        {"ep_size": ep, "zero_stage": stage, "max_grad_norm": 0.1, "grad_norm_scope": grad_norm_scope}
+        for grad_norm_scope in ("all", "shared")
         for ep in (1, 2)
         for stage in (0, 1, 2)
     ]
     results = run_ranks(train_on_ranks, 2, configs=configs)
     for index, config in enumerate(configs):
-        expected = train_plainly(run_config(), max_norm=0.1, shared_norm=config["clip_norm"] == "shared")
+        expected = train_plainly(run_config(), max_norm=0.1, shared_norm=config["grad_norm_scope"] == "shared")
         difference = largest_difference([rank[index] for rank in results], expected)
         assert difference < 1e-6, f"{config} differs from one process by {difference}"

@@ -20,7 +20,7 @@ def data(tmp_path_factory):
 )
 def test_ranks_count_what_one_process_counts(data, tmp_path, key, num_ranks):
     for number in (0, num_ranks):
-        arguments = [data / "tokens", "--key", *key, "--output", tmp_path / str(number)]
+        arguments = [data / "tokens", "--hash_key", *key, "--output", tmp_path / str(number)]
         assert run("count_tokens", *arguments, num_ranks=number)[0] == 0
     assert (tmp_path / "0").read_bytes() == (tmp_path / str(num_ranks)).read_bytes()
 

@@ -11,7 +11,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.distributed]
 @pytest.fixture(scope="module")
 def rows():
     """By (ep_size, experts, variant); the shape of a layer of the paper, on 8192 tokens per rank."""
-    flags = "--device cpu --width 512 --tokens_per_rank 8192 --repetitions 7 --warmup 1 --variants deepspeed_dropless"
+    flags = (
+        "--device cpu --hidden_size 512 --tokens_per_rank 8192 --repetitions 7 --warmup 1 --variants deepspeed_dropless"
+    )
     measured = measure_layers(read_options([*flags.split(), *"--sweep experts --sweep_experts 16 64".split()]))
     return {(row.ep_size, row.num_experts, row.variant): row for row in measured}
 

@@ -14,9 +14,9 @@ pytestmark = pytest.mark.distributed
 def test_every_rank_has_as_many_tokens_as_before(num_tokens, num_ranks):
     exchanges = [even_exchange(num_tokens, rank=rank, num_ranks=num_ranks) for rank in range(num_ranks)]
     for rank, exchange in enumerate(exchanges):
-        assert exchange.num_kept + sum(exchange.receive_P) == num_tokens
-        assert exchange.send_P[rank] == 0
-        assert exchange.receive_P == [other.send_P[rank] for other in exchanges]
+        assert exchange.num_kept + sum(exchange.output_splits) == num_tokens
+        assert exchange.input_splits[rank] == 0
+        assert exchange.output_splits == [other.input_splits[rank] for other in exchanges]
 
 
 @pytest.fixture(scope="module")

@@ -75,4 +75,4 @@ def loads_while_training() -> list[int]:
     ids = torch.full((2, 8), dist.get_rank())  # all tokens of a rank are the same
     plans = model.transformer.plan(ids)
     model(ids, plans=plans, use_cache=False)
-    return plans[0][0].rows_E
+    return plans[0][0].tokens_per_expert

@@ -45,7 +45,7 @@ def run_config(**fields) -> RunConfig:
     defaults = {
         "train_data": "unused", "route_table": "unused", "sparse_layers": [0, 2], "num_experts": NUM_EXPERTS,
         "context_length": LENGTH, "global_batch_size": GLOBAL_BATCH, "micro_batch_size": 2, "optimizer": "sgd",
-        "lr": 0.5, "steps": STEPS, "schedule": "constant", "warmup_steps": 0, "clip": 0.0,
+        "lr": 0.5, "max_steps": STEPS, "schedule": "constant", "warmup_steps": 0, "max_grad_norm": 0.0,
     }  # fmt: skip
     return RunConfig(**{**defaults, **fields})
 
@@ -91,7 +91,7 @@ def _train_engine(routing: str, config: RunConfig) -> dict:
     for layer in model.transformer.sparse_ffns.values():
         layer.shuffle = None  # which one process cannot repeat; test_token_shuffle.py tests it
     engine = start_engine(model, config, deepspeed_config(config, world_size=world_size))
-    for step in range(config.steps):
+    for step in range(config.max_steps):
         torch.manual_seed(draw_seed(step, dist.get_rank()))
         train_step(engine, micro_batches(batch(step), config, dist.get_rank(), world_size), SilentLog())
     return local_parameters(engine.module)
@@ -128,7 +128,7 @@ def train_plainly(config: RunConfig, *, routing: str = "token", max_norm: float 
     """The same training in plain PyTorch: one process, one batch per step, torch's SGD and gradient clipping."""
     model = make_model(routing)
     optimizer = torch.optim.SGD(model.parameters(), lr=config.lr)
-    for step in range(config.steps):
+    for step in range(config.max_steps):
         whole = batch(step)
         logits = model(whole.input_ids, **whole.known).logits
         F.cross_entropy(logits.flatten(0, 1), whole.targets.flatten()).backward()
@@ -146,7 +146,7 @@ def train_plainly_as_ranks(config: RunConfig, *, routing: str, world_size: int) 
     """As train_plainly, with the micro-batches of each rank one after the other: learned routers look at all of one."""
     model = make_model(routing)
     optimizer = torch.optim.SGD(model.parameters(), lr=config.lr)
-    for step in range(config.steps):
+    for step in range(config.max_steps):
         for rank in range(world_size):
             torch.manual_seed(draw_seed(step, rank))
             for part in micro_batches(batch(step), config, rank, world_size):

@@ -12,8 +12,8 @@ import torch
 import torch.distributed as dist
 
 from train.checkpoint.commit import commit_checkpoint, prune_checkpoints, read_manifest
-from train.checkpoint.recovery import settle_on_checkpoint
-from train.checkpoint.stored_state import WEIGHT, Fragment, StoredState, write_fragments
+from train.checkpoint.recovery import latest_valid_checkpoint
+from train.checkpoint.stored_state import WEIGHT, StateShard, StoredState, write_fragments
 from train.data.sample_order import SampleOrder
 
 SIZE, GLOBAL_BATCH, NUM_SAMPLES = 50_000, 8, 1000
@@ -23,7 +23,7 @@ def train(*, rank: int, world_size: int, port: int, run_dir: Path, num_steps: in
     """Run to the end, from the newest sound checkpoint. Collective over all ranks, which are processes."""
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world_size)
     checkpoints, state = run_dir / "checkpoints", torch.linspace(0, 1, SIZE)
-    folder, _ = settle_on_checkpoint(checkpoints, rank=rank, gather=_gather)
+    folder, _ = latest_valid_checkpoint(checkpoints, rank=rank, gather=_gather)
     first_step = 0
     if folder is not None:
         manifest = read_manifest(folder)
@@ -55,7 +55,7 @@ def _save(folder: Path, state: torch.Tensor, step: int, *, rank: int, world_size
 
     def write(partial: Path) -> list[str]:
         name = f"rank_{rank}.safetensors"
-        write_fragments(partial / name, [Fragment("state", WEIGHT, begin, state[begin:end])])
+        write_fragments(partial / name, [StateShard("state", WEIGHT, begin, state[begin:end])])
         return [name]
 
     commit_checkpoint(folder, write, {"step": step}, rank=rank, gather=_gather)

@@ -66,7 +66,7 @@ def soak(folder: Path, options: argparse.Namespace) -> dict:
 
 def _recipe(folder: Path, *, num_steps: int) -> Path:
     return write_tiny_recipe(
-        folder, steps=num_steps, save_every=25, eval_every=50, keep_last=4, eval_sequences=40,
+        folder, max_steps=num_steps, save_every=25, eval_every=50, keep_last=4, eval_sequences=40,
         hang_timeout_seconds=HANG_TIMEOUT,
     )  # fmt: skip
 

@@ -29,7 +29,7 @@ def original(tmp_path_factory) -> TinyData:
     """Data and tables, and a run with a checkpoint on them."""
     data = make_tiny_data(tmp_path_factory.mktemp("original"))
     recipe = data.folder / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump(tiny_run_fields(data, valid_data=None)))
+    recipe.write_text(yaml.safe_dump(tiny_run_fields(data, eval_data=None)))
     config = load_run_config(["--config", str(recipe)])
     save_run_config(config)
     facts = {"step": 2, "identity": open_inputs(config).identity(config)}
@@ -115,7 +115,7 @@ SPOILT = [
     other_corpus, other_tokenizer, other_table, table_of_other_experts, table_of_other_vocabulary, flipped_table,
     truncated_table, truncated_shard, flipped_manifest, damaged_checkpoint,
 ]  # fmt: skip
-FIELDS = {"lr": "0.5", "width": "32", "seed": "3", "num_experts": "2", "global_batch_size": "16"}
+FIELDS = {"lr": "0.5", "hidden_size": "32", "seed": "3", "num_experts": "2", "global_batch_size": "16"}
 
 
 def refusal(data: TinyData, capsys, *arguments) -> str:

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.distributed
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("faults")
-    return write_tiny_recipe(folder, steps=NUM_STEPS, save_every=20, eval_every=0, keep_last=3, eval_sequences=4)
+    return write_tiny_recipe(folder, max_steps=NUM_STEPS, save_every=20, eval_every=0, keep_last=3, eval_sequences=4)
 
 
 @pytest.fixture(scope="module")

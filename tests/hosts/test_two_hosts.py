@@ -27,7 +27,7 @@ def permission():
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory) -> Path:
     return write_tiny_recipe(
-        tmp_path_factory.mktemp("two_hosts"), steps=NUM_STEPS, save_every=50, eval_every=0, keep_last=3,
+        tmp_path_factory.mktemp("two_hosts"), max_steps=NUM_STEPS, save_every=50, eval_every=0, keep_last=3,
         eval_sequences=4, hang_timeout_seconds=TIMEOUT,
     )  # fmt: skip
 

@@ -84,5 +84,5 @@ def test_a_learned_row_differs_from_the_hash_row_beside_it_in_its_routing_alone(
 
 def test_the_rows_of_table_9_differ_in_their_balancing_loss_alone():
     names = [f"table9_switch_balance_{value}" for value in ("0", "0.01", "0.05", "0.5")]
-    losses = [recipe(name).balance_loss for name in (*names, "table1_switch_1x64")]
+    losses = [recipe(name).router_aux_loss_coef for name in (*names, "table1_switch_1x64")]
     assert losses == [0, 0.01, 0.05, 0.5, 0.1]

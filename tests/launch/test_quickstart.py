@@ -24,8 +24,10 @@ def test_every_command_starts_a_program_of_this_repository():
 
 
 def test_options_reach_the_training_command():
-    training = [command for command in quickstart.commands(["--steps", "5"]).values() if "launch/train.py" in command]
-    assert len(training) == 1 and training[0].endswith("quickstart.yaml --steps 5")
+    training = [
+        command for command in quickstart.commands(["--max_steps", "5"]).values() if "launch/train.py" in command
+    ]
+    assert len(training) == 1 and training[0].endswith("quickstart.yaml --max_steps 5")
 
 
 def test_the_first_failure_is_named_and_ends_it(capfd):
@@ -46,7 +48,7 @@ def test_unigram_perplexity_counts_every_token_once_more():
 def test_the_quickstart_leads_to_a_model_that_writes(tmp_path):
     for folder in PROGRAM_FOLDERS:
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    command = [sys.executable, "launch/quickstart.py", "--steps", "2", "--warmup_steps", "1"]
+    command = [sys.executable, "launch/quickstart.py", "--max_steps", "2", "--warmup_steps", "1"]
     finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=900)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     assert "runs/quickstart/checkpoints/step_00000002" in finished.stdout

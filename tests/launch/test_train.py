@@ -52,8 +52,8 @@ def recipe(tmp_path_factory) -> Path:
     """Two ranks, two experts each, two micro-batches per step, dropout: all that a resumed run must get right."""
     folder = tmp_path_factory.mktemp("train")
     fields = tiny_run_fields(
-        make_tiny_data(folder / "data"), ep_size=2, steps=6, save_every=3, eval_every=3, log_every=1, dropout=0.1,
-        global_batch_size=8, micro_batch_size=2, monitors=["csv", "tensorboard"],
+        make_tiny_data(folder / "data"), ep_size=2, max_steps=6, save_every=3, eval_every=3, log_every=1, dropout=0.1,
+        global_batch_size=8, micro_batch_size=2, loggers=["csv", "tensorboard"],
     )  # fmt: skip
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(fields))
@@ -91,7 +91,7 @@ def test_a_run_leaves_metrics_plots_checkpoints_and_models(finished_run):
 def test_the_exported_model_has_the_validation_loss_of_the_run(finished_run, recipe):
     fields = yaml.safe_load(recipe.read_text())
     model = HashGPTForCausalLM.from_pretrained(newest_model(finished_run)).eval()
-    sequences = PackedSequences([TokenStream(fields["valid_data"])], context_length=fields["context_length"])
+    sequences = PackedSequences([TokenStream(fields["eval_data"])], context_length=fields["context_length"])
     batch = sequences.batch(range(fields["eval_sequences"]))  # 10: the last batch needs fillers
     with torch.no_grad():
         logits = model(batch.input_ids).logits
@@ -170,7 +170,7 @@ def test_ranks_of_mpi_train_together(recipe, finished_run, tmp_path):
 
 def test_one_process_trains_without_a_launcher(recipe, tmp_path):
     result = python(
-        "--config", recipe, "--run_dir", tmp_path / "run", "--ep_size", 1, "--precision", "bf16", "--steps", 2,
+        "--config", recipe, "--run_dir", tmp_path / "run", "--ep_size", 1, "--precision", "bf16", "--max_steps", 2,
         "--activation_checkpointing",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-3000:]
@@ -179,16 +179,27 @@ def test_one_process_trains_without_a_launcher(recipe, tmp_path):
 
 
 LEARNED = {
-    "switch": ["--capacity_factor", 1.25, "--router_jitter", 0.01, "--z_loss", 0.001],
+    "switch": ["--capacity_factor", 1.25, "--router_jitter_noise", 0.01, "--router_z_loss_coef", 0.001],
     "token_switch": ["--zero_stage", 3],
     "gshard": ["--capacity_factor", 1, "--activation_checkpointing"],
-    "base": ["--placement", "insert", "--num_sublayers", 2, "--clip_norm", "shared"],
+    "base": ["--placement", "insert", "--num_sublayers", 2, "--grad_norm_scope", "shared"],
     "expert_choice": ["--expert_choice_cap", 2, "--precision", "bf16"],
 }
 
 
 def test_a_router_that_learns_trains_without_a_table_and_logs_what_it_does(recipe, tmp_path):
-    options = ["--ep_size", 1, "--steps", 4, "--eval_every", 2, "--monitors", "--router", "switch", *LEARNED["switch"]]
+    options = [
+        "--ep_size",
+        1,
+        "--max_steps",
+        4,
+        "--eval_every",
+        2,
+        "--loggers",
+        "--router",
+        "switch",
+        *LEARNED["switch"],
+    ]
     result = python("--config", recipe, "--run_dir", tmp_path / "run", "--route_table", "none", *options)
     assert result.returncode == 0, result.stderr[-3000:]
     last = read_metrics(tmp_path / "run", "train")[-1]
@@ -219,7 +230,7 @@ def test_every_learned_router_resumes_bit_for_bit_and_on_other_ranks(recipe, rou
 
 
 def test_a_dry_run_prints_sizes_and_writes_nothing(recipe, tmp_path):
-    result = python("--config", recipe, "--run_dir", tmp_path / "run", "--dry_run", "--plan_ranks", 4)
+    result = python("--config", recipe, "--run_dir", tmp_path / "run", "--dry_run", "--dry_run_world_size", 4)
     assert result.returncode == 0, result.stderr[-3000:]
     assert "world of 4" in result.stdout
     assert "per expert" in result.stdout and "Predicted load" in result.stdout

@@ -12,8 +12,12 @@ HASHES = {
     **{key: {"hash_keys": [key, key]} for key in KEYS},
     "token and bigram": {"hash_keys": ["token", "bigram"]},
     "split heavy": {"hash_keys": ["token", "previous"], "split_sizes": [[2, 1, 3], [0, 0, 0]]},
-    "turns": {"hash_keys": ["token", "token"], "num_turns": 4},
-    "split heavy, turns": {"hash_keys": ["token", "token"], "split_sizes": [[2, 1, 3], [0, 0, 0]], "num_turns": 2},
+    "turns": {"hash_keys": ["token", "token"], "rotation_period": 4},
+    "split heavy, turns": {
+        "hash_keys": ["token", "token"],
+        "split_sizes": [[2, 1, 3], [0, 0, 0]],
+        "rotation_period": 2,
+    },
     **{f"MultiHash {n}": {"hash_keys": ["token", "previous"], "num_hashes": n} for n in (2, 4, 8)},
     "inserted": {"hash_keys": ["token", "bigram"], "placement": "insert"},
     "inserted, 3 sublayers": {"hash_keys": ["token", "bigram"], "placement": "insert", "num_sublayers": 3},
@@ -24,7 +28,9 @@ def make_tables(config, index: int) -> dict[str, torch.Tensor]:
     """Random tables that leave the last expert idle; of heavy tokens 1 and 2, one bigram goes by position."""
     generator = torch.Generator().manual_seed(index)
     rows = num_keys(config.hash_keys[index], config)
-    tables = {"route_table": torch.randint(0, 3, (rows, config.num_hashes * config.num_turns), generator=generator)}
+    tables = {
+        "route_table": torch.randint(0, 3, (rows, config.num_hashes * config.rotation_period), generator=generator)
+    }
     if config.split_sizes and config.split_sizes[index][0]:
         split_index = torch.full((config.vocab_size,), -1)
         split_index[1], split_index[2] = 0, 1

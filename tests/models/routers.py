@@ -3,8 +3,8 @@
 NUM_EXPERTS = 4
 
 ROUTERS = {
-    "switch": {"router": "switch", "z_loss": 0.01},
-    "switch, full experts and jitter": {"router": "switch", "capacity_factor": 0.75, "router_jitter": 0.1},
+    "switch": {"router": "switch", "router_z_loss_coef": 0.01},
+    "switch, full experts and jitter": {"router": "switch", "capacity_factor": 0.75, "router_jitter_noise": 0.1},
     "token_switch": {"router": "token_switch"},
     "gshard": {"router": "gshard"},
     "gshard, full experts": {"router": "gshard", "capacity_factor": 0.75},

@@ -35,7 +35,7 @@ def logits_alone(model, ids: torch.Tensor) -> torch.Tensor:
     return torch.cat([torch.cat(documents, dim=1), model(ids[1:], use_cache=False).logits])
 
 
-VARIANTS = [{}, {"split_sizes": [[2, 1, 3], [0, 0, 0], [0, 0, 0], [0, 0, 0]]}, {"num_turns": 4}]
+VARIANTS = [{}, {"split_sizes": [[2, 1, 3], [0, 0, 0], [0, 0, 0], [0, 0, 0]]}, {"rotation_period": 4}]
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])

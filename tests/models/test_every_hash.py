@@ -34,7 +34,11 @@ def test_experts_are_in_range_and_the_same_every_time(name):
     for layer in (0, 2):
         assert len(plans[layer]) == model.config.num_hashes
         for plan, second in zip(plans[layer], again[layer], strict=True):
-            assert len(plan.rows_E) == 4 and sum(plan.rows_E) == 27 and plan.rows_E[3] == 0
+            assert (
+                len(plan.tokens_per_expert) == 4
+                and sum(plan.tokens_per_expert) == 27
+                and plan.tokens_per_expert[3] == 0
+            )
             assert torch.equal(plan.order_N, second.order_N)
 
 
@@ -44,7 +48,7 @@ def test_gradients_reach_exactly_the_experts_that_were_routed_to(name):
     plans = model.transformer.plan(ids, **known(name, ids))
     model(ids, plans=plans).logits.square().sum().backward()
     for layer, sparse_ffn in model.transformer.sparse_ffns.items():
-        used = torch.tensor([plan.rows_E for plan in plans[layer]]).sum(0) > 0
+        used = torch.tensor([plan.tokens_per_expert for plan in plans[layer]]).sum(0) > 0
         for tensor_name, parameter in sparse_ffn.experts.named_parameters():
             reached = parameter.grad.flatten(1).abs().amax(1) > 0
             assert torch.equal(reached, used), (layer, tensor_name)
@@ -122,10 +126,10 @@ def test_with_turns_the_position_chooses_the_column():
     assert routes.expert_N.tolist() == expected
 
 
-@pytest.mark.parametrize("fields", [{"num_turns": 0}, {"num_turns": 2, "num_hashes": 4}])
+@pytest.mark.parametrize("fields", [{"rotation_period": 0}, {"rotation_period": 2, "num_hashes": 4}])
 def test_turns_of_several_hashes_are_refused(fields):
     with pytest.raises(
-        ValueError, match=f"num_turns={fields['num_turns']} with num_hashes={fields.get('num_hashes', 1)}"
+        ValueError, match=f"rotation_period={fields['rotation_period']} with num_hashes={fields.get('num_hashes', 1)}"
     ):
         tiny_config(**fields)
 

@@ -133,9 +133,9 @@ def test_checkpointing_that_loses_auxiliary_gradients_or_draws_anew_is_refused(o
 def test_a_base_layer_routes_shuffled_tokens_in_training_alone():
     layer, shuffled = make_model("base").transformer.h[0].sparse, []
 
-    def reverse(function, tokens_TD):  # stands for the other ranks
-        shuffled.append(len(tokens_TD))
-        return function(tokens_TD.flip(0)).flip(0)
+    def reverse(function, hidden_TD):  # stands for the other ranks
+        shuffled.append(len(hidden_TD))
+        return function(hidden_TD.flip(0)).flip(0)
 
     layer.shuffle = reverse
     hidden, late = torch.randn(1, 8, 8), layer.plan(None)
@@ -147,12 +147,12 @@ def test_a_base_layer_routes_shuffled_tokens_in_training_alone():
     assert shuffled == [8]
 
 
-@pytest.mark.parametrize("coefficients", [{"balance_loss": 0.5}, {"z_loss": 0.5}])
+@pytest.mark.parametrize("coefficients", [{"router_aux_loss_coef": 0.5}, {"router_z_loss_coef": 0.5}])
 def test_auxiliary_losses_of_all_layers_are_added_to_the_loss(coefficients):
     model, ids = make_model("switch"), token_ids()
     for layer in model.transformer.sparse_ffns.values():
-        layer.router.balance_loss = coefficients.get("balance_loss", 0.0)
-        layer.router.z_loss = coefficients.get("z_loss", 0.0)
+        layer.router.router_aux_loss_coef = coefficients.get("router_aux_loss_coef", 0.0)
+        layer.router.router_z_loss_coef = coefficients.get("router_z_loss_coef", 0.0)
     plans = model.transformer.plan(ids)
     loss = model(ids, labels=ids, plans=plans).loss
     added = add_auxiliary_losses(loss, plans) - loss
@@ -266,12 +266,12 @@ def test_new_centroids_of_base_layers_are_orthogonal():
     [
         ({"router": "swich"}, "router='swich' is not one of hash, switch"),
         ({"router": "base", "capacity_factor": 1.0}, "capacity_factor=1.0 with router='base', which ignores it"),
-        ({"router_jitter": 0.1}, "router_jitter=0.1 with router='hash'.*switch, token_switch"),
+        ({"router_jitter_noise": 0.1}, "router_jitter_noise=0.1 with router='hash'.*switch, token_switch"),
         ({"router": "switch", "capacity_factor": 0.0}, "capacity_factor=0.0 must be above 0"),
-        ({"router": "switch", "balance_loss": -1.0}, "balance_loss=-1.0 must be a number from 0"),
+        ({"router": "switch", "router_aux_loss_coef": -1.0}, "router_aux_loss_coef=-1.0 must be a number from 0"),
         ({"router": "switch", "num_hashes": 2}, "num_hashes=2 with router='switch'"),
         ({"router": "expert_choice", "expert_choice_cap": 1}, "expert_choice_cap=1 .* capacity_factor=2"),
-        ({"router": "switch", "num_turns": 2}, "num_turns=2 with router='switch'"),
+        ({"router": "switch", "rotation_period": 2}, "rotation_period=2 with router='switch'"),
         ({"router": "switch", "split_sizes": [[1, 1, 1]]}, "split_sizes=.* with router='switch'"),
         ({"router": "expert_choice", "num_experts": 1, "sparse_layers": [0]}, "=2 experts per token, of num_experts=1"),
         ({"router": "gshard", "num_experts": 1}, "num_experts=1 with router='gshard'"),

@@ -61,4 +61,4 @@ def test_a_device_without_tokens_gets_zero_gradients():
 def test_rows_of_the_experts_named_first_come_first():
     plan = make_plan(Routes(torch.tensor([0, 2, 1, 2, 0])), 3, first=range(1, 3))
     assert plan.order_N.tolist() == [2, 1, 3, 0, 4]
-    assert (plan.rows_E, plan.ends_E.tolist()) == ([2, 1, 2], [2, 3, 5])
+    assert (plan.tokens_per_expert, plan.ends_E.tolist()) == ([2, 1, 2], [2, 3, 5])

@@ -38,7 +38,10 @@ def dense_weights(routes, num_tokens=TOKENS) -> torch.Tensor:
 
 @FACTORS
 def test_switch_is_deepspeeds_top1_gate(factor):
-    router, tokens = make_router("switch", capacity_factor=factor, balance_loss=1.0).train(), torch.randn(TOKENS, 8)
+    router, tokens = (
+        make_router("switch", capacity_factor=factor, router_aux_loss_coef=1.0).train(),
+        torch.randn(TOKENS, 8),
+    )
     routing = router.route(tokens, None)
     logits = router.gate(tokens)
     loss, combine_TEC, _, load_E = top1gating(logits, factor or EXPERTS, min_capacity=1, use_rts=False)

@@ -85,5 +85,5 @@ def test_plans_made_ahead_give_the_same_logits():
 def test_a_plan_counts_its_rows():
     layer = make_layer([0, 2, 2, 0, 2], num_experts=3)
     [plan] = make_plans(layer, torch.tensor([[0, 1, 4], [3, 2, 0]]))
-    assert plan.rows_E == [3, 0, 3]
+    assert plan.tokens_per_expert == [3, 0, 3]
     assert plan.order_N.tolist() == [0, 3, 5, 1, 2, 4]

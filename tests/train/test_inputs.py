@@ -110,11 +110,11 @@ def test_the_identity_tells_tokenizer_data_tables_and_network(tiny_data):
     assert identity["tokenizer_digest"] == read_manifest(tiny_data.train).tokenizer_digest
     assert identity["corpus_digest"] == read_manifest(tiny_data.train).corpus_digest
     assert identity["route_table_digests"] == [table_digest(read_route_table(tiny_data.route_table).tables[0])]
-    assert identity["width"] == 16 and "ep_size" not in identity
+    assert identity["hidden_size"] == 16 and "ep_size" not in identity
 
 
 def test_a_run_may_do_without_validation(tiny_data):
-    assert open_tiny(tiny_data, valid_data=None).valid is None
+    assert open_tiny(tiny_data, eval_data=None).valid is None
 
 
 def test_a_vocabulary_smaller_than_the_tokenizers_is_refused(error_of):
@@ -144,7 +144,7 @@ def test_a_table_for_another_tokenizer_is_refused(tiny_data, error_of, changed_t
 
 
 def test_a_table_of_next_tokens_makes_an_oracle(tiny_data, changed_table):
-    config = tiny_config(tiny_data, route_table=changed_table(key="next"))
+    config = tiny_config(tiny_data, route_table=changed_table(hash_key="next"))
     assert open_inputs(config).network(config).hash_keys == ["next"]
 
 
@@ -172,15 +172,15 @@ def with_predictions(tiny_data, tmp_path):
 
 
 def test_tables_of_predicted_tokens_need_predictions_of_all_data(tiny_data, error_of, changed_table, with_predictions):
-    table, train = changed_table(key="predicted"), with_predictions(tiny_data.train)
+    table, train = changed_table(hash_key="predicted"), with_predictions(tiny_data.train)
     for missing, data in ((tiny_data.train, {}), (tiny_data.valid, {"train_data": train})):
         message = error_of(route_table=table, **data)
         assert f"{missing} has no predictions/" in message and "predicted tokens" in message
 
 
 def test_predictions_come_with_every_batch(tiny_data, changed_table, with_predictions):
-    data = {"train_data": with_predictions(tiny_data.train), "valid_data": with_predictions(tiny_data.valid)}
-    config = tiny_config(tiny_data, route_table=changed_table(key="predicted"), **data)
+    data = {"train_data": with_predictions(tiny_data.train), "eval_data": with_predictions(tiny_data.valid)}
+    config = tiny_config(tiny_data, route_table=changed_table(hash_key="predicted"), **data)
     inputs = open_inputs(config)
     assert inputs.network(config).hash_keys == ["predicted"]
     for part in (inputs.train, inputs.valid):
@@ -189,12 +189,12 @@ def test_predictions_come_with_every_batch(tiny_data, changed_table, with_predic
 
 
 def test_predictions_without_validation_are_those_of_training(tiny_data, changed_table, with_predictions):
-    data = {"train_data": with_predictions(tiny_data.train), "valid_data": None}
-    assert open_tiny(tiny_data, route_table=changed_table(key="predicted"), **data).valid is None
+    data = {"train_data": with_predictions(tiny_data.train), "eval_data": None}
+    assert open_tiny(tiny_data, route_table=changed_table(hash_key="predicted"), **data).valid is None
 
 
 def test_validation_data_of_another_tokenizer_is_refused(tiny_data, error_of, shards_of_another_tokenizer):
-    message = error_of(valid_data=str(shards_of_another_tokenizer))
+    message = error_of(eval_data=str(shards_of_another_tokenizer))
     assert str(shards_of_another_tokenizer) in message and "sha256:0ther" in message
     assert str(tiny_data.train) in message and read_manifest(tiny_data.train).tokenizer_digest in message
 
@@ -205,7 +205,7 @@ def test_validation_data_shorter_than_one_sequence_is_refused(tiny_data, error_o
     assert str(tiny_data.valid) in message and f"{num_tokens + 1} tokens" in message
 
 
-@pytest.mark.parametrize("field", ["train_data", "valid_data", "route_table"])
+@pytest.mark.parametrize("field", ["train_data", "eval_data", "route_table"])
 def test_a_path_that_does_not_exist_is_named(tiny_data, tmp_path, field):
     missing = str(tmp_path / "nowhere")
     with pytest.raises((ValueError, OSError), match=re.escape(missing)):

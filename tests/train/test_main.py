@@ -52,19 +52,19 @@ def test_a_dry_run_under_a_launcher_is_of_its_ranks(started):
 
 def test_a_dry_run_is_of_the_ranks_it_is_asked_for(started):
     started(world_size=2)
-    assert planned_ranks(config(plan_ranks=16, ep_size=4)).world_size == 16
+    assert planned_ranks(config(dry_run_world_size=16, ep_size=4)).world_size == 16
 
 
 def test_a_dry_run_describes_the_planned_ranks_and_writes_nothing(tiny_data, tmp_path, capsys):
     words = arguments(tiny_data, run_dir=tmp_path / "run", ep_size=2, global_batch_size=16)
-    assert main([*words, "--dry_run", "--plan_ranks", "4"]) == 0
+    assert main([*words, "--dry_run", "--dry_run_world_size", "4"]) == 0
     printed = capsys.readouterr().out
     assert "ep_size=2, world of 4" in printed and "Predicted load" in printed
     assert not (tmp_path / "run").exists()
 
 
 def test_a_dry_run_of_ranks_that_do_not_fit_is_refused(tiny_data, capsys):
-    assert main([*arguments(tiny_data, ep_size=2), "--dry_run", "--plan_ranks", "3"]) == 2
+    assert main([*arguments(tiny_data, ep_size=2), "--dry_run", "--dry_run_world_size", "3"]) == 2
     assert "3 ranks" in capsys.readouterr().err
 
 

@@ -18,9 +18,9 @@ from deepspeed.runtime.engine import DeepSpeedEngine
 from train.checkpoint.commit import commit_checkpoint, prune_checkpoints, read_manifest
 from train.checkpoint.export import export_model, shapes_of_whole
 from train.checkpoint.fragments import num_updates, owned_fragments, restore_counters, restore_state
-from train.checkpoint.recovery import settle_on_checkpoint
+from train.checkpoint.recovery import latest_valid_checkpoint
 from train.checkpoint.run_folder import checkpoint_dir, checkpoints_dir
-from train.checkpoint.stored_state import Fragment, StoredState, write_fragments
+from train.checkpoint.stored_state import StateShard, StoredState, write_fragments
 from train.config.run_config import RunConfig
 from train.inputs import Inputs
 from train.processes.agreement import gather
@@ -72,7 +72,7 @@ def _commit(
     config: RunConfig,
     inputs: Inputs,
     folder: Path,
-    fragments: list[Fragment],
+    fragments: list[StateShard],
     facts: dict,
     gather: Callable[[object], list],
 ) -> Path:
@@ -100,9 +100,9 @@ def _commit(
 def resume(engine: DeepSpeedEngine, config: RunConfig) -> tuple[dict | None, list[str]]:
     """Restore the newest sound checkpoint. Collective over all ranks.
 
-    Returns its manifest, None where the run begins, and what settle_on_checkpoint has to say.
+    Returns its manifest, None where the run begins, and what latest_valid_checkpoint has to say.
     """
-    folder, notices = settle_on_checkpoint(checkpoints_dir(config), rank=dist.get_rank(), gather=gather)
+    folder, notices = latest_valid_checkpoint(checkpoints_dir(config), rank=dist.get_rank(), gather=gather)
     if folder is None:
         return None, notices
     manifest = read_manifest(folder)

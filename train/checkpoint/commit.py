@@ -145,7 +145,7 @@ def prune_checkpoints(checkpoints: Path, *, keep_last: int, keep_every: int) -> 
     old = completed_checkpoints(checkpoints)[keep_last:]
     deleted = [path for path in old if keep_every == 0 or step_of(path) % keep_every]
     for path in deleted:
-        set_aside(path, ".deleted")
+        quarantine(path, ".deleted")
     clean_up(checkpoints)
     return deleted
 
@@ -157,7 +157,7 @@ def clean_up(checkpoints: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def set_aside(folder: Path, suffix: str) -> Path:
+def quarantine(folder: Path, suffix: str) -> Path:
     """Rename a checkpoint, so that nothing takes it for one; returns its new name. Rank 0 only."""
     aside = folder.with_name(folder.name + suffix)
     shutil.rmtree(aside, ignore_errors=True)

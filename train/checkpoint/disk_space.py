@@ -20,10 +20,10 @@ def checkpoint_bytes(config: RunConfig, network: HashGPTConfig) -> int:
 
 def num_checkpoints(config: RunConfig) -> int:
     """Those on the disk at once, while the last one is being written."""
-    written = config.steps // config.save_every + 1 if config.save_every else 1
+    written = config.max_steps // config.save_every + 1 if config.save_every else 1
     if config.keep_last == 0:
         return written
-    kept_for_ever = config.steps // config.keep_every if config.keep_every else 0
+    kept_for_ever = config.max_steps // config.keep_every if config.keep_every else 0
     return min(written, config.keep_last + kept_for_ever + 1)
 
 

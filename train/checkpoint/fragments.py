@@ -15,7 +15,7 @@ from deepspeed.runtime.zero.stage3 import DeepSpeedZeroOptimizer_Stage3
 from deepspeed.runtime.zero.stage_1_and_2 import DeepSpeedZeroOptimizer
 from deepspeed.utils import groups
 
-from train.checkpoint.stored_state import WEIGHT, Fragment, StoredState
+from train.checkpoint.stored_state import WEIGHT, StateShard, StoredState
 from train.parallel.expert_parallel import Extent, parameter_extents
 
 # What each optimizer keeps of every weight, by its name in torch.
@@ -32,7 +32,7 @@ class _Part:
     is_first_copy: bool  # False where another rank keeps the same
 
 
-def owned_fragments(engine: DeepSpeedEngine) -> list[Fragment]:
+def owned_fragments(engine: DeepSpeedEngine) -> list[StateShard]:
     """What this rank saves: the owned fragments of all ranks cover every tensor exactly once."""
     return list(_fragments(engine, [part for part in _parts(engine) if part.is_first_copy]))
 
@@ -87,21 +87,21 @@ def _set_parameter(optimizer, parameter: torch.nn.Parameter, weights: torch.Tens
     parameter.ds_tensor.data[: len(mine)].copy_(mine)
 
 
-def _fragments(engine: DeepSpeedEngine, parts: list[_Part]) -> Iterator[Fragment]:
+def _fragments(engine: DeepSpeedEngine, parts: list[_Part]) -> Iterator[StateShard]:
     extents = parameter_extents(engine.module)
     for part in parts:
         for extent in extents[part.parameter]:
             yield from _overlap(part, extent)
 
 
-def _overlap(part: _Part, extent: Extent) -> Iterator[Fragment]:
+def _overlap(part: _Part, extent: Extent) -> Iterator[StateShard]:
     """The elements that a part and an extent of its parameter have in common, of every kind."""
     size = len(part.views[WEIGHT])
     begin, end = max(part.start, extent.begin), min(part.start + size, extent.begin + extent.size)
     if begin < end:
         offset = extent.offset + begin - extent.begin
         for kind, view in part.views.items():
-            yield Fragment(extent.name, kind, offset, view[begin - part.start : end - part.start])
+            yield StateShard(extent.name, kind, offset, view[begin - part.start : end - part.start])
 
 
 def _parts(engine: DeepSpeedEngine) -> Iterator[_Part]:

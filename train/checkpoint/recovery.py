@@ -8,12 +8,12 @@ from train.checkpoint.commit import (
     check_sizes,
     clean_up,
     completed_checkpoints,
+    quarantine,
     read_manifest,
-    set_aside,
 )
 
 
-def settle_on_checkpoint(
+def latest_valid_checkpoint(
     checkpoints: Path, *, rank: int, gather: Callable[[object], list]
 ) -> tuple[Path | None, list[str]]:
     """The newest sound checkpoint, or None where there is none yet. Collective over all ranks.
@@ -35,7 +35,7 @@ def settle_on_checkpoint(
         damage = next((found for found in damages if found), None)
         if damage is None:
             return folder, notices
-        aside = gather(set_aside(folder, ".damaged") if rank == 0 else None)[0]
+        aside = gather(quarantine(folder, ".damaged") if rank == 0 else None)[0]
         notices.append(f"note: {damage}; it is now {aside}, and the run goes back to the checkpoint before")
 
 

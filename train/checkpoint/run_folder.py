@@ -51,10 +51,10 @@ def write_recipe(config: RunConfig, path: Path) -> None:
 
 # What may change between a run and its resumption: where things lie, over how many ranks and how, how long, how often.
 _FREE_FIELDS = {
-    "train_data", "valid_data", "route_table", "share_route_table", "steps", "micro_batch_size", "clip", "clip_norm",
+    "train_data", "eval_data", "route_table", "share_route_table", "max_steps", "micro_batch_size", "max_grad_norm", "grad_norm_scope",
     "ds_config", "activation_checkpointing", "run_dir", "log_every", "eval_every", "eval_sequences", "save_every",
-    "resume", "monitors", "dry_run", "plan_ranks", "ep_size", "zero_stage", "keep_last", "keep_every",
-    "allow_mismatch", "skip_bad_steps", "stop_on_failed_save", "async_save", "hang_timeout_seconds", "loader_workers",
+    "resume", "loggers", "dry_run", "dry_run_world_size", "ep_size", "zero_stage", "keep_last", "keep_every",
+    "allow_mismatch", "max_nonfinite_steps", "stop_on_failed_save", "async_save", "hang_timeout_seconds", "loader_workers",
 }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ WEIGHT = "weight"
 
 
 @dataclass(frozen=True)
-class Fragment:
+class StateShard:
     """A run of elements of one tensor of the training state.
 
     name: of the parameter in the whole model, all experts in one stack. kind: WEIGHT, or the optimizer's name of a
@@ -27,7 +27,7 @@ class Fragment:
     values: torch.Tensor
 
 
-def write_fragments(path: Path, fragments: list[Fragment]) -> None:
+def write_fragments(path: Path, fragments: list[StateShard]) -> None:
     """One tensor per fragment, named by what it is a piece of."""
     specs = {_key(f.kind, f.name, f.offset): TensorSpec(f.values.dtype, f.values.shape) for f in fragments}
     with SafetensorsStream(path, specs) as stream:

@@ -36,7 +36,7 @@ def _argument_parser() -> argparse.ArgumentParser:
         prog="launch/train.py",
         description="Train a hash-layer language model.",
         argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,  # `--step` is a misspelling to name, not `--steps`
+        allow_abbrev=False,  # `--step` is a misspelling to name, not `--max_steps`
     )
     parser.add_argument("--config", default=None, help="recipe: a YAML file of the fields below")
     parser.add_argument("--local_rank", type=int, default=None, help="set by the deepspeed launcher; not read")

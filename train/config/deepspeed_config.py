@@ -58,18 +58,18 @@ def run_owned_values(config: RunConfig, *, world_size: int) -> dict:
         "train_batch_size": config.global_batch_size,
         "train_micro_batch_size_per_gpu": config.micro_batch_size,
         "gradient_accumulation_steps": micro_batches,
-        "gradient_clipping": config.clip,  # always explicit: DeepSpeed's default is 1.0, not off
+        "gradient_clipping": config.max_grad_norm,  # always explicit: DeepSpeed's default is 1.0, not off
         "bf16.enabled": bf16,
         # bf16 would add up micro-batches in bf16, where small gradients vanish; ZeRO 0 knows no other way.
         "data_types.grad_accum_dtype": "fp32" if bf16 and config.zero_stage > 0 else None,
         "zero_optimization.stage": config.zero_stage,
-        "tensorboard.enabled": "tensorboard" in config.monitors,
+        "tensorboard.enabled": "tensorboard" in config.loggers,
         "tensorboard.output_path": folder,
         "tensorboard.job_name": "tensorboard",
-        "csv_monitor.enabled": "csv" in config.monitors,
+        "csv_monitor.enabled": "csv" in config.loggers,
         "csv_monitor.output_path": folder,
         "csv_monitor.job_name": "csv",
-        "wandb.enabled": "wandb" in config.monitors,
+        "wandb.enabled": "wandb" in config.loggers,
         "wandb.project": "hash-layers",
     }
 
@@ -89,9 +89,9 @@ def check_topology(config: RunConfig, *, world_size: int) -> None:
         )
 
 
-def check_monitors(config: RunConfig) -> None:
+def check_loggers(config: RunConfig) -> None:
     """ValueError where a monitor's package is missing: DeepSpeed would fail on rank 0 only, and the others wait."""
-    for monitor in config.monitors:
+    for monitor in config.loggers:
         if importlib.util.find_spec(_MONITOR_PACKAGES[monitor]) is None:
             raise ValueError(f"monitor {monitor!r} needs the package {monitor}: pip install {monitor}")
 
@@ -138,9 +138,9 @@ def _is_on(value, *, off: int | None) -> bool:
 def _refuse_bf16_without_zero(config: RunConfig) -> None:
     if config.precision != "bf16" or config.zero_stage > 0:
         return
-    if config.ep_size > 1 and config.clip > 0:
+    if config.ep_size > 1 and config.max_grad_norm > 0:
         raise ValueError(
-            f"zero_stage=0 with bf16 clips by the norm of shared parameters only (clip={config.clip}, "
+            f"zero_stage=0 with bf16 clips by the norm of shared parameters only (max_grad_norm={config.max_grad_norm}, "
             f"ep_size={config.ep_size}); choose zero_stage 1"
         )
     raise ValueError("zero_stage=0 with bf16 adds up gradients in bf16 and keeps no fp32 weights; choose zero_stage 1")

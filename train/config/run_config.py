@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 ROUTERS = ("hash", "switch", "token_switch", "gshard", "base", "expert_choice")
 SCHEDULES = ("constant", "inverse_sqrt", "polynomial", "cosine", "warmup_stable_decay")
 RESUME = ("auto", "must", "never")
-MONITORS = ("tensorboard", "csv", "wandb")
+LOGGERS = ("tensorboard", "csv", "wandb")
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,10 @@ class RunConfig:
 
     # Data: token shards, mixtures of them (docs/data.md) and route tables, all made by data_prep/.
     train_data: str = field(metadata={"help": "token shards to train on: their folder, or a mixture of folders"})
-    valid_data: str | None = field(
-        default=None, metadata={"help": "the same for perplexity; weights but 0 are ignored"}
-    )
-    valid_share: float = field(
+    eval_data: str | None = field(default=None, metadata={"help": "the same for perplexity; weights but 0 are ignored"})
+    eval_fraction: float = field(
         default=0.0,
-        metadata={"help": "share of each part of train_data to hold out for perplexity, without valid_data"},
+        metadata={"help": "share of each part of train_data to hold out for perplexity, without eval_data"},
     )
     document_mask: bool = field(
         default=False,
@@ -47,10 +45,12 @@ class RunConfig:
     # The network.
     vocab_size: int | None = field(default=None, metadata={"help": "None: as the tokenizer of train_data"})
     context_length: int = field(default=128, metadata={"help": "tokens per sequence"})
-    width: int = field(default=128, metadata={"help": "width d of the hidden states"})
-    num_layers: int = field(default=4, metadata={"help": "blocks"})
-    num_heads: int = field(default=4, metadata={"help": "attention heads per block"})
-    ffn_size: int | None = field(default=None, metadata={"help": "width D inside a feed-forward; None: 4 * width"})
+    hidden_size: int = field(default=128, metadata={"help": "width d of the hidden states"})
+    num_hidden_layers: int = field(default=4, metadata={"help": "blocks"})
+    num_attention_heads: int = field(default=4, metadata={"help": "attention heads per block"})
+    intermediate_size: int | None = field(
+        default=None, metadata={"help": "width D inside a feed-forward; None: 4 * width"}
+    )
     activation: str = field(default="gelu_new", metadata={"help": "activation by its transformers name"})
     dropout: float = field(default=0.0, metadata={"help": "dropout of embeddings, attention and residual branches"})
     position_embedding: str = field(default="learned", metadata={"help": "learned or sinusoidal"})
@@ -63,11 +63,13 @@ class RunConfig:
 
     # How tokens find their experts: by route_table, or by a router that learns (models/configuration_hash_gpt.py).
     router: str = field(default="hash", metadata={"help": " | ".join(ROUTERS)})
-    balance_loss: float = field(
+    router_aux_loss_coef: float = field(
         default=0.1, metadata={"help": "coefficient of the loss that balances switch, token_switch and gshard"}
     )
-    z_loss: float = field(default=0.0, metadata={"help": "coefficient of the loss on the size of their logits"})
-    router_jitter: float = field(
+    router_z_loss_coef: float = field(
+        default=0.0, metadata={"help": "coefficient of the loss on the size of their logits"}
+    )
+    router_jitter_noise: float = field(
         default=0.0, metadata={"help": "in training, noise of 1 +- so much on what switch and token_switch route by"}
     )
     capacity_factor: float | None = field(
@@ -80,7 +82,7 @@ class RunConfig:
     expert_choice_cap: int = field(default=0, metadata={"help": "of expert_choice: experts per token at most; 0: any"})
 
     # The optimisation. A batch is counted in sequences of context_length tokens.
-    steps: int = field(default=1000, metadata={"help": "optimizer steps"})
+    max_steps: int = field(default=1000, metadata={"help": "optimizer steps"})
     global_batch_size: int = field(default=32, metadata={"help": "sequences per step, all ranks together"})
     micro_batch_size: int = field(default=16, metadata={"help": "sequences per rank and forward pass"})
     optimizer: str = field(default="adam", metadata={"help": "adam (decoupled weight decay) or sgd"})
@@ -92,8 +94,12 @@ class RunConfig:
     schedule: str = field(default="inverse_sqrt", metadata={"help": " | ".join(SCHEDULES)})
     warmup_steps: int = field(default=100, metadata={"help": "steps of linear warm-up"})
     decay_steps: int = field(default=0, metadata={"help": "steps of the final decay of warmup_stable_decay"})
-    clip: float = field(default=1.0, metadata={"help": "maximum norm of all gradients together; 0 does not clip"})
-    clip_norm: str = field(default="all", metadata={"help": "norm to clip by: of all parameters, or the shared ones"})
+    max_grad_norm: float = field(
+        default=1.0, metadata={"help": "maximum norm of all gradients together; 0 does not clip"}
+    )
+    grad_norm_scope: str = field(
+        default="all", metadata={"help": "norm to clip by: of all parameters, or the shared ones"}
+    )
     precision: str = field(default="fp32", metadata={"help": "fp32 or bf16"})
     activation_checkpointing: bool = field(default=False, metadata={"help": "recompute blocks in the backward"})
 
@@ -121,13 +127,17 @@ class RunConfig:
     allow_mismatch: list[str] = field(
         default_factory=list, metadata={"help": "fields in which a resumed run may differ from its checkpoint"}
     )
-    skip_bad_steps: int = field(default=0, metadata={"help": "steps with NaN or Inf to leave out before the run ends"})
+    max_nonfinite_steps: int = field(
+        default=0, metadata={"help": "steps with NaN or Inf to leave out before the run ends"}
+    )
     hang_timeout_seconds: float = field(
         default=1800, metadata={"help": "without a step, after which a run ends; 0: never"}
     )
-    monitors: list[str] = field(default_factory=list, metadata={"help": "any of " + ", ".join(MONITORS)})
+    loggers: list[str] = field(default_factory=list, metadata={"help": "any of " + ", ".join(LOGGERS)})
     dry_run: bool = field(default=False, metadata={"help": "print sizes, memory and predicted load, then stop"})
-    plan_ranks: int | None = field(default=None, metadata={"help": "ranks of a dry run; None: as started, or ep_size"})
+    dry_run_world_size: int | None = field(
+        default=None, metadata={"help": "ranks of a dry run; None: as started, or ep_size"}
+    )
 
     def __post_init__(self):
         for spec in dataclasses.fields(self):
@@ -179,7 +189,7 @@ def _check_choices(config: RunConfig) -> None:
         "schedule": SCHEDULES,
         "resume": RESUME,
         "precision": ("fp32", "bf16"),
-        "clip_norm": ("all", "shared"),
+        "grad_norm_scope": ("all", "shared"),
         "position_embedding": ("learned", "sinusoidal"),
         "placement": ("replace", "insert"),
         "router": ROUTERS,
@@ -188,46 +198,48 @@ def _check_choices(config: RunConfig) -> None:
     for name, allowed in choices.items():
         if getattr(config, name) not in allowed:
             raise ValueError(f"{name}={getattr(config, name)!r} is not one of {', '.join(map(str, allowed))}")
-    for monitor in config.monitors:
-        if monitor not in MONITORS:
-            raise ValueError(f"monitors names {monitor!r}, which is not one of {', '.join(MONITORS)}")
+    for monitor in config.loggers:
+        if monitor not in LOGGERS:
+            raise ValueError(f"loggers names {monitor!r}, which is not one of {', '.join(LOGGERS)}")
 
 
 def _check_ranges(config: RunConfig) -> None:
-    sizes = "context_length width num_layers num_heads num_sublayers steps global_batch_size micro_batch_size"
+    sizes = "context_length hidden_size num_hidden_layers num_attention_heads num_sublayers max_steps global_batch_size micro_batch_size"
     for name in f"{sizes} ep_size log_every".split():
         if getattr(config, name) < 1:
             raise ValueError(f"{name}={getattr(config, name)} must be at least 1")
-    for name in "ffn_size eval_sequences vocab_size plan_ranks".split():
+    for name in "intermediate_size eval_sequences vocab_size dry_run_world_size".split():
         if getattr(config, name) is not None and getattr(config, name) < 1:
             raise ValueError(f"{name}={getattr(config, name)} must be at least 1, or None")
-    numbers = "lr adam_epsilon weight_decay clip warmup_steps decay_steps eval_every save_every seed"
-    for name in f"{numbers} keep_last keep_every skip_bad_steps hang_timeout_seconds loader_workers".split():
+    numbers = "lr adam_epsilon weight_decay max_grad_norm warmup_steps decay_steps eval_every save_every seed"
+    for name in f"{numbers} keep_last keep_every max_nonfinite_steps hang_timeout_seconds loader_workers".split():
         if not 0 <= getattr(config, name) < math.inf:
             raise ValueError(f"{name}={getattr(config, name)} must be a number from 0")
-    for name in "dropout beta1 beta2 valid_share".split():
+    for name in "dropout beta1 beta2 eval_fraction".split():
         if not 0 <= getattr(config, name) < 1:
             raise ValueError(f"{name}={getattr(config, name)} must be from 0 to below 1")
-    if config.valid_share and config.valid_data:
+    if config.eval_fraction and config.eval_data:
         raise ValueError(
-            f"valid_share={config.valid_share} and valid_data={config.valid_data} are two ways to say what is held "
+            f"eval_fraction={config.eval_fraction} and eval_data={config.eval_data} are two ways to say what is held "
             "out; leave one of them out"
         )
     _check_layers(config)
-    if config.clip_norm == "shared" and config.zero_stage == 3:
-        raise ValueError("clip_norm=shared cannot be combined with zero_stage=3; choose zero_stage 1 or 2")
-    if config.warmup_steps + config.decay_steps > config.steps and config.schedule == "warmup_stable_decay":
+    if config.grad_norm_scope == "shared" and config.zero_stage == 3:
+        raise ValueError("grad_norm_scope=shared cannot be combined with zero_stage=3; choose zero_stage 1 or 2")
+    if config.warmup_steps + config.decay_steps > config.max_steps and config.schedule == "warmup_stable_decay":
         raise ValueError(
-            f"warmup_steps={config.warmup_steps} and decay_steps={config.decay_steps} exceed steps={config.steps}"
+            f"warmup_steps={config.warmup_steps} and decay_steps={config.decay_steps} exceed max_steps={config.max_steps}"
         )
 
 
 def _check_layers(config: RunConfig) -> None:
     layers = config.sparse_layers
-    if len(set(layers)) < len(layers) or not all(0 <= layer < config.num_layers for layer in layers):
-        raise ValueError(f"sparse_layers={layers} must be different blocks from 0 to {config.num_layers - 1}")
-    if config.width % config.num_heads:
-        raise ValueError(f"width={config.width} cannot be split evenly over num_heads={config.num_heads}")
+    if len(set(layers)) < len(layers) or not all(0 <= layer < config.num_hidden_layers for layer in layers):
+        raise ValueError(f"sparse_layers={layers} must be different blocks from 0 to {config.num_hidden_layers - 1}")
+    if config.hidden_size % config.num_attention_heads:
+        raise ValueError(
+            f"hidden_size={config.hidden_size} cannot be split evenly over num_attention_heads={config.num_attention_heads}"
+        )
     if config.sparse_layers and config.num_experts % config.ep_size:
         raise ValueError(
             f"{config.num_experts} experts cannot be split evenly over ep_size={config.ep_size} ranks; "

@@ -25,7 +25,7 @@ class Corpora:
 
 
 def open_corpora(config: RunConfig, mixture: Mixture, *, vocab_size: int, needs_predictions: bool) -> Corpora:
-    """Open what train_data, read as `mixture`, and valid_data or valid_share name.
+    """Open what train_data, read as `mixture`, and eval_data or eval_fraction name.
 
     ValueError, naming both values, where they do not fit each other, the run or its vocabulary.
     """
@@ -46,18 +46,16 @@ def open_corpora(config: RunConfig, mixture: Mixture, *, vocab_size: int, needs_
 
 
 def _open_validation(config: RunConfig, mixture: Mixture) -> PackedSequences | None:
-    if config.valid_data is None and config.valid_share == 0:
+    if config.eval_data is None and config.eval_fraction == 0:
         return None
-    if config.valid_data is None:
+    if config.eval_data is None:
         valid = _open_sequences(mixture, config, is_held_out=True)
-        lacking = (
-            f"valid_share={config.valid_share} of {config.train_data} is not one group of {GROUP_SEQUENCES} sequences"
-        )
+        lacking = f"eval_fraction={config.eval_fraction} of {config.train_data} is not one group of {GROUP_SEQUENCES} sequences"
     else:
-        held_out = read_mixture(config.valid_data)
+        held_out = read_mixture(config.eval_data)
         check_same_tokenizer(mixture.streams[0], held_out.streams[0])
         valid = _open_sequences(held_out, config, is_held_out=None)
-        lacking = f"{config.valid_data} holds fewer than {config.context_length + 1} tokens, not one sequence"
+        lacking = f"{config.eval_data} holds fewer than {config.context_length + 1} tokens, not one sequence"
     if valid.num_sequences == 0:
         raise ValueError(f"{lacking}; use more data for validation")
     return valid
@@ -71,10 +69,10 @@ def _open_sequences(mixture: Mixture, config: RunConfig, *, is_held_out: bool | 
         predictions=_open_predictions(mixture),
         end_token_id=mixture.end_token_id if config.document_mask else None,
     )
-    if is_held_out is None or config.valid_share == 0:
+    if is_held_out is None or config.eval_fraction == 0:
         return whole
     groups = [
-        held_out_groups(size, share=config.valid_share, corpus_digest=digest)
+        held_out_groups(size, share=config.eval_fraction, corpus_digest=digest)
         for size, digest in zip(whole.sizes, _digests(mixture.streams), strict=True)
     ]
     return whole.subset(

@@ -17,16 +17,16 @@ class LayerTable:
     num_hashes: N of MultiHash.
     tensors: integers under the names of models.router_hash.HashRouter's buffers.
     predicted_load: rows per expert on the counted corpus, int64 [E]; zeros where it is unknown.
-    num_turns: above 1, experts take turns by position.
+    rotation_period: above 1, experts take turns by position.
     ep_size: number of ranks that the table was balanced for.
     """
 
-    key: str
+    hash_key: str
     num_buckets: int
     num_hashes: int
     tensors: dict[str, torch.Tensor]
     predicted_load: np.ndarray
-    num_turns: int = 1
+    rotation_period: int = 1
     ep_size: int = 1
 
     @property
@@ -76,12 +76,12 @@ def _layer_table(table: RouteTable, *, index: int) -> LayerTable:
     if table.split is not None:
         tensors |= {field.name: getattr(table.split, field.name) for field in fields(HeavySplit)}
     return LayerTable(
-        key=table.key,
+        hash_key=table.hash_key,
         num_buckets=table.num_buckets,
         num_hashes=table.num_hashes,
         tensors={name: torch.from_numpy(values) for name, values in tensors.items()},
         predicted_load=table.load[index],
-        num_turns=table.num_turns,
+        rotation_period=table.rotation_period,
         ep_size=table.ep_size,
     )
 
@@ -89,7 +89,7 @@ def _layer_table(table: RouteTable, *, index: int) -> LayerTable:
 def _check_fits(path: str, table: RouteTable, config: RunConfig) -> None:
     if table.top_k > 1:
         raise ValueError(f"{path} has top_k={table.top_k} experts per token; hash layers use 1 (MultiHash: num_hashes)")
-    if table.key == "position" and table.context_length != config.context_length:
+    if table.hash_key == "position" and table.context_length != config.context_length:
         raise ValueError(
             f"{path} is a table of {table.context_length} positions but the run has context_length="
             f"{config.context_length}; build it with --context_length {config.context_length}"

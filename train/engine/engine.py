@@ -34,9 +34,11 @@ def set_clipping(engine: DeepSpeedEngine, config: RunConfig) -> None:
     The latter is how BASE layers were trained (Lewis et al., 2021): its coefficient scales experts too. ZeRO 0 would
     average the ranks' norms, which makes the update depend on ep_size; ZeRO 1 and 2 only need to leave groups out.
     """
-    shared_only = config.clip_norm == "shared"
+    shared_only = config.grad_norm_scope == "shared"
     if config.zero_stage == 0:
-        engine.clip_fp32_gradients = lambda: _clip_and_report(engine, max_norm=config.clip, shared_only=shared_only)
+        engine.clip_fp32_gradients = lambda: _clip_and_report(
+            engine, max_norm=config.max_grad_norm, shared_only=shared_only
+        )
     elif shared_only and isinstance(engine.optimizer, BF16_Optimizer):
         _leave_experts_out_of_bf16_norm(engine.optimizer)
     elif shared_only:

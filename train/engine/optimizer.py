@@ -53,7 +53,7 @@ def make_schedule(optimizer: torch.optim.Optimizer, config: RunConfig) -> torch.
             optimizer,
             num_warmup_steps=config.warmup_steps,
             num_decay_steps=config.decay_steps,
-            num_training_steps=config.steps,
+            num_training_steps=config.max_steps,
         )
     name = "constant_with_warmup" if config.schedule == "constant" else config.schedule
-    return get_scheduler(name, optimizer, num_warmup_steps=config.warmup_steps, num_training_steps=config.steps)
+    return get_scheduler(name, optimizer, num_warmup_steps=config.warmup_steps, num_training_steps=config.max_steps)

@@ -13,11 +13,11 @@ from train.processes.agreement import Agreement
 from train.processes.waiting import waiting
 
 
-class BadNumbers(Exception):
+class NonFiniteError(Exception):
     """More steps had NaN or Inf than the run may leave out."""
 
 
-class NumberGuard:
+class NonFiniteGuard:
     """Stands before the optimizer: it updates only where every loss and gradient of every rank is finite.
 
     DeepSpeed alone would leave such a step out in some of its optimizers and take it in others, in silence in both.
@@ -71,7 +71,7 @@ def _gradients(engine: DeepSpeedEngine) -> list[torch.Tensor]:
     return [parameter.grad for parameter in engine.module.parameters() if parameter.grad is not None]
 
 
-def describe_bad_step(
+def describe_nonfinite_step(
     folder: Path, *, step: int, rank: int, sample_ids: np.ndarray, dropout_seed: int, losses: list[float]
 ) -> None:
     """Write what this rank needs to do the step once more into step_N_rank_R.json, if the disk takes it."""

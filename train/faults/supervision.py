@@ -12,7 +12,7 @@ from deepspeed.runtime.engine import DeepSpeedEngine
 
 from train.config.run_config import RunConfig
 from train.faults.events import write_event
-from train.faults.nonfinite import NumberGuard, describe_bad_step
+from train.faults.nonfinite import NonFiniteGuard, describe_nonfinite_step
 from train.faults.watchdog import TRAINING, Watchdog
 from train.processes.agreement import Agreement
 from train.processes.exit_codes import EXIT_HANG
@@ -32,7 +32,7 @@ class Supervision:
     def __init__(self, engine: DeepSpeedEngine, config: RunConfig, watchdog: Watchdog | None, stop: StopRequest):
         self._config, self._watchdog, self._stop = config, watchdog, stop
         self._agreement = Agreement()
-        self._guard = NumberGuard(engine, self._agreement)
+        self._guard = NonFiniteGuard(engine, self._agreement)
         self.num_skipped = 0
 
     def at_step(self, step: int, phase: str = TRAINING) -> None:
@@ -49,10 +49,10 @@ class Supervision:
         self.num_skipped += self._guard.was_bad
         return self._guard.was_bad
 
-    def describe_bad_step(self, step: int, sample_ids: np.ndarray, seed: int, losses: list[torch.Tensor]) -> str:
+    def describe_nonfinite_step(self, step: int, sample_ids: np.ndarray, seed: int, losses: list[torch.Tensor]) -> str:
         """Write down what this rank needs to do the step once more, and an event; returns a line for the log."""
-        where = Path(self._config.run_dir) / "bad_steps"
-        describe_bad_step(
+        where = Path(self._config.run_dir) / "nonfinite_steps"
+        describe_nonfinite_step(
             where,
             step=step,
             rank=dist.get_rank(),

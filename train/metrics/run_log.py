@@ -42,7 +42,7 @@ class RunLog:
         if self._writes:
             self._path = Path(config.run_dir) / "metrics.jsonl"
             self._file = _open_log(self._path)
-            self._bar = tqdm(total=config.steps, initial=first_step, unit="step", disable=not sys.stderr.isatty())
+            self._bar = tqdm(total=config.max_steps, initial=first_step, unit="step", disable=not sys.stderr.isatty())
             self.say(_COLUMNS)
 
     def add_micro_batch(self, loss: torch.Tensor, plans: dict[int, list[Plan | LatePlan]]) -> None:
@@ -50,7 +50,7 @@ class RunLog:
         self._losses.append(loss)
         self._routing.add(plans)
         for index, layer in enumerate(self.config.sparse_layers):
-            self._window_load[index] += sum(np.array(plan.rows_E) for plan in plans[layer])
+            self._window_load[index] += sum(np.array(plan.tokens_per_expert) for plan in plans[layer])
 
     def leave_out(self, num_micro_batches: int) -> None:
         """Forget the losses of a step that updated nothing, and what its routers said."""
@@ -69,7 +69,7 @@ class RunLog:
         self._start = time.perf_counter()
         if self._writes:
             self._bar.update(1)
-        if step % self.config.log_every and step != self.config.steps:
+        if step % self.config.log_every and step != self.config.max_steps:
             return
         loss, load = self._reduce(engine.device)
         routing = self._routing.take(engine.device)

@@ -48,35 +48,35 @@ def parallelize_experts(model: nn.Module, *, ep_size: int) -> None:
 
 
 @dataclass(frozen=True)
-class Exchange:
+class AllToAllSplits:
     """How rows travel between the P ranks of the expert-parallel group.
 
     num_kept: rows that stay on this rank; they come first among those that leave and among those that arrive.
-    send_P, receive_P: rows to and from each rank, host integers; 0 for this one.
+    input_splits, output_splits: rows to and from each rank, host integers; 0 for this one.
     local: the plan of the rows that stayed and arrived, over this rank's experts; None where no experts compute.
     """
 
     num_kept: int
-    send_P: list[int]
-    receive_P: list[int]
+    input_splits: list[int]
+    output_splits: list[int]
     local: Plan | None
 
     @property
-    def reversed(self) -> "Exchange":
+    def reversed(self) -> "AllToAllSplits":
         """The way back."""
-        return replace(self, send_P=self.receive_P, receive_P=self.send_P)
+        return replace(self, input_splits=self.output_splits, output_splits=self.input_splits)
 
 
-def make_exchange(send_Pe: torch.Tensor, receive_Pe: torch.Tensor, *, rank: int) -> Exchange:
+def make_exchange(send_Pe: torch.Tensor, receive_Pe: torch.Tensor, *, rank: int) -> AllToAllSplits:
     """From the rows that rank number `rank` sends to, and receives for, each expert of each rank, integers [P, e]."""
     num_ranks, num_local_experts = receive_Pe.shape
     # Rows lie by (source rank, expert), this rank's first; the experts want (expert, source rank).
     sources = torch.tensor([rank, *(source for source in range(num_ranks) if source != rank)])
     expert_R = torch.arange(num_local_experts, device=receive_Pe.device).repeat(num_ranks)
     local = Routes(expert_R.repeat_interleave(receive_Pe[sources].flatten()))
-    send_P, receive_P = send_Pe.sum(1).tolist(), receive_Pe.sum(1).tolist()
-    num_kept, send_P[rank], receive_P[rank] = send_P[rank], 0, 0
-    return Exchange(num_kept, send_P, receive_P, make_plan(local, num_local_experts))
+    input_splits, output_splits = send_Pe.sum(1).tolist(), receive_Pe.sum(1).tolist()
+    num_kept, input_splits[rank], output_splits[rank] = input_splits[rank], 0, 0
+    return AllToAllSplits(num_kept, input_splits, output_splits, make_plan(local, num_local_experts))
 
 
 @dataclass(frozen=True)
@@ -138,15 +138,17 @@ class ExpertParallelExperts(AutoEPMoELayer):
     def plan(self, routes: Routes) -> Plan:
         """Collective over the expert-parallel group, and it waits, as train/prefetch/route_ahead.py does not."""
         plan = make_plan(routes, self.num_experts, first=self.expert_ids)
-        send_Pe = torch.tensor(plan.rows_E, device=plan.order_N.device).view(self.ep_size, self.num_local_experts)
+        send_Pe = torch.tensor(plan.tokens_per_expert, device=plan.order_N.device).view(
+            self.ep_size, self.num_local_experts
+        )
         receive_Pe = torch.empty_like(send_Pe)
         dist.all_to_all_single(receive_Pe, send_Pe, group=self.ep_group)
         return replace(plan, exchange=make_exchange(send_Pe, receive_Pe, rank=self.ep_rank))
 
-    def forward(self, tokens_TD: torch.Tensor, plan: Plan, segment: Segment | None = None) -> torch.Tensor:
+    def forward(self, hidden_TD: torch.Tensor, plan: Plan, segment: Segment | None = None) -> torch.Tensor:
         """Tokens [T, D] -> the outputs of their experts; with a segment, of that part alone."""
         exchange = plan.exchange
-        arrived = AllToAll.apply(dispatch(tokens_TD, plan), exchange, self.ep_group)
+        arrived = AllToAll.apply(dispatch(hidden_TD, plan), exchange, self.ep_group)
         outputs = self.experts(arrived, exchange.local, segment)
         return combine(AllToAll.apply(outputs, exchange.reversed, self.ep_group), plan)
 
@@ -201,8 +203,8 @@ class _LocalExperts(nn.Module):
     def initialize(self, weights: dict[str, torch.Tensor]) -> None:
         self._initialize(weights)
 
-    def forward(self, tokens_TD: torch.Tensor, plan: Plan, segment: Segment | None) -> torch.Tensor:
-        return self._compute(tokens_TD, plan, self.weights(), segment)
+    def forward(self, hidden_TD: torch.Tensor, plan: Plan, segment: Segment | None) -> torch.Tensor:
+        return self._compute(hidden_TD, plan, self.weights(), segment)
 
 
 def _as_matrix(shape: torch.Size) -> tuple[int, int]:
@@ -223,11 +225,11 @@ class AllToAll(torch.autograd.Function):
         return _all_to_all(grad, ctx.exchange.reversed, ctx.group), None, None
 
 
-def _all_to_all(rows: torch.Tensor, exchange: Exchange, group) -> torch.Tensor:
-    kept, send_P, receive_P = exchange.num_kept, exchange.send_P, exchange.receive_P
-    arrived = rows.new_empty(kept + sum(receive_P), *rows.shape[1:])
+def _all_to_all(rows: torch.Tensor, exchange: AllToAllSplits, group) -> torch.Tensor:
+    kept, input_splits, output_splits = exchange.num_kept, exchange.input_splits, exchange.output_splits
+    arrived = rows.new_empty(kept + sum(output_splits), *rows.shape[1:])
     arrived[:kept] = rows[:kept]
-    dist.all_to_all_single(arrived[kept:], rows[kept:].contiguous(), receive_P, send_P, group=group)
+    dist.all_to_all_single(arrived[kept:], rows[kept:].contiguous(), output_splits, input_splits, group=group)
     return arrived
 
 

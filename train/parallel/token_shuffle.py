@@ -11,7 +11,7 @@ from torch import nn
 
 from models.learned_ffn import LearnedFFN
 from models.router_base import BaseRouter
-from train.parallel.expert_parallel import AllToAll, Exchange, ExpertParallelExperts
+from train.parallel.expert_parallel import AllToAll, AllToAllSplits, ExpertParallelExperts
 
 
 def shuffle_base_tokens(model: nn.Module) -> None:
@@ -32,17 +32,19 @@ class TokenShuffle:
         self._group, self._rank, self._num_ranks = experts.ep_group, experts.ep_rank, experts.ep_size
 
     def __call__(
-        self, function: Callable[[torch.Tensor], torch.Tensor], tokens_TD: torch.Tensor
+        self, function: Callable[[torch.Tensor], torch.Tensor], hidden_TD: torch.Tensor
     ) -> torch.Tensor:  # fmt: skip
-        order_T = torch.randperm(len(tokens_TD), device=tokens_TD.device)
-        exchange = even_exchange(len(tokens_TD), rank=self._rank, num_ranks=self._num_ranks)
-        shuffled_TD = AllToAll.apply(tokens_TD.index_select(0, order_T), exchange, self._group)
+        order_T = torch.randperm(len(hidden_TD), device=hidden_TD.device)
+        exchange = even_exchange(len(hidden_TD), rank=self._rank, num_ranks=self._num_ranks)
+        shuffled_TD = AllToAll.apply(hidden_TD.index_select(0, order_T), exchange, self._group)
         outputs_TD = AllToAll.apply(function(shuffled_TD), exchange.reversed, self._group)
         return outputs_TD.index_select(0, order_T.argsort())
 
 
-def even_exchange(num_tokens: int, *, rank: int, num_ranks: int) -> Exchange:
+def even_exchange(num_tokens: int, *, rank: int, num_ranks: int) -> AllToAllSplits:
     """An equal share of the tokens to each other rank, and what is left stays: every rank has as many as before."""
     share = num_tokens // num_ranks
-    send_P = [0 if other == rank else share for other in range(num_ranks)]
-    return Exchange(num_kept=num_tokens - sum(send_P), send_P=send_P, receive_P=send_P, local=None)
+    input_splits = [0 if other == rank else share for other in range(num_ranks)]
+    return AllToAllSplits(
+        num_kept=num_tokens - sum(input_splits), input_splits=input_splits, output_splits=input_splits, local=None
+    )

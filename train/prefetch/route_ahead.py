@@ -55,7 +55,7 @@ class PlanExchange:
         self._group = _host_group(model)
 
     def complete(self, plans: dict[int, list[Plan]] | None) -> dict[int, list[Plan]] | None:
-        """Exchange the sizes of all layers and hashes at once, [P, layers * hashes, e].
+        """AllToAllSplits the sizes of all layers and hashes at once, [P, layers * hashes, e].
 
         Collective over the ranks of the expert-parallel group, which must come here in the same order of batches.
         """
@@ -63,7 +63,7 @@ class PlanExchange:
             return plans
         num_ranks = self._group.size()
         flat = [plan for layer_plans in plans.values() for plan in layer_plans]
-        send = torch.stack([torch.tensor(plan.rows_E).view(num_ranks, -1) for plan in flat], dim=1)
+        send = torch.stack([torch.tensor(plan.tokens_per_expert).view(num_ranks, -1) for plan in flat], dim=1)
         receive = torch.empty_like(send)
         torch.distributed.all_to_all_single(receive, send, group=self._group)
         rank = self._group.rank()

@@ -70,7 +70,7 @@ def make_case(
     shape = (tokens_per_rank // options.context_length, options.context_length)
     context = _context(source.draw(*shape, rank=rank).to(device), none=source.vocab_size)
     torch.manual_seed(derive_seed(options.seed, "hidden", rank))
-    hidden_BSD, grad_BSD = (torch.randn(*shape, options.width).to(device, dtype) for _ in range(2))
+    hidden_BSD, grad_BSD = (torch.randn(*shape, options.hidden_size).to(device, dtype) for _ in range(2))
     expert_T = layer.router(context)[0].expert_N
     return Case(config, layer, context, hidden_BSD, grad_BSD, expert_T, layer.plan(context), ep_size, rank)
 
@@ -78,8 +78,8 @@ def make_case(
 def layer_config(options: Options, *, num_experts: int, vocab_size: int) -> HashGPTConfig:
     return HashGPTConfig(
         vocab_size=vocab_size,
-        n_embd=options.width,
-        n_inner=options.ffn_size,
+        n_embd=options.hidden_size,
+        n_inner=options.intermediate_size,
         n_head=1,
         activation_function=options.activation,
         resid_pdrop=0.0,

@@ -20,8 +20,8 @@ SINGLE_PROCESS = OTHERS[2:]  # these are measured at ep_size 1 only
 SWEEPS = ("experts", "tokens", "none")
 _BY_DEVICE = {
     # One core does the dense feed-forward of these 8192 tokens in about 2 seconds, forward and backward.
-    "cpu": {"width": 512, "tokens_per_rank": 8192, "num_experts": 16, "dtype": "float32", "ep_sizes": [1, 2]},
-    "cuda": {"width": 1024, "tokens_per_rank": 32768, "num_experts": 64, "dtype": "bfloat16", "ep_sizes": [1]},
+    "cpu": {"hidden_size": 512, "tokens_per_rank": 8192, "num_experts": 16, "dtype": "float32", "ep_sizes": [1, 2]},
+    "cuda": {"hidden_size": 1024, "tokens_per_rank": 32768, "num_experts": 64, "dtype": "bfloat16", "ep_sizes": [1]},
 }
 
 
@@ -33,8 +33,8 @@ class Options:
     dtype: str
     ep_sizes: list[int]
     variants: list[str]
-    width: int
-    ffn_size: int
+    hidden_size: int
+    intermediate_size: int
     activation: str
     num_experts: int
     tokens_per_rank: int
@@ -73,7 +73,7 @@ def read_options(argv: list[str]) -> Options:
     if device not in _BY_DEVICE:
         raise ValueError(f"device {device!r} is not one of {', '.join(_BY_DEVICE)}")
     values = {"tokens": None, "table": None, **_BY_DEVICE[device], **given}
-    values.setdefault("ffn_size", 4 * values["width"])
+    values.setdefault("intermediate_size", 4 * values["hidden_size"])
     for name in ("tokens", "table", "output", "recipe"):  # the ranks run in the repository root
         values[name] = values[name] and str(Path(values[name]).resolve())
     values["variants"] = [*ALWAYS, *(name for name in values["variants"] if name not in ALWAYS)]
@@ -83,7 +83,7 @@ def read_options(argv: list[str]) -> Options:
 
 
 def _check(options: Options) -> None:
-    for name in ("width", "ffn_size", "context_length", "repetitions", "threads"):
+    for name in ("hidden_size", "intermediate_size", "context_length", "repetitions", "threads"):
         if getattr(options, name) < 1:
             raise ValueError(f"{name}={getattr(options, name)} must be at least 1")
     for num_experts, tokens_per_rank in options.cases:
@@ -113,8 +113,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--dtype", choices=("float32", "bfloat16"), help="default: float32 on the CPU, bfloat16 on GPUs")
     add("--ep_sizes", type=int, nargs="+", help="ranks that share the experts; each is a run of as many processes")
     add("--variants", nargs="*", choices=(*ALWAYS, *OTHERS), default=OTHERS, help="besides dense and hash")
-    add("--width", type=int, help="width d of the hidden states")
-    add("--ffn_size", type=int, help="width D inside an expert (default: 4 * width)")
+    add("--hidden_size", type=int, help="width d of the hidden states")
+    add("--intermediate_size", type=int, help="width D inside an expert (default: 4 * width)")
     add("--activation", default="gelu_new", help="by its transformers name, of all variants (default: %(default)s)")
     add("--num_experts", type=int)
     add("--tokens_per_rank", type=int)

@@ -30,7 +30,7 @@ class Dense(Variant):
 
     def __init__(self, case: Case):
         super().__init__()
-        self.mlp = GPT2MLP(case.config.ffn_size, case.config)
+        self.mlp = GPT2MLP(case.config.intermediate_size, case.config)
         for parameter in self.mlp.parameters():
             nn.init.normal_(parameter, std=case.config.initializer_range)
         self.to(case.hidden_BSD)
@@ -90,11 +90,11 @@ class PerExpertLoop(Variant):
     def forward(self, hidden_BSD):
         return self.loop(hidden_BSD.flatten(0, 1), self.expert_T).view_as(hidden_BSD)
 
-    def loop(self, tokens_TD, expert_T):
-        outputs_TD = torch.zeros_like(tokens_TD)
+    def loop(self, hidden_TD, expert_T):
+        outputs_TD = torch.zeros_like(hidden_TD)
         for expert, ffn in enumerate(self.ffns):
             (token_N,) = (expert_T == expert).nonzero(as_tuple=True)
-            outputs_TD[token_N] = ffn(tokens_TD[token_N])
+            outputs_TD[token_N] = ffn(hidden_TD[token_N])
         return outputs_TD
 
 
@@ -108,16 +108,16 @@ class LearnedLoop(PerExpertLoop):
         self.learned = LearnedTop1(case)
 
     def forward(self, hidden_BSD):
-        tokens_TD = hidden_BSD.flatten(0, 1)
-        routes = self.learned.layer.router.route(tokens_TD, None).routes
-        outputs_TD = self.loop(tokens_TD, routes.expert_N) * routes.weight_N.to(hidden_BSD.dtype).unsqueeze(1)
+        hidden_TD = hidden_BSD.flatten(0, 1)
+        routes = self.learned.layer.router.route(hidden_TD, None).routes
+        outputs_TD = self.loop(hidden_TD, routes.expert_N) * routes.weight_N.to(hidden_BSD.dtype).unsqueeze(1)
         return outputs_TD.view_as(hidden_BSD)
 
 
 def shared_ffns(case: Case) -> nn.ModuleList:
     """This rank's experts as GPT-2 feed-forwards, their weights the same memory as the hash layer's."""
     with torch.device("meta"):
-        ffns = nn.ModuleList(GPT2MLP(case.config.ffn_size, case.config) for _ in case.local_experts)
+        ffns = nn.ModuleList(GPT2MLP(case.config.intermediate_size, case.config) for _ in case.local_experts)
     for local, ffn in enumerate(ffns):
         share_weights(ffn, case, local)
     return ffns

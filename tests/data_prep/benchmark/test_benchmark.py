@@ -2,9 +2,9 @@
 
 import pytest
 
+from data_prep.benchmark import measure as benchmark
 from data_prep.benchmark.cases import CASES, LARGE_DOCUMENT, REFERENCE, write_files, write_large_document
 from data_prep.benchmark.measure import Measurement, main, table
-from data_prep.benchmark.measure import measure as benchmark
 from data_prep.embedded_corpus import write_corpus
 
 

@@ -34,7 +34,7 @@ def slow_key(key, tokens, index, *, context_length):
 @pytest.mark.parametrize("key", ["token", "previous", "bigram", "position"])
 @pytest.mark.parametrize("context_length", [0, 2, 3, 4])
 def test_keys_follow_their_definition(key, context_length):
-    keys = route_keys(TOKENS, key=key, **OPTIONS | {"context_length": context_length})
+    keys = route_keys(TOKENS, hash_key=key, **OPTIONS | {"context_length": context_length})
     expected = [
         [slow_key(key, row, i, context_length=context_length or 4) for i in range(4)] for row in TOKENS.tolist()
     ]
@@ -43,16 +43,16 @@ def test_keys_follow_their_definition(key, context_length):
 
 @pytest.mark.parametrize("key", ["next", "predicted"])
 def test_keys_of_the_future_are_handed_in(key):
-    assert route_keys(TOKENS, key=key, vocab_size=5, future=TOKENS + 1).tolist() == (TOKENS + 1).tolist()
+    assert route_keys(TOKENS, hash_key=key, vocab_size=5, future=TOKENS + 1).tolist() == (TOKENS + 1).tolist()
     with pytest.raises(ValueError, match=rf"key {key} needs the {key} tokens of shape \(2, 4\), got none"):
-        route_keys(TOKENS, key=key, vocab_size=5)
+        route_keys(TOKENS, hash_key=key, vocab_size=5)
     with pytest.raises(ValueError, match=r"got some of shape \(2, 3\)"):
-        route_keys(TOKENS, key=key, vocab_size=5, future=TOKENS[:, 1:])
+        route_keys(TOKENS, hash_key=key, vocab_size=5, future=TOKENS[:, 1:])
 
 
 @pytest.mark.parametrize("key", KEYS)
 def test_keys_fit_their_number(key):
-    keys = route_keys(TOKENS, key=key, **OPTIONS, future=TOKENS)
+    keys = route_keys(TOKENS, hash_key=key, **OPTIONS, future=TOKENS)
     assert 0 <= keys.min() and keys.max() < num_keys(key, **OPTIONS)
     assert num_keys(COUNTED_AS[key], **OPTIONS) == num_keys(key, **OPTIONS)
 

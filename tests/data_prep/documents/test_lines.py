@@ -17,7 +17,7 @@ BAD = [b"\xff", b"\xc3", b"\xe2\x82", b"\xf0\x9f", b"\x80"]
 def read(content, rules, *, block_bytes):
     """Return the documents and the number of dropped lines."""
     blocks = (content[start : start + block_bytes] for start in range(0, len(content), block_bytes))
-    drops, documents, parts = Drops("shard", max_bad=100), [], []
+    drops, documents, parts = Drops("shard", max_bad_records=100), [], []
     for text, ends_document in group_lines(read_chunks(blocks, drops), rules):
         parts.append(text)
         if ends_document:

@@ -385,7 +385,7 @@ def test_records_that_cannot_be_read_are_dropped_and_itemised_up_to_a_number(tmp
             "c.parquet": parquet([None, "six"]),
         },
     )
-    drops = Drops("shards.tar", max_bad=4)
+    drops = Drops("shards.tar", max_bad_records=4)
     parts = [text for text, _ in read_parts(path, TextRules(), drops, lambda num_bytes: None)]
     assert parts == ["one\ntwo", "", "three", "six"]
     assert [drop[:50] for drop in drops.items] == [
@@ -397,11 +397,11 @@ def test_records_that_cannot_be_read_are_dropped_and_itemised_up_to_a_number(tmp
     with pytest.raises(
         ValueError, match="line 3 .* is not JSON.* after 2 that were dropped; repair or remove it, or let"
     ):
-        list(read_documents(RawFile(path), max_bad=2))
+        list(read_documents(RawFile(path), max_bad_records=2))
 
 
 def test_a_line_too_long_to_drop_is_refused_when_it_is_not_utf8(tmp_path):
     path = tmp_path / "shard.txt"
     path.write_bytes(b"a" * 100_000 + b"\xff\nnext\n")
     with pytest.raises(DamagedShard, match="near byte 100000 of its text: invalid start byte"):
-        list(read_documents(RawFile(path), max_bad=9))
+        list(read_documents(RawFile(path), max_bad_records=9))

@@ -129,7 +129,7 @@ def counts_of(*paths, **options):
     return count_tokens.count_folders(paths, **options).counts.tolist()
 
 
-@pytest.mark.parametrize("options", [{}, {"key": "previous", "context_length": 2}])
+@pytest.mark.parametrize("options", [{}, {"hash_key": "previous", "context_length": 2}])
 def test_counts_of_a_mixture_are_those_of_its_parts_by_their_weights(folder, options):
     mixture(folder, "parts: {one: 0.5, two: 3}")
     one, two = counts_of(folder / "one", **options), counts_of(folder / "two", **options)

@@ -17,7 +17,7 @@ FUTURE = np.array([[0, 1, 5, 2], [1, 2, 1, 0], [3, 1, 4, 5]])
 def random_table(key, *, num_choices=1, seed=0):
     shape = (2, num_keys(key, **OPTIONS), num_choices)
     tables = np.random.Generator(np.random.PCG64(seed)).integers(0, 5, shape).astype(np.int32)
-    return RouteTable(tables, num_experts=5, method="random", seed=seed, key=key, **OPTIONS)
+    return RouteTable(tables, num_experts=5, method="random", seed=seed, hash_key=key, **OPTIONS)
 
 
 @pytest.mark.parametrize("num_choices", [1, 3])
@@ -27,7 +27,7 @@ def test_every_key_is_looked_up(key, layer, num_choices):
     table = random_table(key, num_choices=num_choices)
     experts = apply_table(table, layer, TOKENS, future=FUTURE)
     assert experts.shape == (3, 4, num_choices) and experts.dtype == np.int32
-    keys = route_keys(TOKENS, key=key, vocab_size=6, num_buckets=11, future=FUTURE)
+    keys = route_keys(TOKENS, hash_key=key, vocab_size=6, num_buckets=11, future=FUTURE)
     for row in range(3):
         for i in range(4):
             assert experts[row, i].tolist() == table.tables[layer, keys[row, i]].tolist()

@@ -33,10 +33,10 @@ def skewed(tmp_path):
     return write_folder(tmp_path / "skewed", shards=[[tokens.tolist()]], vocab_size=100)
 
 
-def split_table(folder, num_turns, **options):
+def split_table(folder, rotation_period, **options):
     stream = TokenStream(folder)
     options |= {"split_stream": stream, "context_length": LENGTH}
-    return build_table(count_folders([folder]), 8, num_turns=num_turns, ep_size=2, **options)
+    return build_table(count_folders([folder]), 8, rotation_period=rotation_period, ep_size=2, **options)
 
 
 def test_stand_ins_a_person_can_check():
@@ -45,52 +45,55 @@ def test_stand_ins_a_person_can_check():
 
 
 @pytest.mark.parametrize(
-    ("num_experts", "num_turns", "ep_size"),
+    ("num_experts", "rotation_period", "ep_size"),
     [(16, 16, 1), (16, 5, 1), (64, 16, 8), (64, 64, 8), (8, 8, 8), (12, 7, 4), (24, 24, 3), (6, 4, 2)],
 )
-def test_no_expert_stands_in_for_another_twice_and_ranks_stay_together(num_experts, num_turns, ep_size):
-    experts_PE = turn_experts(num_experts, num_turns, ep_size=ep_size)
+def test_no_expert_stands_in_for_another_twice_and_ranks_stay_together(num_experts, rotation_period, ep_size):
+    experts_PE = turn_experts(num_experts, rotation_period, ep_size=ep_size)
     assert experts_PE[0].tolist() == list(range(num_experts))
     assert (np.sort(experts_PE, axis=1) == np.arange(num_experts)).all()
-    assert all(len(set(column)) == num_turns for column in experts_PE.T.tolist())
-    ranks = experts_PE.reshape(num_turns, ep_size, -1) // (num_experts // ep_size)
+    assert all(len(set(column)) == rotation_period for column in experts_PE.T.tolist())
+    ranks = experts_PE.reshape(rotation_period, ep_size, -1) // (num_experts // ep_size)
     assert (ranks == ranks[:, :, :1]).all()
 
 
-@pytest.mark.parametrize("num_turns", [2, 5, 8])
+@pytest.mark.parametrize("rotation_period", [2, 5, 8])
 @pytest.mark.parametrize("ep_size", [1, 4])
-def test_every_turn_is_as_balanced_as_the_table_and_all_of_them_more_so(num_turns, ep_size):
-    table = build_table(COUNTS, 8, num_tables=2, num_turns=num_turns, ep_size=ep_size)
+def test_every_turn_is_as_balanced_as_the_table_and_all_of_them_more_so(rotation_period, ep_size):
+    table = build_table(COUNTS, 8, num_tables=2, rotation_period=rotation_period, ep_size=ep_size)
     plain = build_table(COUNTS, 8, num_tables=2, ep_size=ep_size)
-    assert table.tables.shape == (2, 2001, num_turns) and (table.num_turns, table.num_hashes) == (num_turns, 1)
+    assert table.tables.shape == (2, 2001, rotation_period) and (table.rotation_period, table.num_hashes) == (
+        rotation_period,
+        1,
+    )
     assert np.array_equal(table.tables[:, :, :1], plain.tables)
     for layer in range(2):
-        for turn in range(num_turns):
+        for turn in range(rotation_period):
             load_E = expert_load(table.tables[layer, :, turn], COUNTS.counts, 8)
             assert max_over_mean(load_E) == max_over_mean(plain.load[layer])
             assert max_over_mean(rank_load(load_E, ep_size)) == max_over_mean(rank_load(plain.load[layer], ep_size))
     assert table.load.sum(axis=1).tolist() == [COUNTS.num_tokens] * 2 and table.num_tokens == COUNTS.num_tokens
     assert table.lower_bound <= table.max_over_mean < plain.max_over_mean == plain.lower_bound
-    assert table.lower_bound == max(1, plain.lower_bound / num_turns)
+    assert table.lower_bound == max(1, plain.lower_bound / rotation_period)
     assert table.rank_max_over_mean <= plain.rank_max_over_mean
 
 
 def test_every_token_meets_as_many_experts_as_there_are_turns():
     for method in ("balanced", "random"):
-        tables = build_table(COUNTS, 8, method=method, num_turns=8, ep_size=4).tables
+        tables = build_table(COUNTS, 8, method=method, rotation_period=8, ep_size=4).tables
         assert (np.sort(tables[0], axis=1) == np.arange(8)).all()
 
 
 def test_the_predicted_load_is_the_mean_over_turns():
-    table = build_table(Counts(np.array([5, 4, 3, 2]), "sha256:t", "sha256:c"), 2, num_turns=2)
+    table = build_table(Counts(np.array([5, 4, 3, 2]), "sha256:t", "sha256:c"), 2, rotation_period=2)
     assert balanced_table(np.array([5, 4, 3, 2]), 2).tolist() == [0, 1, 1, 0]  # 7 tokens each
     assert table.tables[0].tolist() == [[0, 1], [1, 0], [1, 0], [0, 1]]
     assert table.load.tolist() == [[7, 7]]  # 4 + 3 and 3 + 4
 
 
-@pytest.mark.parametrize("num_turns", [2, 3, 8])
-def test_the_predicted_load_is_the_real_one_but_for_what_positions_share_unevenly(skewed, num_turns):
-    table = split_table(skewed, num_turns)
+@pytest.mark.parametrize("rotation_period", [2, 3, 8])
+def test_the_predicted_load_is_the_real_one_but_for_what_positions_share_unevenly(skewed, rotation_period):
+    table = split_table(skewed, rotation_period)
     assert len(table.split.split_table) == 2 and len(table.split.position_table) > 8  # some bigrams are split, too
     found_E = whole_load(table, 0, Contexts(TokenStream(skewed), context_length=LENGTH, max_tokens=10**9))
     assert abs(found_E - table.load[0]).max() < 0.04 * found_E.mean()
@@ -104,16 +107,16 @@ SPLIT = HeavySplit(
 )
 
 
-@pytest.mark.parametrize("num_turns", [1, 2, 3, 4])
-def test_split_tokens_follow_their_rule_and_then_the_turn(num_turns):
-    experts_PE = turn_experts(4, num_turns, ep_size=2)
+@pytest.mark.parametrize("rotation_period", [1, 2, 3, 4])
+def test_split_tokens_follow_their_rule_and_then_the_turn(rotation_period):
+    experts_PE = turn_experts(4, rotation_period, ep_size=2)
     turning = split_in_turns(SPLIT, experts_PE)
-    assert turning.position_table.shape == (4 + 2, 6 * num_turns)
+    assert turning.position_table.shape == (4 + 2, 6 * rotation_period)
     for entry, new in zip(SPLIT.split_table.ravel().tolist(), turning.split_table.ravel().tolist(), strict=True):
         for position in range(50):
-            expert = entry if entry >= 0 else SPLIT.position_table[-entry - 1, position // num_turns % 12]
+            expert = entry if entry >= 0 else SPLIT.position_table[-entry - 1, position // rotation_period % 12]
             found = turning.position_table[-new - 1, position % turning.position_table.shape[1]]
-            assert found == experts_PE[position % num_turns, expert]
+            assert found == experts_PE[position % rotation_period, expert]
 
 
 def test_looking_up_equals_one_token_at_a_time(skewed):
@@ -129,7 +132,7 @@ def test_looking_up_equals_one_token_at_a_time(skewed):
 
 
 def test_same_counts_give_the_same_bytes_everywhere(skewed):
-    assert build_table(COUNTS, 16, num_tables=2, num_turns=6, ep_size=4, seed=3).digest == GOLDEN[0]
+    assert build_table(COUNTS, 16, num_tables=2, rotation_period=6, ep_size=4, seed=3).digest == GOLDEN[0]
     assert split_table(skewed, 4).split_digest == GOLDEN[1]
 
 
@@ -148,23 +151,36 @@ def test_the_command_builds_turns_that_survive_the_file(tmp_path, skewed, capsys
     from data_prep.counts.counts_file import write_counts
 
     write_counts(count_file, count_folders([skewed]))
-    options = ["--num_experts", 8, "--ep_size", 2, "--turns", 4, "--split_heavy", "--context_length", LENGTH]
+    options = [
+        "--num_experts",
+        8,
+        "--ep_size",
+        2,
+        "--rotation_period",
+        4,
+        "--split_frequent_tokens",
+        "--context_length",
+        LENGTH,
+    ]
     assert run("--counts", count_file, "--tokens", skewed, *options, "--output", tmp_path / "table") == 0
     assert "8 experts, 4 turns" in capsys.readouterr().out
     read, built = read_route_table(tmp_path / "table"), split_table(skewed, 4)
-    assert (read.num_turns, read.num_hashes, read.num_choices, read.num_tokens) == (4, 1, 1, built.num_tokens)
+    assert (read.rotation_period, read.num_hashes, read.num_choices, read.num_tokens) == (4, 1, 1, built.num_tokens)
     assert (read.digest, read.split_digest) == (built.digest, built.split_digest)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_turns": 0}, "--turns 0 must be at least 1"),
-        ({"num_turns": 9}, "--turns 9 exceeds the 8 experts that take them"),
-        ({"num_turns": 2, "key": "next"}, "--turns 2 needs .* not balanced, next, 1 and 1"),
-        ({"num_turns": 2, "method": "round_robin"}, "--turns 2 needs --method balanced or random, .* not round_robin"),
-        ({"num_turns": 2, "num_hashes": 2}, "--turns 2 needs .* not balanced, token, 2 and 1"),
-        ({"num_turns": 2, "top_k": 3}, "--turns 2 needs .* not balanced, token, 1 and 3"),
+        ({"rotation_period": 0}, "--rotation_period 0 must be at least 1"),
+        ({"rotation_period": 9}, "--rotation_period 9 exceeds the 8 experts that take them"),
+        ({"rotation_period": 2, "hash_key": "next"}, "--rotation_period 2 needs .* not balanced, next, 1 and 1"),
+        (
+            {"rotation_period": 2, "method": "round_robin"},
+            "--rotation_period 2 needs --method balanced or random, .* not round_robin",
+        ),
+        ({"rotation_period": 2, "num_hashes": 2}, "--rotation_period 2 needs .* not balanced, token, 2 and 1"),
+        ({"rotation_period": 2, "top_k": 3}, "--rotation_period 2 needs .* not balanced, token, 1 and 3"),
     ],
 )
 def test_options_at_odds_are_refused(options, message):
@@ -175,17 +191,17 @@ def test_options_at_odds_are_refused(options, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"num_turns": 0}, "num_turns=0 must be at least 1"),
-        ({"num_turns": 3}, "num_turns=3 needs key token, top_k=1 and 3 columns, not token, 1 and 2"),
-        ({"key": "next"}, "num_turns=2 needs key token, top_k=1 and 2 columns, not next, 1 and 2"),
-        ({"top_k": 2}, "num_turns=2 needs key token, top_k=1 and 2 columns, not token, 2 and 2"),
+        ({"rotation_period": 0}, "rotation_period=0 must be at least 1"),
+        ({"rotation_period": 3}, "rotation_period=3 needs key token, top_k=1 and 3 columns, not token, 1 and 2"),
+        ({"hash_key": "next"}, "rotation_period=2 needs key token, top_k=1 and 2 columns, not next, 1 and 2"),
+        ({"top_k": 2}, "rotation_period=2 needs key token, top_k=1 and 2 columns, not token, 2 and 2"),
     ],
 )
 def test_a_table_that_contradicts_itself_cannot_be_made(change, message):
     with pytest.raises(ValueError, match=message):
-        replace(build_table(COUNTS, 8, num_turns=2), **change)
+        replace(build_table(COUNTS, 8, rotation_period=2), **change)
 
 
 def test_other_programs_have_no_turns():
     with pytest.raises(ValueError, match="with 1 hash and 1 turn, not of key token, 1 hashes, 2 turns"):
-        export_table(build_table(COUNTS, 8, num_turns=2), "deepseek")
+        export_table(build_table(COUNTS, 8, rotation_period=2), "deepseek")

@@ -48,7 +48,16 @@ def test_a_table_survives_its_file(path):
     read = read_route_table(path)
     assert np.array_equal(read.tables, TABLE.tables) and read.tables.dtype == np.int32
     assert np.array_equal(read.load, TABLE.load) and read.load.dtype == np.int64
-    for name in ("num_experts", "method", "seed", "ep_size", "key", "tokenizer_digest", "corpus_digest", "lower_bound"):
+    for name in (
+        "num_experts",
+        "method",
+        "seed",
+        "ep_size",
+        "hash_key",
+        "tokenizer_digest",
+        "corpus_digest",
+        "lower_bound",
+    ):
         assert getattr(read, name) == getattr(TABLE, name)
     assert read.digest == TABLE.digest
 
@@ -66,13 +75,13 @@ def test_metadata_says_how_the_table_was_made(path):
     assert metadata["digest"] == TABLE.digest
     expected = {
         "schema_version": "4",
-        "num_turns": "1",
+        "rotation_period": "1",
         "method": "balanced",
         "seed": "7",
         "num_experts": "4",
         "ep_size": "2",
     }
-    expected |= {"vocab_size": "5", "num_tables": "2", "num_tokens": "10", "max_over_mean": "2.0", "key": "token"}
+    expected |= {"vocab_size": "5", "num_tables": "2", "num_tokens": "10", "max_over_mean": "2.0", "hash_key": "token"}
     assert metadata.items() >= expected.items()
 
 
@@ -136,22 +145,22 @@ def test_a_missing_tensor_is_named(path):
 
 def test_a_file_of_version_1_is_still_read(path):
     tensors, metadata = read_tensors(path)
-    later = ("num_buckets", "context_length", "top_k", "split_digest", "num_turns")
+    later = ("num_buckets", "context_length", "top_k", "split_digest", "rotation_period")
     metadata = {name: text for name, text in metadata.items() if name not in later} | {"schema_version": "1"}
     write_tensors(path, tensors, metadata=metadata)
     read = read_route_table(path)
     assert np.array_equal(read.tables, TABLE.tables) and np.array_equal(read.load, TABLE.load)
-    assert (read.key, read.vocab_size, read.top_k, read.num_turns, read.split) == ("token", 5, 1, 1, None)
+    assert (read.hash_key, read.vocab_size, read.top_k, read.rotation_period, read.split) == ("token", 5, 1, 1, None)
 
 
 def test_a_file_of_version_2_is_still_read(path):
     hashes = RouteTable(TABLE.tables.reshape(1, 5, 2), num_experts=4, method="random", seed=0, load=np.full((1, 4), 5))
     write_route_table(path, hashes)
     tensors, metadata = read_tensors(path)
-    del metadata["num_turns"]
+    del metadata["rotation_period"]
     write_tensors(path, tensors, metadata=metadata | {"schema_version": "2"})
     read = read_route_table(path)
-    assert (read.num_turns, read.num_hashes, read.num_tokens, read.digest) == (1, 2, 10, hashes.digest)
+    assert (read.rotation_period, read.num_hashes, read.num_tokens, read.digest) == (1, 2, 10, hashes.digest)
 
 
 def test_a_file_of_version_3_is_still_read(path):
@@ -159,7 +168,7 @@ def test_a_file_of_version_3_is_still_read(path):
     del metadata["file_xxh3"]
     save_file(tensors, path, metadata=metadata | {"schema_version": "3"})
     read = read_route_table(path)
-    assert (read.digest, read.num_tokens, read.num_turns) == (TABLE.digest, 10, 1)
+    assert (read.digest, read.num_tokens, read.rotation_period) == (TABLE.digest, 10, 1)
 
 
 def test_a_table_that_lost_the_digest_of_its_file_is_refused(path):
@@ -195,10 +204,10 @@ def test_another_split_than_the_digest_tells_is_refused(path):
 
 
 def test_a_key_other_than_the_token_survives_the_file(path):
-    table = replace(TABLE, key="bigram", vocab_size=9, num_buckets=5, context_length=3)
+    table = replace(TABLE, hash_key="bigram", vocab_size=9, num_buckets=5, context_length=3)
     write_route_table(path, table)
     read = read_route_table(path)
-    assert (read.key, read.vocab_size, read.num_buckets, read.context_length) == ("bigram", 9, 5, 3)
+    assert (read.hash_key, read.vocab_size, read.num_buckets, read.context_length) == ("bigram", 9, 5, 3)
     check_belongs(read, **BELONGS | {"vocab_size": 9})
 
 
@@ -228,9 +237,9 @@ def test_a_counts_file_is_no_route_table(tmp_path):
             {"tables": np.array([[[0, 1], [2, 2]]] * 2, dtype=np.int32), "top_k": 2, "vocab_size": 2},
             r"table 0 gives key 1 the experts \[2, 2\], but 2 different ones are needed",
         ),
-        ({"key": "previous", "vocab_size": 5}, "has 5 keys, but key previous with vocab_size=5, .* has 6"),
-        ({"key": "trigram"}, "key 'trigram' is unknown"),
-        ({"split": SPLIT, "key": "next"}, "split tokens need key token and one expert, not next and 1"),
+        ({"hash_key": "previous", "vocab_size": 5}, "has 5 keys, but key previous with vocab_size=5, .* has 6"),
+        ({"hash_key": "trigram"}, "key 'trigram' is unknown"),
+        ({"split": SPLIT, "hash_key": "next"}, "split tokens need key token and one expert, not next and 1"),
         (
             {"split": replace(SPLIT, split_index=SPLIT.split_index + 1)},
             "split_index holds 0..1",

@@ -14,9 +14,9 @@ from tests.data_prep.tables.test_assignments import zipf
 def test_heavy_tokens_exceed_the_mean_load():
     counts = np.array([5, 1, 4, 2])  # 12 tokens: the mean of 3 experts is 4
     assert heavy_tokens(counts, 3).tolist() == [0]
-    assert heavy_tokens(counts, 3, split_above=0.5).tolist() == [0, 2]
-    with pytest.raises(ValueError, match="--split_above 0 must be above 0"):
-        heavy_tokens(counts, 3, split_above=0)
+    assert heavy_tokens(counts, 3, split_threshold=0.5).tolist() == [0, 2]
+    with pytest.raises(ValueError, match="--split_threshold 0 must be above 0"):
+        heavy_tokens(counts, 3, split_threshold=0)
 
 
 @pytest.mark.parametrize("context_length", [0, 5])

@@ -76,7 +76,9 @@ def arguments_of(raw, tokenizer_folder, output, *more):
 
 
 def test_drops_are_in_the_manifest_and_counted(raw_with_two_bad_rows, tokenizer_folder, tmp_path, capsys):
-    assert main(arguments_of(raw_with_two_bad_rows, tokenizer_folder, tmp_path / "tokens", "--max_bad", "2")) == 0
+    assert (
+        main(arguments_of(raw_with_two_bad_rows, tokenizer_folder, tmp_path / "tokens", "--max_bad_records", "2")) == 0
+    )
     assert "2 documents, " in (out := capsys.readouterr().out) and "2 records dropped (manifest.json names them)" in out
     drops = [shard.drops for shard in read_manifest(tmp_path / "tokens").shards]
     assert drops == [("line 2 (byte 17 of its text) is not JSON: Expecting value: line 1 column 1 (char 0)",)] * 2
@@ -85,10 +87,10 @@ def test_drops_are_in_the_manifest_and_counted(raw_with_two_bad_rows, tokenizer_
 def test_more_drops_than_allowed_over_all_shards_leave_no_manifest_and_a_folder_to_finish(
     raw_with_two_bad_rows, tokenizer_folder, tmp_path, capsys
 ):
-    arguments = arguments_of(raw_with_two_bad_rows, tokenizer_folder, tmp_path / "tokens", "--max_bad")
+    arguments = arguments_of(raw_with_two_bad_rows, tokenizer_folder, tmp_path / "tokens", "--max_bad_records")
     assert main([*arguments, "1"]) == 2
     error = capsys.readouterr().err
-    assert "2 records cannot be read, --max_bad 1 lets so many be dropped: raw/a.jsonl, line 2" in error
+    assert "2 records cannot be read, --max_bad_records 1 lets so many be dropped: raw/a.jsonl, line 2" in error
     assert not (tmp_path / "tokens" / "manifest.json").exists()
     assert main([*arguments, "2"]) == 0
     assert main(arguments_of(raw_with_two_bad_rows, tokenizer_folder, tmp_path / "other")) == 2

@@ -20,7 +20,7 @@ from launch.benchmark.run_on_ranks import run_on_ranks
 from launch.benchmark.step import step_config, step_rows
 from launch.benchmark.traffic import count_traffic, sent_bytes
 
-TINY = "--device cpu --width 8 --tokens_per_rank 256 --num_experts 4 --vocab_size 40 --context_length 32".split()
+TINY = "--device cpu --hidden_size 8 --tokens_per_rank 256 --num_experts 4 --vocab_size 40 --context_length 32".split()
 
 
 def test_default_cases_are_one_and_sweeps_vary_one_number():
@@ -124,7 +124,7 @@ def fake_rank(*, slower=1.0, num_experts=4, tokens=256, variants=("dense", "hash
     times = {name: [1e-3 * slower * (i + 1)] * 2 for i, name in enumerate(variants)}
     one = {"forward_peak_bytes": 2**20, "peak_bytes": 2**21, "sent_bytes": 2**20, "dropped_share": 0.25}
     return {
-        "num_experts": num_experts, "tokens_per_rank": tokens, "bound_bytes": 2**19, "rows_E": [1, 1, 1, 5],
+        "num_experts": num_experts, "tokens_per_rank": tokens, "bound_bytes": 2**19, "tokens_per_expert": [1, 1, 1, 5],
         "plan_seconds": [1e-3, 1e-3], "matmul_seconds": [5e-4, 5e-4], "matmul_flops": 10**9,
         "fill_seconds": [8e-3, 8e-3],
         "variants": {

@@ -18,7 +18,7 @@ def write(tmp_path, tiny_data):
 
 
 def test_variants_may_differ_in_network_and_table(write):
-    wider = {"dense": {"width": 32, "num_layers": 3}}
+    wider = {"dense": {"hidden_size": 32, "num_hidden_layers": 3}}
     study = read_study(write("dense", "balanced", recipes=wider), may_differ=[])
     assert list(study.variants) == ["dense", "balanced"] and study.tables_of("balanced") == ["balanced"]
     assert differing_fields(study) == []
@@ -28,13 +28,13 @@ def test_variants_may_differ_in_network_and_table(write):
     "field, value, found",
     [
         ("lr", 0.5, "lr=0.01 but"),
-        ("steps", 40, "steps=4 but"),
+        ("max_steps", 40, "max_steps=4 but"),
         ("context_length", 8, "context_length=16 but"),
         ("global_batch_size", 4, "global_batch_size=8 but"),
         ("schedule", "cosine", "schedule=inverse_sqrt but"),
         ("precision", "bf16", "precision=fp32 but"),
         ("eval_sequences", 5, "eval_sequences=10 but"),
-        ("valid_data", "elsewhere", "valid_data="),
+        ("eval_data", "elsewhere", "eval_data="),
         ("vocab_size", 400, "vocab_size=None but"),
     ],
 )
@@ -44,14 +44,14 @@ def test_a_difference_elsewhere_is_refused_with_field_recipes_and_values(write, 
         read_study(folder, may_differ=[])
     message = str(error.value)
     assert "dense.yaml" in message and f"balanced.yaml has {field}={value}" in message
-    can_be_allowed = field in ("lr", "steps", "global_batch_size", "schedule", "precision")
+    can_be_allowed = field in ("lr", "max_steps", "global_batch_size", "schedule", "precision")
     assert (f"--may_differ {field}" in message) == can_be_allowed
 
 
 def test_a_difference_that_is_allowed_is_remembered(write):
     study = read_study(write("dense", "balanced", recipes={"balanced": {"lr": 0.5}}), may_differ=["lr"])
     assert differing_fields(study) == ["lr"]
-    with pytest.raises(ValueError, match="nearest is 'steps'"):
+    with pytest.raises(ValueError, match="nearest is 'max_steps'"):
         read_study(study.folder, may_differ=["step"])
     with pytest.raises(ValueError, match="--may_differ eval_sequences: perplexities .* not comparable"):
         read_study(study.folder, may_differ=["lr", "eval_sequences"])
@@ -99,7 +99,7 @@ def test_a_study_file_that_makes_no_sense_is_refused(write, changes, message):
 
 def test_runs_without_validation_are_refused(write):
     with pytest.raises(ValueError, match="no validation data"):
-        read_study(write("dense", base={"valid_data": None}), may_differ=[])
+        read_study(write("dense", base={"eval_data": None}), may_differ=[])
 
 
 @pytest.mark.parametrize("every", ["log_every", "eval_every"])

@@ -98,13 +98,13 @@ def test_a_run_that_diverged_is_named_and_in_no_mean(study, run_of, tmp_path):
 
 
 def test_what_was_allowed_to_differ_is_not_called_equal(tmp_path, tiny_data):
-    folder = write_study(tmp_path / "recipes", tiny_data, "dense", "balanced", recipes={"balanced": {"steps": 6}})
-    study = read_study(folder, may_differ=["steps"])
+    folder = write_study(tmp_path / "recipes", tiny_data, "dense", "balanced", recipes={"balanced": {"max_steps": 6}})
+    study = read_study(folder, may_differ=["max_steps"])
     for variant in study.variants:
         finish(study_run(study, variant, tmp_path / "study", seed=0))
     text = write_report(study, tmp_path / "study")
     assert "4 to 6 steps, 512 to 768 tokens" in text and "are equal, but for what is named below." in text
-    assert "**Allowed to differ:** steps (dense: 4; balanced: 6)." in text
+    assert "**Allowed to differ:** max_steps (dense: 4; balanced: 6)." in text
 
 
 def test_curves_are_means_over_seeds_and_far_variants_do_not_squeeze_the_others(run_of):

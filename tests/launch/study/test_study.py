@@ -86,7 +86,7 @@ def results(output: Path) -> dict:
 @pytest.mark.slow
 @pytest.mark.distributed
 def test_a_study_that_is_killed_and_started_again_gives_the_same_table(tmp_path):
-    base = {"steps": 120, "save_every": 20, "log_every": 10, "eval_every": 20, "keep_last": 1, "dropout": 0.1}
+    base = {"max_steps": 120, "save_every": 20, "log_every": 10, "eval_every": 20, "keep_last": 1, "dropout": 0.1}
     recipes = write_study(
         tmp_path / "recipes", make_tiny_data(tmp_path / "data"), "dense", "clustered", "switch", base=base,
         expect=[["clustered", "dense"]],

@@ -17,8 +17,8 @@ from train.checkpoint.commit import (
     completed_checkpoints,
     manifest_bytes,
     prune_checkpoints,
+    quarantine,
     read_manifest,
-    set_aside,
     step_of,
 )
 
@@ -192,7 +192,7 @@ def test_the_last_checkpoints_and_every_nth_are_kept(tmp_path):
 
 
 def test_what_was_set_aside_is_no_checkpoint(tmp_path):
-    aside = set_aside(save(tmp_path, 5), ".damaged")
+    aside = quarantine(save(tmp_path, 5), ".damaged")
     assert aside.name == "step_00000005.damaged" and completed_checkpoints(tmp_path) == []
     clean_up(tmp_path)
     assert aside.is_dir()  # evidence is not cleaned up

@@ -40,10 +40,10 @@ def test_a_checkpoint_holds_model_master_weights_and_moments(fields, bytes_per_p
 @pytest.mark.parametrize(
     ("fields", "number"),
     [
-        ({"steps": 100, "save_every": 10}, 11),
-        ({"steps": 100, "save_every": 0}, 1),
-        ({"steps": 100, "save_every": 10, "keep_last": 2}, 3),
-        ({"steps": 100, "save_every": 10, "keep_last": 2, "keep_every": 50}, 5),
+        ({"max_steps": 100, "save_every": 10}, 11),
+        ({"max_steps": 100, "save_every": 0}, 1),
+        ({"max_steps": 100, "save_every": 10, "keep_last": 2}, 3),
+        ({"max_steps": 100, "save_every": 10, "keep_last": 2, "keep_every": 50}, 5),
     ],
 )
 def test_pruned_checkpoints_do_not_count(fields, number):
@@ -59,7 +59,7 @@ def test_a_disk_without_room_for_one_checkpoint_is_refused_with_both_sizes(free,
 
 
 def test_a_disk_that_will_become_too_small_is_mentioned(free):
-    config = run_config(steps=100, save_every=10)
+    config = run_config(max_steps=100, save_every=10)
     free(5 * checkpoint_bytes(config, NETWORK))
     assert "11 checkpoints" in check_disk_space(config, NETWORK)
     free(11 * checkpoint_bytes(config, NETWORK))

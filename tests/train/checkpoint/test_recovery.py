@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from tests.train.checkpoint.test_commit import alone, save
-from train.checkpoint.recovery import newest_checkpoint, settle_on_checkpoint
+from train.checkpoint.recovery import latest_valid_checkpoint, newest_checkpoint
 
 
 def settle(folder: Path):
-    return settle_on_checkpoint(folder, rank=0, gather=alone)
+    return latest_valid_checkpoint(folder, rank=0, gather=alone)
 
 
 def damage(path: Path) -> None:
@@ -48,7 +48,7 @@ def test_damage_that_another_rank_found_counts(tmp_path):
         says = "it is damaged" if len(told) == 3 else None  # ranks, folder, damage
         return [value, says]
 
-    folder, [notice] = settle_on_checkpoint(tmp_path, rank=0, gather=gather)
+    folder, [notice] = latest_valid_checkpoint(tmp_path, rank=0, gather=gather)
     assert folder == before and notice.startswith("note: it is damaged")
 
 

@@ -81,20 +81,20 @@ OTHER_FACTS = {
     "predictions_digest": "sha256:other",
 }  # fmt: skip
 OTHER = {
-    "vocab_size": 99, "context_length": 64, "width": 64, "num_layers": 6, "num_heads": 2, "ffn_size": 64,
+    "vocab_size": 99, "context_length": 64, "hidden_size": 64, "num_hidden_layers": 6, "num_attention_heads": 2, "intermediate_size": 64,
     "activation": "relu", "dropout": 0.1, "position_embedding": "sinusoidal", "sparse_layers": [2], "num_experts": 8,
     "placement": "insert", "num_sublayers": 3, "global_batch_size": 64, "optimizer": "sgd", "lr": 0.5, "beta1": 0.5,
     "beta2": 0.5, "adam_epsilon": 0.5, "weight_decay": 0.5, "schedule": "cosine", "warmup_steps": 5, "decay_steps": 5,
-    "precision": "bf16", "seed": 1, "valid_share": 0.5, "document_mask": True,
-    "router": "switch", "balance_loss": 0.2, "z_loss": 0.1, "router_jitter": 0.1, "capacity_factor": 1.5,
+    "precision": "bf16", "seed": 1, "eval_fraction": 0.5, "document_mask": True,
+    "router": "switch", "router_aux_loss_coef": 0.2, "router_z_loss_coef": 0.1, "router_jitter_noise": 0.1, "capacity_factor": 1.5,
     "expert_choice_cap": 2,
 }  # fmt: skip
 FREE = {
-    "train_data": "moved/train", "valid_data": "moved/valid", "route_table": ["moved/table"],
-    "share_route_table": True, "steps": 5000, "micro_batch_size": 4, "clip": 0.5, "clip_norm": "shared",
+    "train_data": "moved/train", "eval_data": "moved/valid", "route_table": ["moved/table"],
+    "share_route_table": True, "max_steps": 5000, "micro_batch_size": 4, "max_grad_norm": 0.5, "grad_norm_scope": "shared",
     "activation_checkpointing": True, "ds_config": "other", "run_dir": "moved/run", "log_every": 1, "eval_every": 1,
-    "eval_sequences": 5, "save_every": 1, "resume": "must", "monitors": ["csv"], "dry_run": True, "plan_ranks": 4,
-    "ep_size": 2, "zero_stage": 2, "keep_last": 2, "keep_every": 10, "allow_mismatch": ["lr"], "skip_bad_steps": 3,
+    "eval_sequences": 5, "save_every": 1, "resume": "must", "loggers": ["csv"], "dry_run": True, "dry_run_world_size": 4,
+    "ep_size": 2, "zero_stage": 2, "keep_last": 2, "keep_every": 10, "allow_mismatch": ["lr"], "max_nonfinite_steps": 3,
     "stop_on_failed_save": True, "async_save": True, "hang_timeout_seconds": 5.0,
     "loader_workers": 2,
 }  # fmt: skip
@@ -138,10 +138,10 @@ def test_the_micro_batch_within_which_a_router_balances_must_stay(tmp_path):
 
 def test_a_checkpoint_from_before_a_field_existed_has_its_default(tmp_path):
     config = run_config(tmp_path)
-    write_checkpoint(config, 10, stored_identity={k: v for k, v in identity(config).items() if k != "valid_share"})
+    write_checkpoint(config, 10, stored_identity={k: v for k, v in identity(config).items() if k != "eval_fraction"})
     check_resume(config, identity(config))
-    with pytest.raises(ValueError, match="written with valid_share=0.0 but this run has valid_share=0.5"):
-        check_resume(config, identity(run_config(tmp_path, valid_share=0.5)))
+    with pytest.raises(ValueError, match="written with eval_fraction=0.0 but this run has eval_fraction=0.5"):
+        check_resume(config, identity(run_config(tmp_path, eval_fraction=0.5)))
 
 
 @pytest.mark.parametrize("name", ["lr", "route_table_digests"])
@@ -162,14 +162,14 @@ def test_only_what_is_compared_can_be_allowed(tmp_path):
 
 def test_a_checkpoint_that_does_not_say_what_it_is_of_is_refused(tmp_path):
     config = run_config(tmp_path)
-    write_checkpoint(config, 10, stored_identity={"width": 128})
+    write_checkpoint(config, 10, stored_identity={"hidden_size": 128})
     with pytest.raises(ValueError, match="written with .*=None but this run has"):
         check_resume(config, identity(config))
 
 
 def test_run_yaml_is_a_recipe_of_the_same_run(tmp_path):
     config = run_config(
-        tmp_path / "run", lr=3e-4, valid_data=None, monitors=["csv"], eval_sequences=5, sparse_layers=[1, 3],
+        tmp_path / "run", lr=3e-4, eval_data=None, loggers=["csv"], eval_sequences=5, sparse_layers=[1, 3],
         route_table=["one, with a comma", "two"],
     )  # fmt: skip
     save_run_config(config)

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from train.config import deepspeed_config as module
-from train.config.deepspeed_config import DS_CONFIGS, check_monitors, check_topology, deepspeed_config
-from train.config.run_config import MONITORS, RunConfig
+from train.config.deepspeed_config import DS_CONFIGS, check_loggers, check_topology, deepspeed_config
+from train.config.run_config import LOGGERS, RunConfig
 
 NAMES = sorted(path.stem for path in DS_CONFIGS.glob("*.json"))
 
@@ -46,14 +46,14 @@ def leaves(settings, path=()):
 @pytest.mark.parametrize("precision, zero_stage", [("fp32", 0), ("fp32", 1), ("bf16", 1), ("bf16", 3)])
 @pytest.mark.parametrize("name", NAMES)
 def test_every_json_of_the_repository_resolves_without_auto(name, precision, zero_stage):
-    config = run_config(ds_config=name, precision=precision, zero_stage=zero_stage, monitors=["csv"])
+    config = run_config(ds_config=name, precision=precision, zero_stage=zero_stage, loggers=["csv"])
     assert not [path for path, value in leaves(deepspeed_config(config, world_size=2)) if value == "auto"]
 
 
 def test_auto_and_absent_are_filled_from_the_run_config(resolve):
     # 12 sequences / (2 ranks * 2 sequences) = 3 micro-batches
     for settings in ({}, {"gradient_accumulation_steps": "auto", "zero_optimization": {"stage": "auto"}}):
-        filled = resolve(settings, zero_stage=2, clip=0.5)
+        filled = resolve(settings, zero_stage=2, max_grad_norm=0.5)
         assert filled["train_batch_size"] == 12
         assert filled["train_micro_batch_size_per_gpu"] == 2
         assert filled["gradient_accumulation_steps"] == 3
@@ -69,7 +69,7 @@ def test_settings_that_the_run_config_does_not_own_are_kept(resolve):
 
 
 def test_no_clipping_is_written_down_because_deepspeed_clips_at_1_by_default(resolve):
-    assert resolve({}, clip=0)["gradient_clipping"] == 0
+    assert resolve({}, max_grad_norm=0)["gradient_clipping"] == 0
 
 
 @pytest.mark.parametrize("precision, expected", [("fp32", None), ("bf16", "fp32")])
@@ -84,7 +84,7 @@ def test_bf16_adds_up_gradients_in_fp32(resolve, precision, expected):
 )
 def test_a_monitor_is_on_where_the_run_config_names_it_and_writes_into_the_run(resolve, monitor, section):
     assert resolve({})[section]["enabled"] is False
-    filled = resolve({}, monitors=[monitor])[section]
+    filled = resolve({}, loggers=[monitor])[section]
     assert filled["enabled"] is True
     assert filled.get("output_path", "run/monitor") == "run/monitor"
 
@@ -144,8 +144,8 @@ def test_state_elsewhere_is_refused_because_checkpoints_do_not_reach_it(error_of
 def test_bf16_needs_zero(error_of):
     message = error_of({}, precision="bf16", zero_stage=0)
     assert "zero_stage=0" in message and "bf16" in message and "choose zero_stage 1" in message
-    message = error_of({}, precision="bf16", zero_stage=0, ep_size=2, clip=0.5)
-    assert "zero_stage=0" in message and "clip=0.5" in message and "ep_size=2" in message
+    message = error_of({}, precision="bf16", zero_stage=0, ep_size=2, max_grad_norm=0.5)
+    assert "zero_stage=0" in message and "max_grad_norm=0.5" in message and "ep_size=2" in message
 
 
 def test_an_unknown_name_lists_the_known_ones():
@@ -191,13 +191,13 @@ def test_ranks_that_fit_are_accepted():
     check_topology(run_config(ep_size=2), world_size=6)  # 12 = 6 * 2 * 1, 6 = 3 * 2
 
 
-@pytest.mark.parametrize("monitor", MONITORS)
+@pytest.mark.parametrize("monitor", LOGGERS)
 def test_a_missing_package_is_named_before_rank_0_alone_finds_out(monkeypatch, monitor):
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=f"monitor '{monitor}' needs the package {monitor}"):
-        check_monitors(run_config(monitors=[monitor]))
-    check_monitors(run_config())
+        check_loggers(run_config(loggers=[monitor]))
+    check_loggers(run_config())
 
 
 def test_the_csv_monitor_needs_nothing():
-    check_monitors(run_config(monitors=["csv"]))
+    check_loggers(run_config(loggers=["csv"]))

@@ -34,8 +34,12 @@ def error_of(**fields) -> str:
 
 
 def test_the_command_line_wins_over_the_recipe_and_the_recipe_over_the_default(recipe):
-    config = load_run_config([*recipe("train_data: shards\nsteps: 5\nwidth: 32"), "--steps", "7"])
-    assert (config.steps, config.width, config.num_layers) == (7, 32, RunConfig("shards").num_layers)
+    config = load_run_config([*recipe("train_data: shards\nmax_steps: 5\nhidden_size: 32"), "--max_steps", "7"])
+    assert (config.max_steps, config.hidden_size, config.num_hidden_layers) == (
+        7,
+        32,
+        RunConfig("shards").num_hidden_layers,
+    )
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
@@ -47,9 +51,9 @@ def test_every_recipe_is_a_run_config(path):
 
 
 def test_a_number_that_yaml_reads_as_text_is_a_number(recipe):
-    config = load_run_config(recipe("train_data: shards\nlr: 1e-3\nsteps: 2e3"))
-    assert (config.lr, config.steps) == (0.001, 2000)
-    assert type(config.steps) is int
+    config = load_run_config(recipe("train_data: shards\nlr: 1e-3\nmax_steps: 2e3"))
+    assert (config.lr, config.max_steps) == (0.001, 2000)
+    assert type(config.max_steps) is int
 
 
 @pytest.mark.parametrize(
@@ -79,28 +83,28 @@ def test_a_flag_stands_alone_or_says_true_or_false(argv, expected):
 
 
 def test_a_flag_does_not_swallow_the_next_field():
-    config = parse("--dry_run", "--steps", "3")
-    assert config.dry_run is True and config.steps == 3
+    config = parse("--dry_run", "--max_steps", "3")
+    assert config.dry_run is True and config.max_steps == 3
 
 
 @pytest.mark.parametrize("none", ["None", "none", "null"])
 def test_an_optional_field_can_be_emptied_on_the_command_line(recipe, none):
-    argv = recipe("train_data: shards\nvalid_data: held_out\neval_sequences: 5")
-    config = load_run_config([*argv, "--valid_data", none, "--eval_sequences", none])
-    assert config.valid_data is None and config.eval_sequences is None
+    argv = recipe("train_data: shards\neval_data: held_out\neval_sequences: 5")
+    config = load_run_config([*argv, "--eval_data", none, "--eval_sequences", none])
+    assert config.eval_data is None and config.eval_sequences is None
 
 
 def test_a_field_that_is_not_optional_must_not_be_empty(recipe):
-    with pytest.raises(ValueError, match="^steps must not be empty$"):
-        load_run_config(recipe("train_data: shards\nsteps:"))
+    with pytest.raises(ValueError, match="^max_steps must not be empty$"):
+        load_run_config(recipe("train_data: shards\nmax_steps:"))
 
 
 @pytest.mark.parametrize(
     "name, value",
     [
-        ("steps", "many"),
-        ("steps", 2.5),
-        ("steps", True),
+        ("max_steps", "many"),
+        ("max_steps", 2.5),
+        ("max_steps", True),
         ("lr", "fast"),
         ("resume", "maybe"),
         ("eval_sequences", "x"),
@@ -113,7 +117,9 @@ def test_a_value_of_another_type_is_named_with_its_field(name, value):
     assert f"{name}={value!r}" in error_of(**{name: value})
 
 
-@pytest.mark.parametrize("name, nearest", [("step", "steps"), ("ep-size", "ep_size"), ("num_expert", "num_experts")])
+@pytest.mark.parametrize(
+    "name, nearest", [("step", "max_steps"), ("ep-size", "ep_size"), ("num_expert", "num_experts")]
+)
 def test_a_misspelt_field_names_the_nearest(recipe, name, nearest):
     for argv in ([f"--{name}", "5"], [f"--{name}=5"]):
         with pytest.raises(ValueError, match=f"the command line sets '{name}'.*nearest is '{nearest}'"):
@@ -133,7 +139,7 @@ def test_the_deepspeed_launchers_rank_is_accepted_and_not_a_field():
 
 def test_a_run_without_data_is_told_how_to_name_it():
     with pytest.raises(ValueError, match="train_data is not set.*--config.*--train_data"):
-        load_run_config(["--steps", "5"])
+        load_run_config(["--max_steps", "5"])
 
 
 def test_a_recipe_that_does_not_exist_is_named():
@@ -148,10 +154,10 @@ def test_a_recipe_must_be_a_mapping(recipe, text):
 
 
 def test_a_recipe_takes_over_the_fields_of_its_base(tmp_path):
-    (tmp_path / "base.yaml").write_text("train_data: shards\nsteps: 5\nlr: 0.1")
-    (tmp_path / "recipe.yaml").write_text("base: base.yaml\nsteps: 7")
+    (tmp_path / "base.yaml").write_text("train_data: shards\nmax_steps: 5\nlr: 0.1")
+    (tmp_path / "recipe.yaml").write_text("base: base.yaml\nmax_steps: 7")
     config = load_run_config(["--config", str(tmp_path / "recipe.yaml")])
-    assert (config.train_data, config.steps, config.lr) == ("shards", 7, 0.1)
+    assert (config.train_data, config.max_steps, config.lr) == ("shards", 7, 0.1)
 
 
 @pytest.mark.parametrize("base", ["recipe.yaml", "5", "[x]"])
@@ -162,7 +168,7 @@ def test_a_base_that_is_no_other_recipe_is_refused(recipe, base):
 
 def test_a_recipe_that_is_not_yaml_is_named(recipe):
     with pytest.raises(ValueError, match="recipe.yaml"):
-        load_run_config(recipe("train_data: [shards\nsteps: }"))
+        load_run_config(recipe("train_data: [shards\nmax_steps: }"))
 
 
 @pytest.mark.parametrize(
@@ -174,7 +180,7 @@ def test_a_recipe_that_is_not_yaml_is_named(recipe):
         ("precision", "fp16", "fp32, bf16"),
         ("position_embedding", "rotary", "learned, sinusoidal"),
         ("placement", "append", "replace, insert"),
-        ("monitors", ["mlflow"], "tensorboard, csv, wandb"),
+        ("loggers", ["mlflow"], "tensorboard, csv, wandb"),
     ],
 )
 def test_a_choice_that_does_not_exist_is_named_with_those_that_do(name, value, allowed):
@@ -184,7 +190,7 @@ def test_a_choice_that_does_not_exist_is_named_with_those_that_do(name, value, a
 
 @pytest.mark.parametrize(
     "name",
-    "context_length width num_layers num_heads steps global_batch_size micro_batch_size ep_size log_every".split(),
+    "context_length hidden_size num_hidden_layers num_attention_heads max_steps global_batch_size micro_batch_size ep_size log_every".split(),
 )
 def test_a_size_of_zero_is_refused(name):
     assert error_of(**{name: 0}) == f"{name}=0 must be at least 1"
@@ -193,13 +199,13 @@ def test_a_size_of_zero_is_refused(name):
 @pytest.mark.parametrize(
     "fields, words",
     [
-        ({"width": 10, "num_heads": 4}, ["width=10", "num_heads=4"]),
+        ({"hidden_size": 10, "num_attention_heads": 4}, ["hidden_size=10", "num_attention_heads=4"]),
         ({"sparse_layers": [1], "route_table": "t", "num_experts": 6, "ep_size": 4}, ["6 experts", "ep_size=4"]),
         ({"sparse_layers": [1, 3]}, ["sparse_layers=[1, 3]", "route_table", "data_prep.build_table"]),
         ({"sparse_layers": [1], "router": "base", "route_table": "t"}, ["router=base", "route_table=['t']"]),
         (
-            {"schedule": "warmup_stable_decay", "steps": 10, "warmup_steps": 4, "decay_steps": 7},
-            ["warmup_steps=4", "decay_steps=7", "steps=10"],
+            {"schedule": "warmup_stable_decay", "max_steps": 10, "warmup_steps": 4, "decay_steps": 7},
+            ["warmup_steps=4", "decay_steps=7", "max_steps=10"],
         ),
     ],
 )
@@ -230,8 +236,8 @@ def test_a_dense_run_needs_neither_table_nor_divisible_experts():
 @pytest.mark.parametrize(
     "name, value",
     [
-        ("lr", -1.0), ("lr", "nan"), ("dropout", 1.5), ("clip", -1.0), ("beta2", 2.0), ("warmup_steps", -5),
-        ("eval_sequences", -1), ("eval_sequences", 0), ("ffn_size", 0), ("vocab_size", 0), ("plan_ranks", 0),
+        ("lr", -1.0), ("lr", "nan"), ("dropout", 1.5), ("max_grad_norm", -1.0), ("beta2", 2.0), ("warmup_steps", -5),
+        ("eval_sequences", -1), ("eval_sequences", 0), ("intermediate_size", 0), ("vocab_size", 0), ("dry_run_world_size", 0),
         ("lr", True), ("run_dir", ["a"]),
     ],
 )  # fmt: skip
@@ -241,7 +247,7 @@ def test_a_value_that_makes_no_sense_is_refused(name, value):
 
 @pytest.mark.parametrize("layers", [[4], [-1], [1, 1]])
 def test_a_sparse_layer_that_does_not_exist_or_is_named_twice_is_refused(layers):
-    message = error_of(sparse_layers=layers, route_table="table", num_layers=4)
+    message = error_of(sparse_layers=layers, route_table="table", num_hidden_layers=4)
     assert f"sparse_layers={layers}" in message and "0 to 3" in message
 
 
@@ -258,7 +264,7 @@ def test_another_number_of_route_tables_is_refused(num_tables):
 
 
 def test_an_infinite_number_of_steps_is_not_an_integer():
-    assert "steps='inf'" in error_of(steps="inf")
+    assert "steps='inf'" in error_of(max_steps="inf")
 
 
 def test_a_large_seed_is_kept_exactly():

@@ -64,8 +64,8 @@ def test_a_mixture_is_known_by_its_digest(tiny_data, mixed):
 
 
 def test_all_parts_are_validated_whatever_their_weights(tiny_data, mixed):
-    inputs = open_tiny(tiny_data, valid_data=str(mixed))
-    alone = [open_tiny(tiny_data, valid_data=str(folder)).valid for folder in (tiny_data.train, tiny_data.valid)]
+    inputs = open_tiny(tiny_data, eval_data=str(mixed))
+    alone = [open_tiny(tiny_data, eval_data=str(folder)).valid for folder in (tiny_data.train, tiny_data.valid)]
     assert texts(inputs.valid) == texts(alone[0]) + texts(alone[1])
 
 
@@ -76,7 +76,7 @@ SHARE = 0.3
 
 def test_the_split_takes_sequences_of_all_parts_from_training(tiny_data, mixed):
     whole = open_tiny(tiny_data, train_data=str(mixed)).train
-    inputs = open_tiny(tiny_data, train_data=str(mixed), valid_data=None, valid_share=SHARE)
+    inputs = open_tiny(tiny_data, train_data=str(mixed), eval_data=None, eval_fraction=SHARE)
     assert sorted(texts(inputs.train) + texts(inputs.valid)) == sorted(texts(whole))
     assert inputs.valid.sizes[0] > 0
     drawn = inputs.order.samples(0, 3 * inputs.order.num_slots)
@@ -84,7 +84,7 @@ def test_the_split_takes_sequences_of_all_parts_from_training(tiny_data, mixed):
 
 
 def test_the_split_of_a_corpus_is_the_same_in_every_run(tiny_data, mixed):
-    options = {"valid_data": None, "valid_share": SHARE}
+    options = {"eval_data": None, "eval_fraction": SHARE}
     alone = open_tiny(tiny_data, **options).valid
     another_seed = open_tiny(tiny_data, seed=9, **options).valid
     in_a_mixture = open_tiny(tiny_data, train_data=str(mixed), **options).valid
@@ -92,13 +92,13 @@ def test_the_split_of_a_corpus_is_the_same_in_every_run(tiny_data, mixed):
 
 
 def test_a_share_and_validation_data_exclude_each_other(tiny_data):
-    message = error_of(tiny_data, valid_share=0.1)
-    assert "valid_share=0.1" in message and f"valid_data={tiny_data.valid}" in message
+    message = error_of(tiny_data, eval_fraction=0.1)
+    assert "eval_fraction=0.1" in message and f"eval_data={tiny_data.valid}" in message
 
 
 def test_a_share_of_less_than_a_group_is_refused(tiny_data):
-    message = error_of(tiny_data, valid_data=None, valid_share=0.001)
-    assert f"valid_share=0.001 of {tiny_data.train} is not one group of 64 sequences" in message
+    message = error_of(tiny_data, eval_data=None, eval_fraction=0.001)
+    assert f"eval_fraction=0.001 of {tiny_data.train} is not one group of 64 sequences" in message
 
 
 # ---- documents ----
@@ -118,9 +118,9 @@ def test_documents_need_an_end_token_that_only_ends_documents(tiny_data, tmp_pat
     folder = tmp_path / "lines"
     shutil.copytree(tiny_data.valid, folder)
     write_manifest(folder, replace(read_manifest(folder), rules=TextRules(boundary="fairseq")))
-    message = error_of(tiny_data, valid_data=str(folder), document_mask=True)
+    message = error_of(tiny_data, eval_data=str(folder), document_mask=True)
     assert str(folder) in message and "boundary='fairseq'" in message and "boundary='gpt2'" in message
-    assert open_tiny(tiny_data, valid_data=str(folder)).valid is not None
+    assert open_tiny(tiny_data, eval_data=str(folder)).valid is not None
 
 
 # ---- token ids ----

@@ -28,10 +28,15 @@ SPLIT = HeavySplit(
 def write(tmp_path):
     """Write a table file; table j sends key k to expert (first + j + k) % 3."""
 
-    def write_table(name="table", *, num_tables=1, first=0, choices=1, key="token", **fields) -> str:
-        shape = (num_tables, ROWS.get(key, VOCAB), choices)
+    def write_table(name="table", *, num_tables=1, first=0, choices=1, hash_key="token", **fields) -> str:
+        shape = (num_tables, ROWS.get(hash_key, VOCAB), choices)
         tables = first + sum(np.indices(shape)) % NUM_EXPERTS
-        facts = {"key": key, "num_buckets": 7 if key == "bigram" else 0, "context_length": LENGTH, **FACTS}
+        facts = {
+            "hash_key": hash_key,
+            "num_buckets": 7 if hash_key == "bigram" else 0,
+            "context_length": LENGTH,
+            **FACTS,
+        }
         path = tmp_path / f"{name}.safetensors"
         table = RouteTable((tables % NUM_EXPERTS).astype(np.int32), NUM_EXPERTS, "imported", 0, **{**facts, **fields})
         write_route_table(path, table)
@@ -43,7 +48,7 @@ def write(tmp_path):
 def run_config(*paths: str, layers: list[int], **fields) -> RunConfig:
     return RunConfig(
         "shards", route_table=list(paths), sparse_layers=layers, num_experts=NUM_EXPERTS, context_length=LENGTH,
-        width=4, num_heads=2, **fields,
+        hidden_size=4, num_attention_heads=2, **fields,
     )  # fmt: skip
 
 
@@ -101,24 +106,25 @@ def test_a_dense_model_opens_no_file():
 
 def test_a_layer_table_says_what_its_file_says(write):
     load = np.array([[6, 0, 4], [2, 5, 3]])
-    path = write(num_tables=2, choices=2, key="bigram", load=load)
+    path = write(num_tables=2, choices=2, hash_key="bigram", load=load)
     tables = open_tables(path, layers=[0, 1])
-    assert [(table.key, table.num_buckets, table.num_hashes) for table in tables] == [("bigram", 7, 2)] * 2
+    assert [(table.hash_key, table.num_buckets, table.num_hashes) for table in tables] == [("bigram", 7, 2)] * 2
     assert [table.predicted_load.tolist() for table in tables] == load.tolist()
 
 
 def test_a_layer_table_says_what_its_experts_are_balanced_over(write):
-    [table] = open_tables(write(choices=4, num_turns=4, ep_size=3), layers=[0])
-    assert (table.num_hashes, table.num_turns, table.ep_size) == (1, 4, 3)
+    [table] = open_tables(write(choices=4, rotation_period=4, ep_size=3), layers=[0])
+    assert (table.num_hashes, table.rotation_period, table.ep_size) == (1, 4, 3)
 
 
 def test_a_layer_table_says_its_turns_and_ranks(write):
-    tables = open_tables(write(choices=2, num_turns=2, ep_size=3), layers=[0])
-    assert [(table.num_turns, table.num_hashes, table.ep_size) for table in tables] == [(2, 1, 3)]
+    tables = open_tables(write(choices=2, rotation_period=2, ep_size=3), layers=[0])
+    assert [(table.rotation_period, table.num_hashes, table.ep_size) for table in tables] == [(2, 1, 3)]
 
 
 @pytest.mark.parametrize(
-    "choices, fields", [(1, {}), (1, {"split": SPLIT}), (3, {"num_turns": 3}), (2, {"num_turns": 2, "split": SPLIT})]
+    "choices, fields",
+    [(1, {}), (1, {"split": SPLIT}), (3, {"rotation_period": 3}), (2, {"rotation_period": 2, "split": SPLIT})],
 )
 def test_the_model_looks_up_what_data_prep_does(write, choices, fields):
     path = write(choices=choices, **fields)
@@ -134,21 +140,21 @@ def test_the_model_looks_up_what_data_prep_does(write, choices, fields):
 
 
 def test_the_model_records_turns_and_ranks(write):
-    config = run_config(write(choices=3, num_turns=3, ep_size=3, num_tables=2), layers=[0, 2])
+    config = run_config(write(choices=3, rotation_period=3, ep_size=3, num_tables=2), layers=[0, 2])
     network = model_with(config, open_layer_tables(config, **FACTS)).config
-    assert (network.num_turns, network.num_hashes, network.route_table_ep_sizes) == (3, 1, [3, 3])
+    assert (network.rotation_period, network.num_hashes, network.route_table_ep_sizes) == (3, 1, [3, 3])
 
 
 def test_tables_of_different_turns_are_refused(write):
-    paths = [write("three", choices=3, num_turns=3), write("one")]
+    paths = [write("three", choices=3, rotation_period=3), write("one")]
     config = run_config(*paths, layers=[0, 1])
-    with pytest.raises(ValueError, match=r"num_turns \[3, 1\]; all sparse layers"):
+    with pytest.raises(ValueError, match=r"rotation_period \[3, 1\]; all sparse layers"):
         model_with(config, open_layer_tables(config, **FACTS))
 
 
 @pytest.mark.parametrize("key", ["token", "previous", "bigram", "position", "next", "predicted"])
 def test_the_digest_of_every_key_is_the_models(write, key):
-    assert_digests_are_the_models(write(key=key, num_tables=2), layers=[0, 2])
+    assert_digests_are_the_models(write(hash_key=key, num_tables=2), layers=[0, 2])
 
 
 @pytest.mark.parametrize("choices", [2, 4])
@@ -157,7 +163,7 @@ def test_the_digest_of_several_hashes_is_the_models(write, choices):
 
 
 def test_the_digest_of_experts_that_take_turns_is_the_models(write):
-    assert_digests_are_the_models(write(choices=4, num_turns=4), layers=[1])
+    assert_digests_are_the_models(write(choices=4, rotation_period=4), layers=[1])
 
 
 def test_the_digest_of_split_tables_is_the_models(write):
@@ -168,7 +174,7 @@ def test_the_digest_of_split_tables_is_the_models(write):
 
 @pytest.mark.parametrize("fields", [{}, {"split": SPLIT}])
 def test_the_digest_of_turns_is_the_models(write, fields):
-    assert_digests_are_the_models(write(choices=3, num_turns=3, **fields), layers=[1])
+    assert_digests_are_the_models(write(choices=3, rotation_period=3, **fields), layers=[1])
 
 
 def assert_digests_are_the_models(*paths: str, layers: list[int]) -> list[str]:
@@ -207,7 +213,7 @@ def test_a_table_of_several_experts_per_token_is_refused(write):
 
 
 def test_a_position_table_of_another_length_is_refused(write):
-    path = write(key="position")
+    path = write(hash_key="position")
     with pytest.raises(ValueError) as error:
         open_layer_tables(RunConfig("shards", route_table=path, sparse_layers=[0], num_experts=3), **FACTS)
     message = str(error.value)

@@ -20,8 +20,12 @@ def network(**fields) -> HashGPTConfig:
 
 
 def tables(config: HashGPTConfig) -> torch.Tensor | None:
-    num_layers = len(config.sparse_layers)
-    return (torch.arange(32) % config.num_experts).view(1, 32, 1).expand(num_layers, -1, -1) if num_layers else None
+    num_hidden_layers = len(config.sparse_layers)
+    return (
+        (torch.arange(32) % config.num_experts).view(1, 32, 1).expand(num_hidden_layers, -1, -1)
+        if num_hidden_layers
+        else None
+    )
 
 
 def build(*, seed=0, ep_size=1, **fields):

@@ -11,7 +11,7 @@ from train.engine.network import network_config
 
 def table(**fields) -> LayerTable:
     """What the network reads of a table: not its entries."""
-    defaults = {"key": "token", "num_buckets": 0, "num_hashes": 1, "tensors": {}, "predicted_load": np.zeros(5)}
+    defaults = {"hash_key": "token", "num_buckets": 0, "num_hashes": 1, "tensors": {}, "predicted_load": np.zeros(5)}
     return LayerTable(**{**defaults, **fields})
 
 
@@ -28,13 +28,13 @@ def network(*tables: LayerTable, **fields):
 
 def test_the_network_is_the_run_configs():
     config = RunConfig(
-        "shards", context_length=24, width=12, num_layers=3, num_heads=3, ffn_size=20, activation="relu", dropout=0.1,
+        "shards", context_length=24, hidden_size=12, num_hidden_layers=3, num_attention_heads=3, intermediate_size=20, activation="relu", dropout=0.1,
         position_embedding="sinusoidal", sparse_layers=[0, 2], num_experts=5, route_table="table", placement="insert",
         num_sublayers=2,
     )  # fmt: skip
     found = network_config(config, vocab_size=40, end_token_id=39, layer_tables=[table(), table()])
     expected = {
-        "vocab_size": 40, "n_positions": 24, "n_embd": 12, "n_layer": 3, "n_head": 3, "ffn_size": 20,
+        "vocab_size": 40, "n_positions": 24, "n_embd": 12, "n_layer": 3, "n_head": 3, "intermediate_size": 20,
         "activation_function": "relu", "resid_pdrop": 0.1, "embd_pdrop": 0.1, "attn_pdrop": 0.1,
         "position_embedding": "sinusoidal", "sparse_layers": [0, 2], "num_experts": 5, "bos_token_id": 39,
         "eos_token_id": 39, "placement": "insert", "num_sublayers": 2, "hash_keys": ["token", "token"],
@@ -43,13 +43,13 @@ def test_the_network_is_the_run_configs():
 
 
 def test_tables_say_what_each_layer_hashes():
-    found = network(table(key="bigram", num_buckets=7, num_hashes=2), table(key="next", num_hashes=2))
+    found = network(table(hash_key="bigram", num_buckets=7, num_hashes=2), table(hash_key="next", num_hashes=2))
     assert (found.hash_keys, found.num_hashes, found.num_buckets) == (["bigram", "next"], 2, 7)
 
 
 def test_tables_say_how_many_turns_experts_take_and_for_how_many_ranks_they_are_balanced():
-    found = network(table(num_turns=4, ep_size=2), table(num_turns=4))
-    assert (found.num_turns, found.route_table_ep_sizes) == (4, [2, 1])
+    found = network(table(rotation_period=4, ep_size=2), table(rotation_period=4))
+    assert (found.rotation_period, found.route_table_ep_sizes) == (4, [2, 1])
 
 
 def test_tables_say_how_much_is_split():
@@ -60,11 +60,16 @@ def test_tables_say_how_much_is_split():
 
 def test_a_learned_router_takes_its_fields_from_the_run_and_hashes_nothing():
     config = RunConfig(
-        "shards", sparse_layers=[1], router="switch", balance_loss=0.5, z_loss=0.25, router_jitter=0.125,
+        "shards", sparse_layers=[1], router="switch", router_aux_loss_coef=0.5, router_z_loss_coef=0.25, router_jitter_noise=0.125,
         capacity_factor=1.5,
     )  # fmt: skip
     found = network_config(config, vocab_size=40, end_token_id=39, layer_tables=[])
-    assert (found.router, found.balance_loss, found.z_loss, found.router_jitter) == ("switch", 0.5, 0.25, 0.125)
+    assert (found.router, found.router_aux_loss_coef, found.router_z_loss_coef, found.router_jitter_noise) == (
+        "switch",
+        0.5,
+        0.25,
+        0.125,
+    )
     assert (found.capacity_factor, found.hash_keys, found.route_table_ep_sizes) == (1.5, [], None)
 
 
@@ -77,8 +82,8 @@ def test_a_dense_network_hashes_nothing():
     "tables, words",
     [
         ([table(num_hashes=2), table()], "num_hashes [2, 1]"),
-        ([table(num_turns=2), table()], "num_turns [2, 1]"),
-        ([table(key="bigram", num_buckets=7), table(key="bigram", num_buckets=9)], "num_buckets [7, 9]"),
+        ([table(rotation_period=2), table()], "rotation_period [2, 1]"),
+        ([table(hash_key="bigram", num_buckets=7), table(hash_key="bigram", num_buckets=9)], "num_buckets [7, 9]"),
     ],
 )
 def test_tables_that_cannot_be_in_one_network_are_refused(tables, words):

@@ -96,10 +96,10 @@ def test_the_optimizer_has_the_run_configs_numbers():
 
 def learning_rates(**fields) -> list[float]:
     """The rate of each step 0..20, of which 4 are warm-up and the maximum is 1."""
-    config = RunConfig("shards", **{"lr": 1.0, "steps": 20, "warmup_steps": 4, **fields})
+    config = RunConfig("shards", **{"lr": 1.0, "max_steps": 20, "warmup_steps": 4, **fields})
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=config.lr)
     schedule, rates = make_schedule(optimizer, config), []
-    for _ in range(config.steps + 1):
+    for _ in range(config.max_steps + 1):
         rates.append(schedule.get_last_lr()[0])
         optimizer.step()
         schedule.step()

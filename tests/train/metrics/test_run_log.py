@@ -95,7 +95,7 @@ ENGINE = SimpleNamespace(
 def run_log(tmp_path, one_process, clock):
     def start(*, first_step=0, **fields) -> RunLog:
         # 2 sequences * 8 tokens = 16 tokens per step
-        defaults = {"context_length": 8, "global_batch_size": 2, "micro_batch_size": 1, "steps": 6, "log_every": 2}
+        defaults = {"context_length": 8, "global_batch_size": 2, "micro_batch_size": 1, "max_steps": 6, "log_every": 2}
         config = RunConfig("shards", run_dir=str(tmp_path), **{**defaults, **fields})
         predicted = np.array([[1, 1]]) if config.sparse_layers else None
         return RunLog(config, predicted_load=predicted, first_step=first_step)
@@ -108,7 +108,7 @@ SPARSE = {"sparse_layers": [3], "num_experts": 2, "route_table": "table"}
 
 def plan(*hashes: tuple[int, int]) -> dict[int, list[Plan]]:
     """The rows per expert of each hash of block 3."""
-    return {3: [Plan(order_N=None, row_N=None, rows_E=list(rows), ends_E=None) for rows in hashes]}
+    return {3: [Plan(order_N=None, row_N=None, tokens_per_expert=list(rows), ends_E=None) for rows in hashes]}
 
 
 def lines(tmp_path, kind: str) -> list[dict]:
@@ -125,7 +125,7 @@ def take_steps(log: RunLog, clock, first: int, last: int, *, plans=None):
 
 
 def test_a_line_is_the_mean_since_the_line_before(run_log, tmp_path, clock):
-    take_steps(run_log(steps=5), clock, 1, 5)
+    take_steps(run_log(max_steps=5), clock, 1, 5)
     reported = [(line["step"], line["loss"], line["tokens"]) for line in lines(tmp_path, "train")]
     assert reported == [(2, 1.5, 32), (4, 3.5, 64), (5, 5.0, 80)]  # the last step is always reported
     assert {line["tokens_per_second"] for line in lines(tmp_path, "train")} == {16.0}
@@ -151,7 +151,7 @@ def test_speed_is_right_where_validation_falls_between_two_lines(run_log, tmp_pa
 
 
 def test_the_load_of_a_line_is_of_its_steps_and_the_final_load_of_all(run_log, tmp_path, clock):
-    log = run_log(**SPARSE, steps=4)
+    log = run_log(**SPARSE, max_steps=4)
     take_steps(log, clock, 1, 2, plans=plan((6, 2)))
     take_steps(log, clock, 3, 4, plans=plan((4, 4)))
     log.close()
@@ -163,7 +163,7 @@ def test_the_load_of_a_line_is_of_its_steps_and_the_final_load_of_all(run_log, t
 
 
 def test_the_load_of_an_expert_is_that_of_all_hashes(run_log, tmp_path, clock):
-    log = run_log(**SPARSE, steps=2)
+    log = run_log(**SPARSE, max_steps=2)
     take_steps(log, clock, 1, 2, plans=plan((6, 2), (1, 7)))
     log.close()
     assert lines(tmp_path, "expert_load")[0]["observed"] == [14, 18]
@@ -183,10 +183,10 @@ def test_a_resumed_run_adds_to_the_lines_of_the_first(run_log, tmp_path, clock):
 
 
 def test_resuming_a_finished_run_keeps_its_expert_load(run_log, tmp_path, clock):
-    log = run_log(**SPARSE, steps=2)
+    log = run_log(**SPARSE, max_steps=2)
     take_steps(log, clock, 1, 2, plans=plan((6, 2)))
     log.close()
-    run_log(**SPARSE, steps=2, first_step=2).close()
+    run_log(**SPARSE, max_steps=2, first_step=2).close()
     assert lines(tmp_path, "expert_load")[-1]["observed"] == [12, 4]
 
 

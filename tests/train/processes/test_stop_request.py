@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from train.processes.project_root import ROOT
 from train.processes.stop_request import StopRequest
 
 WAITS = """
