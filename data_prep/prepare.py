@@ -107,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         default=0,
         metavar="N",
-        help="drop up to N unreadable records per part (default: 0)",
+        help="skip up to N unreadable records per part (default: 0)",
     )
     return parser
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from data_prep.documents.document_rules import BOUNDARIES, DOCUMENT_RULES, TextRules
+from data_prep.documents.document_rules import DOCUMENT_RULES, END_TOKEN_RULES, DocumentRules
 from data_prep.documents.raw_shards import RawShard, find_raw_shards
 from data_prep.encoding.make_encoder import BACKENDS, make_encoder
 from data_prep.encoding.tokenizer import end_token_id, load_tokenizer, tokenizer_digest, vocab_size
@@ -38,8 +38,8 @@ def main(argv: list[str] | None = None) -> None:
         arguments.input,
         tokenizer=arguments.tokenizer,
         output=arguments.output,
-        rules=TextRules(
-            arguments.text_field, arguments.document_rule, arguments.lines_per_document, arguments.boundary
+        rules=DocumentRules(
+            arguments.text_field, arguments.document_rule, arguments.lines_per_document, arguments.end_token_rule
         ),
         backend=arguments.backend,
         num_workers=arguments.workers,
@@ -56,7 +56,7 @@ def tokenize_shards(
     *,
     tokenizer: str | Path,
     output: str | Path,
-    rules: TextRules = TextRules(),
+    rules: DocumentRules = DocumentRules(),
     backend: str = "tokenizers",
     num_workers: int = 1,
     max_bad_records: int = 0,
@@ -93,9 +93,9 @@ def tokenize_shards(
 
 
 def summary(manifest: Manifest, *, seconds: float) -> str:
-    """What was made and how fast; drops are listed where there are some."""
-    num_drops = sum(len(shard.drops) for shard in manifest.shards)
-    dropped = f", {num_drops:,} records dropped (manifest.json names them)" if num_drops else ""
+    """What was made and how fast; skipped are listed where there are some."""
+    num_skipped = sum(len(shard.skipped) for shard in manifest.shards)
+    dropped = f", {num_skipped:,} records skipped (manifest.json names them)" if num_skipped else ""
     return (
         f"{manifest.num_documents:,} documents, {manifest.num_tokens:,} tokens in {len(manifest.shards)} shards, "
         f"{manifest.num_tokens / seconds:,.0f} tokens/s{dropped}"
@@ -122,7 +122,7 @@ def _run_share(jobs: list[ShardJob] | None, *, num_workers: int, backend: str, r
     return [by_name[job.name] for job in jobs or ()]
 
 
-def _make_plan(raw_shards: list[RawShard], tokenizer: Tokenizer, rules: TextRules) -> Plan:
+def _make_plan(raw_shards: list[RawShard], tokenizer: Tokenizer, rules: DocumentRules) -> Plan:
     return Plan(
         tokenizer_digest=tokenizer_digest(tokenizer),
         **asdict(rules),
@@ -134,10 +134,10 @@ def _make_plan(raw_shards: list[RawShard], tokenizer: Tokenizer, rules: TextRule
 
 
 def _finish(
-    output: Path, plan: Plan, shards: list[Shard], tokenizer: Tokenizer, rules: TextRules, *, max_bad_records: int
+    output: Path, plan: Plan, shards: list[Shard], tokenizer: Tokenizer, rules: DocumentRules, *, max_bad_records: int
 ) -> Manifest:
     """Write the manifest, and only then forget what it was made from."""
-    _check_drops(shards, max_bad_records=max_bad_records)
+    _check_skipped(shards, max_bad_records=max_bad_records)
     manifest = make_manifest(
         shards,
         tokenizer_digest=plan.tokenizer_digest,
@@ -150,12 +150,12 @@ def _finish(
     return manifest
 
 
-def _check_drops(shards: list[Shard], *, max_bad_records: int) -> None:
-    drops = [f"{shard.source}, {drop}" for shard in shards for drop in shard.drops]
-    if len(drops) > max_bad_records:
+def _check_skipped(shards: list[Shard], *, max_bad_records: int) -> None:
+    skipped = [f"{shard.source}, {record}" for shard in shards for record in shard.skipped]
+    if len(skipped) > max_bad_records:
         raise ValueError(
-            f"{len(drops)} records cannot be read, --max_bad_records {max_bad_records} lets so many be dropped: {'; '.join(drops[:10])}"
-            f"{' ...' if len(drops) > 10 else ''}; repair them, or repeat the command with --max_bad_records {len(drops)}"
+            f"{len(skipped)} records cannot be read, --max_bad_records {max_bad_records} lets so many be dropped: {'; '.join(skipped[:10])}"
+            f"{' ...' if len(skipped) > 10 else ''}; repair them, or repeat the command with --max_bad_records {len(skipped)}"
         )
 
 
@@ -181,13 +181,18 @@ def _parser() -> argparse.ArgumentParser:
         help="what ends a document (auto: a blank line in .txt, each row of .jsonl and .parquet)",
     )
     add("--lines_per_document", type=int, default=1, metavar="N", help="with --document_rule line (default: 1)")
-    add("--boundary", choices=BOUNDARIES, default="gpt2", help="fairseq: each newline becomes the end token, too")
+    add(
+        "--end_token_rule",
+        choices=END_TOKEN_RULES,
+        default="gpt2",
+        help="fairseq: each newline becomes the end token, too",
+    )
     add(
         "--max_bad_records",
         type=int,
         default=0,
         metavar="N",
-        help="drop up to N records that cannot be read (default: 0)",
+        help="skip up to N records that cannot be read (default: 0)",
     )
     add("--overwrite", action="store_true", help="replace the token shards that --output already holds")
     return parser

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from data_prep.documents.document_rules import TextRules
+from data_prep.documents.document_rules import DocumentRules
 from data_prep.documents.raw_shards import find_raw_shards, read_documents
 from data_prep.encoding.tokenizer import END_TOKEN, byte_level, without_surrogates
 from data_prep.processes.command_line import user_errors_in_one_line
@@ -21,7 +21,7 @@ SMALLEST_VOCABULARY = 256 + 1  # every byte, and the end token
 def main(argv: list[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     raw_shards = find_raw_shards(arguments.input, text_field=arguments.text_field)
-    rules = TextRules(arguments.text_field)
+    rules = DocumentRules(arguments.text_field)
     documents = (document for raw_shard in raw_shards for document in read_documents(raw_shard, rules))
     tokenizer = train_tokenizer(documents, vocab_size=arguments.vocab_size)
     save_tokenizer(tokenizer, arguments.output)

@@ -97,11 +97,11 @@ def _check_tokenizer(path: Path, expected: str) -> None:
 def _all_is_well(folder: Path) -> str:
     manifest = read_manifest(folder)
     num_blocks = sum(len(shard.block_xxh3) for shard in manifest.shards)
-    num_drops = sum(len(shard.drops) for shard in manifest.shards)
+    num_skipped = sum(len(shard.skipped) for shard in manifest.shards)
     tokenizer = "its own" if (folder / TOKENIZER_FOLDER).is_dir() else "none beside the tokens"
     return (
         f"{folder} is as it was written (shards: {len(manifest.shards):,}, tokens: {manifest.num_tokens:,}, "
-        f"blocks: {num_blocks:,}, records dropped: {num_drops:,}, tokenizer: {tokenizer})"
+        f"blocks: {num_blocks:,}, records skipped: {num_skipped:,}, tokenizer: {tokenizer})"
     )
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-from data_prep.documents.document_rules import Parts, TextRules
+from data_prep.documents.document_rules import DocumentRules, Parts
 from data_prep.documents.rows import ROWS_PER_BATCH, group_rows
-from data_prep.documents.skipped import Drops
+from data_prep.documents.skipped import SkippedRecords
 
 PREFIX = "hf:"
 OPTIONS = ("name", "split", "revision", "streaming", "num_shards")
@@ -49,11 +49,11 @@ class DatasetShard:
         """What tells it from another one; rows that are streamed are not looked at: name a `revision` to be sure."""
         return {"dataset": self.label, "fingerprint": self.fingerprint}
 
-    def read_parts(self, rules: TextRules, drops: Drops, on_read: Callable[[int], None]) -> Parts:
+    def read_parts(self, rules: DocumentRules, skipped: SkippedRecords, on_read: Callable[[int], None]) -> Parts:
         """Yield (text, whether it ends its document); memory holds a batch of rows."""
-        return group_rows(self._rows(rules.text_field, drops, on_read), rules)
+        return group_rows(self._rows(rules.text_field, skipped, on_read), rules)
 
-    def _rows(self, text_field: str, drops: Drops, on_read: Callable[[int], None]) -> Iterator[str]:
+    def _rows(self, text_field: str, skipped: SkippedRecords, on_read: Callable[[int], None]) -> Iterator[str]:
         rows = _load(self.dataset).select_columns([text_field])
         row = 0
         for batch in rows.shard(num_shards=self.num_shards, index=self.index).iter(ROWS_PER_BATCH):
@@ -61,7 +61,7 @@ class DatasetShard:
                 if isinstance(text, str):
                     yield text.replace("\r\n", "\n")
                 else:
-                    drops.add(f"row {row}", f"has no text in column {text_field!r}")
+                    skipped.add(f"row {row}", f"has no text in column {text_field!r}")
                 row += 1
             on_read(sum(len(text) for text in batch[text_field] if isinstance(text, str)))
 

@@ -3,13 +3,13 @@
 import re
 from collections.abc import Iterator
 
-from data_prep.documents.document_rules import Parts, TextRules
+from data_prep.documents.document_rules import DocumentRules, Parts
 from data_prep.documents.text_chunks import Chunk
 
 _BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n)+")
 
 
-def group_lines(chunks: Iterator[Chunk], rules: TextRules) -> Parts:
+def group_lines(chunks: Iterator[Chunk], rules: DocumentRules) -> Parts:
     """Yield (text, whether it ends its document) without holding more than a chunk, however long lines may be."""
     if rules.document_rule == "line":
         return _every_n_lines(chunks, rules.lines_per_document)

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.documents.document_rules import Parts, TextRules
+from data_prep.documents.document_rules import DocumentRules, Parts
 from data_prep.documents.hub_datasets import PREFIX, DatasetShard, find_dataset_shards
 from data_prep.documents.pieces import cut_documents
 from data_prep.documents.readers import read_parts, split_suffix
-from data_prep.documents.skipped import Drops
+from data_prep.documents.skipped import SkippedRecords
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class RawFile:
         status = self.path.stat()
         return {"path": str(self.path.absolute()), "num_bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
 
-    def read_parts(self, rules: TextRules, drops: Drops, on_read: Callable[[int], None]) -> Parts:
+    def read_parts(self, rules: DocumentRules, skipped: SkippedRecords, on_read: Callable[[int], None]) -> Parts:
         """Yield parts of documents; see data_prep/documents/readers.py."""
-        return read_parts(self.path, rules, drops, on_read)
+        return read_parts(self.path, rules, skipped, on_read)
 
 
 RawShard = RawFile | DatasetShard
@@ -72,12 +72,12 @@ def find_raw_shards(inputs: list[str | Path], *, text_field: str = "text") -> li
 
 def read_documents(
     raw_shard: RawShard,
-    rules: TextRules = TextRules(),
+    rules: DocumentRules = DocumentRules(),
     *,
     max_bad_records: int = 0,
 ) -> Iterator[str]:
     """Yield the documents of a raw shard, each of them whole; those without text are left out."""
-    parts = raw_shard.read_parts(rules, Drops(raw_shard.label, max_bad_records), lambda num_bytes: None)
+    parts = raw_shard.read_parts(rules, SkippedRecords(raw_shard.label, max_bad_records), lambda num_bytes: None)
     return (document for document, _ in cut_documents(parts, None))
 
 

@@ -9,36 +9,36 @@ import pyarrow as pa
 from pyarrow.parquet import ParquetFile
 
 from data_prep.documents.decompress import DamagedShard
-from data_prep.documents.document_rules import Parts, TextRules
-from data_prep.documents.skipped import Drops
+from data_prep.documents.document_rules import DocumentRules, Parts
+from data_prep.documents.skipped import SkippedRecords
 from data_prep.documents.text_chunks import cut_lines
 
 ROWS_PER_BATCH = 16  # whole books of 3 MB come to 900 MB; more are no faster
 
 
-def json_rows(blocks: Iterator[bytes], text_field: str, drops: Drops) -> Iterator[str]:
+def json_rows(blocks: Iterator[bytes], text_field: str, skipped: SkippedRecords) -> Iterator[str]:
     """Yield the text of each line that is not blank; memory holds one line."""
     number, offset = 0, 0
     for line in _whole_lines(blocks):
         number += 1
-        text = _json_text(line, text_field, drops, place=f"line {number} (byte {offset} of its text)")
+        text = _json_text(line, text_field, skipped, place=f"line {number} (byte {offset} of its text)")
         if text is not None:
             yield text.replace("\r\n", "\n")
         offset += len(line)
 
 
 def parquet_rows(
-    file: BinaryIO, text_field: str, drops: Drops, *, on_read: Callable[[int], None], num_bytes: int
+    file: BinaryIO, text_field: str, skipped: SkippedRecords, *, on_read: Callable[[int], None], num_bytes: int
 ) -> Iterator[str]:
     """Yield the text of each row; `on_read` is told the share of num_bytes that each batch of rows stands for.
 
     ValueError for a column that is not there or not text, DamagedShard for what cannot be decoded.
     """
     row, num_told = 0, 0
-    for batch, num_rows in _parquet_batches(file, text_field, drops.label):
+    for batch, num_rows in _parquet_batches(file, text_field, skipped.label):
         for text in batch:
             if text is None:
-                drops.add(f"row {row}", f"has no text in column {text_field!r}")
+                skipped.add(f"row {row}", f"has no text in column {text_field!r}")
             else:
                 yield text.replace("\r\n", "\n")
             row += 1
@@ -46,7 +46,7 @@ def parquet_rows(
         num_told = num_bytes * row // num_rows
 
 
-def group_rows(rows: Iterator[str], rules: TextRules) -> Parts:
+def group_rows(rows: Iterator[str], rules: DocumentRules) -> Parts:
     """Yield (text, whether it ends its document), as the rule for documents says."""
     if rules.document_rule == "blank_line":
         return _between_blank_rows(rows, rules.blank_line)
@@ -91,17 +91,17 @@ def _whole_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
         parts = []
 
 
-def _json_text(line: bytes, text_field: str, drops: Drops, *, place: str) -> str | None:
-    """Return the text of a line; None for a blank one and one that `drops` takes."""
+def _json_text(line: bytes, text_field: str, skipped: SkippedRecords, *, place: str) -> str | None:
+    """Return the text of a line; None for a blank one and one that `skipped` takes."""
     if not line.strip(codecs.BOM_UTF8 + b" \t\r\n"):
         return None
     try:
         row = json.loads(line.removeprefix(codecs.BOM_UTF8).decode())
     except (ValueError, RecursionError) as error:
-        return drops.add(place, f"is not JSON: {error}")
+        return skipped.add(place, f"is not JSON: {error}")
     if not isinstance(row, dict) or not isinstance(row.get(text_field), str):
         fields = ", ".join(row) if isinstance(row, dict) else f"a {type(row).__name__}"
-        return drops.add(place, f"has no text in field {text_field!r} (it has {fields}; choose with --text_field)")
+        return skipped.add(place, f"has no text in field {text_field!r} (it has {fields}; choose with --text_field)")
     return row[text_field]
 
 

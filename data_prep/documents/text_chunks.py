@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from data_prep.documents.decompress import DamagedShard
-from data_prep.documents.skipped import Drops
+from data_prep.documents.skipped import SkippedRecords
 
 CHUNK_BYTES = 2**15  # with its text and its documents 200 KB; longer ones are no faster
 
@@ -18,17 +18,17 @@ class Chunk:
     ends_line: bool
 
 
-def read_chunks(blocks: Iterator[bytes], drops: Drops) -> Iterator[Chunk]:
+def read_chunks(blocks: Iterator[bytes], skipped: SkippedRecords) -> Iterator[Chunk]:
     """Yield all text, without its BOM, lines ended by LF alone. Memory does not grow with the length of a line.
 
-    ValueError where `drops` allows no more lines that are not UTF-8, DamagedShard for one longer than a chunk.
+    ValueError where `skipped` allows no more lines that are not UTF-8, DamagedShard for one longer than a chunk.
     """
     offset, starts_line = 0, True
     for raw in cut_lines(blocks):
         ends_line = raw.endswith(b"\n")
         content = raw.removeprefix(codecs.BOM_UTF8) if offset == 0 else raw
         start, offset = offset + len(raw) - len(content), offset + len(raw)
-        text = _decode(content, drops, offset=start, is_whole=starts_line and ends_line)
+        text = _decode(content, skipped, offset=start, is_whole=starts_line and ends_line)
         if text is not None:
             yield Chunk(text, ends_line)
         starts_line = ends_line
@@ -68,23 +68,23 @@ def _end_of_whole_characters(pending: bytearray) -> int:
     return len(pending) - pending.endswith(b"\r")
 
 
-def _decode(raw: bytes, drops: Drops, *, offset: int, is_whole: bool) -> str | None:
-    """Return the text, less the lines that `drops` takes; None where nothing is left."""
+def _decode(raw: bytes, skipped: SkippedRecords, *, offset: int, is_whole: bool) -> str | None:
+    """Return the text, less the lines that `skipped` takes; None where nothing is left."""
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:
         if not is_whole:
-            raise DamagedShard.near(f"byte {offset + error.start} of its text", drops.label, error.reason) from error
-        text = _without_bad_lines(raw, drops, offset=offset)
+            raise DamagedShard.near(f"byte {offset + error.start} of its text", skipped.label, error.reason) from error
+        text = _without_bad_lines(raw, skipped, offset=offset)
     return text.replace("\r\n", "\n").removesuffix("\n") if text else None
 
 
-def _without_bad_lines(raw: bytes, drops: Drops, *, offset: int) -> str:
+def _without_bad_lines(raw: bytes, skipped: SkippedRecords, *, offset: int) -> str:
     good = []
     for line in raw.removesuffix(b"\n").split(b"\n"):
         try:
             good.append(line.decode() + "\n")
         except UnicodeDecodeError as error:
-            drops.add(f"byte {offset + error.start} of its text", f"is not UTF-8 ({error.reason})")
+            skipped.add(f"byte {offset + error.start} of its text", f"is not UTF-8 ({error.reason})")
         offset += len(line) + 1
     return "".join(good)

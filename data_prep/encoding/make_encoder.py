@@ -10,7 +10,7 @@ import numpy as np
 from data_prep.encoding.gigatoken_backend import GigatokenEncoder
 from data_prep.encoding.plain_bpe import plain_bpe
 from data_prep.encoding.reference import ReferenceEncoder, WithReference
-from data_prep.encoding.spot_check import Canary
+from data_prep.encoding.spot_check import SpotCheckedEncoder
 from data_prep.encoding.tiktoken_backend import TiktokenEncoder
 from data_prep.encoding.tokenizer import load_tokenizer
 
@@ -43,7 +43,7 @@ def make_encoder(folder: str | Path, backend: str, *, num_threads: int = 1) -> E
         what = f"--backend {backend} takes only tokenizers like GPT-2's, and the one in {folder} {error}"
         raise ValueError(f"{what}; use --backend tokenizers") from error
     fast = WithReference(FAST[backend](bpe, module, num_threads=num_threads), reference, bpe=bpe)
-    return Canary(fast, reference, backend=backend, bpe=bpe)
+    return SpotCheckedEncoder(fast, reference, backend=backend, bpe=bpe)
 
 
 def _import(backend: str) -> ModuleType:

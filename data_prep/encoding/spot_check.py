@@ -21,7 +21,7 @@ FACTORS = np.array([0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93, 0xC2B2AE3D27D4EB4F, 
 CONTINUATION_BYTES = bytes(range(0x80, 0xC0))  # of UTF-8
 
 
-class Canary:
+class SpotCheckedEncoder:
     """An encoder that raises ValueError where `fast` gives other ids than `reference`."""
 
     def __init__(self, fast: "Encoder", reference: "Encoder", *, backend: str, bpe: PlainBpe):

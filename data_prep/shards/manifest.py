@@ -5,11 +5,11 @@ import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from data_prep.documents.document_rules import TextRules
+from data_prep.documents.document_rules import DocumentRules
 from data_prep.storage.atomic_file import atomic_file
 from data_prep.storage.sealed_json import sealed_json, unsealed
 
-# 2 had no drops, of the rules the boundary alone, and is still read; 1 had no digest of itself and is refused.
+# 2 had no skipped, of the rules the end_token_rule alone, and is still read; 1 had no digest of itself and is refused.
 SCHEMA_VERSION = 3
 KIND = "token_shards"
 MANIFEST_NAME = "manifest.json"
@@ -27,7 +27,7 @@ class Shard:
     block_bytes: int  # length of the blocks of <name>.bin; the last one may be shorter
     block_xxh3: tuple[str, ...]  # 16 hex digits per block, its xxh3-64
     index_xxh3: str  # 16 hex digits, xxh3-64 of <name>.idx
-    drops: tuple[str, ...] = ()  # records of the raw shard that could not be read: where they stood, what was wrong
+    skipped: tuple[str, ...] = ()  # records of the raw shard that could not be read: where they stood, what was wrong
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Manifest:
     vocab_size: int
     end_token_id: int  # follows every document
     dtype: str  # "uint16" or "int32", little-endian
-    rules: TextRules  # what documents were, and where end tokens stand
+    rules: DocumentRules  # what documents were, and where end tokens stand
     corpus_digest: str  # of the shards in their order, and the tokenizer
     num_tokens: int
     num_documents: int
@@ -47,7 +47,12 @@ class Manifest:
 
 
 def make_manifest(
-    shards: list[Shard], *, tokenizer_digest: str, vocab_size: int, end_token_id: int, rules: TextRules = TextRules()
+    shards: list[Shard],
+    *,
+    tokenizer_digest: str,
+    vocab_size: int,
+    end_token_id: int,
+    rules: DocumentRules = DocumentRules(),
 ) -> Manifest:
     """Sum up finished shards."""
     return Manifest(
@@ -84,7 +89,7 @@ def write_manifest(folder: str | Path, manifest: Manifest) -> None:
 
 def shard_from_json(values: dict) -> Shard:
     """Return the Shard that asdict() made `values` of; ValueError where fields are missing or unknown."""
-    lists = {name: tuple(values[name]) for name in ("block_xxh3", "drops")}
+    lists = {name: tuple(values[name]) for name in ("block_xxh3", "skipped")}
     return Shard(**_exactly(Shard, values) | lists)
 
 
@@ -110,12 +115,12 @@ def _digest_line(shard: Shard) -> str:
 def _parse(path: Path) -> Manifest:
     values = _content(path)
     if values["schema_version"] == 2:
-        values["rules"] = asdict(TextRules(boundary=values.pop("boundary")))
-        values["shards"] = [shard | {"drops": []} for shard in values["shards"]]
+        values["rules"] = asdict(DocumentRules(end_token_rule=values.pop("end_token_rule")))
+        values["shards"] = [shard | {"skipped": []} for shard in values["shards"]]
     elif values["schema_version"] != SCHEMA_VERSION:
         raise _wrong_version(path, values["schema_version"])
     try:
-        parsed = {"rules": TextRules(**values["rules"]), "shards": tuple(map(shard_from_json, values["shards"]))}
+        parsed = {"rules": DocumentRules(**values["rules"]), "shards": tuple(map(shard_from_json, values["shards"]))}
         return Manifest(**_exactly(Manifest, values) | parsed)
     except ValueError as error:
         raise ValueError(f"{path} is not a manifest of token shards ({error}); {MAKE_AGAIN}") from error

@@ -25,7 +25,7 @@ class ShardWriter:
     """Write one token shard; its files appear under their names only when it is complete.
 
     Use it as `with ShardWriter(...) as writer: writer.write(ids, document_ends=ends)`; then `writer.shard` describes
-    the shard. drops: what was left out of it, as the caller notes it until the end.
+    the shard. skipped: what was left out of it, as the caller notes it until the end.
     """
 
     def __init__(
@@ -35,11 +35,11 @@ class ShardWriter:
         *,
         source: str,
         vocab_size: int,
-        drops: list[str] | None = None,
+        skipped: list[str] | None = None,
         block_bytes: int = BLOCK_BYTES,
     ):
         self.folder, self.name, self.source, self.vocab_size = Path(folder), name, source, vocab_size
-        self.drops = [] if drops is None else drops
+        self.skipped = [] if skipped is None else skipped
         self.dtype = token_dtype(vocab_size)
         self.num_tokens = 0
         self.shard: Shard | None = None
@@ -97,7 +97,7 @@ class ShardWriter:
             block_bytes=self._blocks.block_bytes,
             block_xxh3=self._blocks.digests(),
             index_xxh3=index_xxh3,
-            drops=tuple(self.drops),
+            skipped=tuple(self.skipped),
         )
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data_prep.documents.document_rules import TextRules
+from data_prep.documents.document_rules import DocumentRules
 from data_prep.documents.hub_datasets import PREFIX
 from data_prep.documents.raw_shards import RawShard, find_raw_shards
 from data_prep.shards.mixture import check_weights
@@ -18,7 +18,7 @@ class CorpusPart:
 
     name: str
     input: list[str]  # raw shards, folders and globs of them relative to the folder of raw text; or hf:NAME
-    rules: TextRules = field(default_factory=TextRules)
+    rules: DocumentRules = field(default_factory=DocumentRules)
     weight: float | str = 1  # how often each sequence is seen per epoch, relative to the other parts; 0: never sampled
     obtain: str = ""  # where its raw shards come from
 
@@ -35,19 +35,19 @@ class CorpusPart:
 
 
 def read_corpus_recipe(path: str | Path) -> list[CorpusPart]:
-    """Read `boundary` and `parts` of a YAML file; ValueError naming file, part and value for what makes no sense."""
+    """Read `end_token_rule` and `parts` of a YAML file; ValueError naming file, part and value for what makes no sense."""
     content = read_yaml(path)
     parts = content.get("parts") if isinstance(content, dict) else None
-    if not isinstance(parts, dict) or not parts or content.keys() - {"parts", "boundary"}:
+    if not isinstance(parts, dict) or not parts or content.keys() - {"parts", "end_token_rule"}:
         found = ", ".join(map(str, content)) if isinstance(content, dict) else repr(content)
-        raise ValueError(f"{path} must hold parts, each with a name, and may hold boundary; it holds {found}")
-    boundary = content.get("boundary", "gpt2")
-    read = [_part(f"{path}, part {name}", str(name), values, boundary) for name, values in parts.items()]
+        raise ValueError(f"{path} must hold parts, each with a name, and may hold end_token_rule; it holds {found}")
+    end_token_rule = content.get("end_token_rule", "gpt2")
+    read = [_part(f"{path}, part {name}", str(name), values, end_token_rule) for name, values in parts.items()]
     check_weights(path, {part.name: part.weight for part in read})
     return read
 
 
-def _part(where: str, name: str, values: dict, boundary: str) -> CorpusPart:
+def _part(where: str, name: str, values: dict, end_token_rule: str) -> CorpusPart:
     if not isinstance(values, dict) or "input" not in values or values.keys() - _FIELDS:
         raise ValueError(f"{where} must have input, and of {', '.join(sorted(_FIELDS))} what it needs; it is {values}")
     values = dict(values)
@@ -58,7 +58,7 @@ def _part(where: str, name: str, values: dict, boundary: str) -> CorpusPart:
     if name != Path(name).name or name.startswith("."):
         raise ValueError(f"{where}: its name {name!r} must be a folder's")
     try:
-        rules = TextRules(boundary=boundary, **values)
+        rules = DocumentRules(end_token_rule=end_token_rule, **values)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where}: {error}") from error
     return CorpusPart(name, paths, rules, weight, obtain)

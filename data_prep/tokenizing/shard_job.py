@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.documents.document_rules import Parts, TextRules
+from data_prep.documents.document_rules import DocumentRules, Parts
 from data_prep.documents.pieces import cut_documents
 from data_prep.documents.raw_shards import RawShard
-from data_prep.documents.skipped import Drops
+from data_prep.documents.skipped import SkippedRecords
 from data_prep.encoding.make_encoder import Encoder, make_encoder
 from data_prep.encoding.safe_cuts import can_be_cut, last_cut
 from data_prep.encoding.tokenizer import end_token_id, load_tokenizer, vocab_size
@@ -29,7 +29,7 @@ class ShardJob:
     name: str  # of the token shard
     output: Path  # folder of the token shard
     plan_digest: str  # of the plan that the folder follows
-    rules: TextRules = TextRules()
+    rules: DocumentRules = DocumentRules()
     max_bad_records: int = 0  # records that may be dropped
 
 
@@ -71,11 +71,11 @@ def tokenize_shard(
 
     Memory holds one batch of pieces; a whole document only where the tokenizer gives its parts other ids.
     """
-    drops = Drops(job.raw_shard.label, job.max_bad_records)
-    parts = job.raw_shard.read_parts(job.rules, drops, on_read)
-    pieces = with_ends(cut_documents(parts, tokenizer.last_cut), boundary=job.rules.boundary)
+    skipped = SkippedRecords(job.raw_shard.label, job.max_bad_records)
+    parts = job.raw_shard.read_parts(job.rules, skipped, on_read)
+    pieces = with_ends(cut_documents(parts, tokenizer.last_cut), end_token_rule=job.rules.end_token_rule)
     options = {"source": job.raw_shard.source, "vocab_size": tokenizer.vocab_size}
-    with ShardWriter(job.output, job.name, drops=drops.items, **options) as writer:
+    with ShardWriter(job.output, job.name, skipped=skipped.records, **options) as writer:
         for texts, has_end, ends_document in batches(pieces):
             ids, lengths = tokenizer.encoder.encode(texts)
             ids, text_ends = insert_end_tokens(ids, lengths, has_end, tokenizer.end_id)
@@ -84,10 +84,10 @@ def tokenize_shard(
     return writer.shard
 
 
-def with_ends(pieces: Parts, *, boundary: str) -> Iterator[tuple[str, bool, bool]]:
+def with_ends(pieces: Parts, *, end_token_rule: str) -> Iterator[tuple[str, bool, bool]]:
     """Yield (text, whether the end token follows it, whether it ends its document); fairseq's texts are lines."""
     for text, ends_document in pieces:
-        *lines, last = text.split("\n") if boundary == "fairseq" else [text]
+        *lines, last = text.split("\n") if end_token_rule == "fairseq" else [text]
         for line in lines:
             yield line, True, False
         yield last, ends_document, ends_document

@@ -28,7 +28,7 @@ class Plan:
     text_field: str
     document_rule: str
     lines_per_document: int
-    boundary: str
+    end_token_rule: str
     block_bytes: int
     shards: tuple[str, ...]  # names of the token shards in their order
     sources: tuple[str, ...]  # of each raw shard, as the manifest names it

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from data_prep.counts.counts_file import read_counts
-from data_prep.documents.document_rules import TextRules
+from data_prep.documents.document_rules import DocumentRules
 from data_prep.prepare import main
 from data_prep.shards.manifest import read_manifest
 from data_prep.shards.mixture import read_mixture
@@ -44,8 +44,8 @@ def write_recipe(folder, content):
 def test_every_part_becomes_a_folder_by_its_own_rules(prepare, tmp_path):
     assert prepare("--workers", "2") == 0
     books, web = (read_manifest(tmp_path / "data" / name) for name in ("books", "web"))
-    assert books.rules == TextRules(document_rule="line", lines_per_document=2)
-    assert web.rules == TextRules()
+    assert books.rules == DocumentRules(document_rule="line", lines_per_document=2)
+    assert web.rules == DocumentRules()
     assert [books.num_documents, web.num_documents] == [4, 3]  # 4 lines of each of two books
 
 
@@ -74,9 +74,9 @@ def test_finished_parts_are_left_alone_and_missing_ones_made(prepare, tmp_path, 
 
 def test_a_finished_part_that_was_made_by_other_rules_is_refused(prepare, tmp_path, capsys):
     prepare()
-    write_recipe(tmp_path, {"parts": PARTS, "boundary": "fairseq"})
+    write_recipe(tmp_path, {"parts": PARTS, "end_token_rule": "fairseq"})
     assert prepare() == 2
-    assert "books was made with rules TextRules(" in (error := capsys.readouterr().err) and "'fairseq'" in error
+    assert "books was made with rules DocumentRules(" in (error := capsys.readouterr().err) and "'fairseq'" in error
 
 
 def test_a_part_without_raw_shards_is_named_with_where_to_obtain_them_before_anything_is_made(
@@ -92,7 +92,7 @@ def test_a_part_without_raw_shards_is_named_with_where_to_obtain_them_before_any
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([], r"must hold parts, each with a name, and may hold boundary; it holds \[\]"),
+        ([], r"must hold parts, each with a name, and may hold end_token_rule; it holds \[\]"),
         ({"parts": {}, "colour": 1}, "it holds parts, colour"),
         ({"parts": {"a": {"inputs": "x"}}}, "part a must have input, and of document_rule, input, .* it is {'inputs'"),
         ({"parts": {"a": {"input": "x", "weight": -1}}}, "gives 'a' the weight -1; it must be a number from 0"),
@@ -104,7 +104,10 @@ def test_a_part_without_raw_shards_is_named_with_where_to_obtain_them_before_any
         ({"parts": {"a": {"input": "x", "lines_per_document": 2.5}}}, "lines_per_document=2.5 must be a whole number"),
         ({"parts": {"a": {"input": "x", "document_rule": "page"}}}, "part a: document_rule 'page' is not one of auto"),
         ({"parts": {"../a": {"input": "x"}}}, "its name '../a' must be a folder's"),
-        ({"parts": {"a": {"input": "x"}}, "boundary": "bert"}, "part a: boundary 'bert' is not one of gpt2, fairseq"),
+        (
+            {"parts": {"a": {"input": "x"}}, "end_token_rule": "bert"},
+            "part a: end_token_rule 'bert' is not one of gpt2, fairseq",
+        ),
     ],
 )
 def test_a_recipe_that_makes_no_sense_is_refused_with_its_value(tmp_path, content, message):

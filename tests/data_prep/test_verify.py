@@ -21,7 +21,7 @@ def folder(tmp_path):
 
 def test_a_sound_folder_is_one_line(folder, capsys):
     assert main([str(folder)]) == 0
-    facts = "shards: 3, tokens: 12, blocks: 7, records dropped: 0, tokenizer: none beside the tokens"
+    facts = "shards: 3, tokens: 12, blocks: 7, records skipped: 0, tokenizer: none beside the tokens"
     assert capsys.readouterr().out == f"{folder} is as it was written ({facts})\n"
 
 
@@ -89,7 +89,7 @@ def test_the_tokenizer_is_compared_with_the_one_that_made_the_tokens(tmp_path, t
     raw = write_raw_shard(tmp_path / "raw" / "part.txt", documents)
     tokenize_shards([raw], tokenizer=tokenizer_folder, output=tmp_path / "tokens")
     assert main([str(tmp_path / "tokens")]) == 0
-    assert capsys.readouterr().out.endswith("blocks: 1, records dropped: 0, tokenizer: its own)\n")
+    assert capsys.readouterr().out.endswith("blocks: 1, records skipped: 0, tokenizer: its own)\n")
     path = tmp_path / "tokens" / "tokenizer" / "tokenizer.json"
     text = path.read_text()
     path.write_text(text.replace("<|endoftext|>", "<|endofbooks|>"))

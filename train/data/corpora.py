@@ -101,11 +101,11 @@ def _check_streams(sequences: PackedSequences, config: RunConfig, *, vocab_size:
                 f"a sparse layer routes by predicted tokens, but {stream.folder} has no predictions/; "
                 "make them with `python launch/predict.py BASELINE FOLDER`"
             )
-        boundary = stream.manifest.rules.boundary
-        if config.document_mask and boundary != "gpt2":
+        end_token_rule = stream.manifest.rules.end_token_rule
+        if config.document_mask and end_token_rule != "gpt2":
             raise ValueError(
-                f"document_mask needs boundary='gpt2', where end tokens end documents and nothing else, but "
-                f"{stream.folder} has boundary={boundary!r}; tokenize it again, or leave the mask out"
+                f"document_mask needs end_token_rule='gpt2', where end tokens end documents and nothing else, but "
+                f"{stream.folder} has end_token_rule={end_token_rule!r}; tokenize it again, or leave the mask out"
             )
 
 

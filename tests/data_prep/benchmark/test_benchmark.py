@@ -2,7 +2,7 @@
 
 import pytest
 
-from data_prep.benchmark import measure as benchmark
+from data_prep.benchmark import measure
 from data_prep.benchmark.cases import CASES, LARGE_DOCUMENT, REFERENCE, write_files, write_large_document
 from data_prep.benchmark.measure import Measurement, main, table
 from data_prep.embedded_corpus import write_corpus
@@ -47,7 +47,7 @@ def test_the_command_prints_a_line_per_case(tmp_path, tokenizer_folder, capsys):
 def test_ways_that_find_other_numbers_of_tokens_are_not_compared():
     measured = {REFERENCE: [Measurement(10, 1.0, 1)], "tokenize_shards, tiktoken": [Measurement(9, 1.0, 1)]}
     with pytest.raises(ValueError, match="find different numbers of tokens: .* 10, .* 9"):
-        benchmark._check_same_amounts(measured)
+        measure._check_same_amounts(measured)
 
 
 def test_the_table_has_medians_and_ratios():

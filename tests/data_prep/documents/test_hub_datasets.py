@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from data_prep.documents.document_rules import TextRules
+from data_prep.documents.document_rules import DocumentRules
 from data_prep.documents.raw_shards import find_raw_shards, read_documents
 from data_prep.encoding.tokenizer import load_tokenizer
 from data_prep.shards.token_stream import TokenStream
@@ -39,7 +39,7 @@ def saved(tmp_path):
     return tmp_path / "saved"
 
 
-def texts(given, rules=TextRules()):
+def texts(given, rules=DocumentRules()):
     shards = find_raw_shards([given], text_field=rules.text_field)
     return [list(read_documents(shard, rules)) for shard in shards]
 
@@ -58,7 +58,7 @@ def test_a_stream_is_divided_by_its_files(local):
 
 
 def test_rows_are_grouped_by_the_rule(saved):
-    rules = TextRules(document_rule="line", lines_per_document=8)
+    rules = DocumentRules(document_rule="line", lines_per_document=8)
     assert texts(f"hf:{saved}", rules) == [["\n".join(ROWS[:8]), ROWS[8]]]
 
 
@@ -91,7 +91,7 @@ def test_a_stream_has_no_more_shards_than_files(local):
 
 def test_a_column_that_is_not_there_is_refused(saved):
     with pytest.raises(ValueError, match=r"has no column 'body' \(it has text\); choose with --text_field"):
-        texts(f"hf:{saved}", TextRules("body"))
+        texts(f"hf:{saved}", DocumentRules("body"))
 
 
 def test_what_cannot_be_opened_is_refused(tmp_path):

@@ -10,17 +10,17 @@ import pyarrow.parquet
 import pytest
 
 from data_prep.documents.decompress import DamagedShard, decompressed
-from data_prep.documents.document_rules import TextRules
+from data_prep.documents.document_rules import DocumentRules
 from data_prep.documents.raw_shards import RawFile, find_raw_shards, read_documents
 from data_prep.documents.readers import read_parts
-from data_prep.documents.skipped import Drops
+from data_prep.documents.skipped import SkippedRecords
 from tests.data_prep.raw_shards import COMPRESSORS, FORMATS, jsonl, parquet, write_raw_shard, write_tar
 
 COMPRESSED = [".gz", ".xz", ".zst"]
 
 
 def documents_of(path, **rules):
-    return list(read_documents(RawFile(path), TextRules(**rules)))
+    return list(read_documents(RawFile(path), DocumentRules(**rules)))
 
 
 def count_characters(path):
@@ -40,7 +40,7 @@ def test_every_format_holds_the_same_documents(tmp_path, suffix, documents):
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_on_read_is_told_of_every_byte_of_the_file(tmp_path, suffix, documents):
     path, read = write_raw_shard(tmp_path / f"shard{suffix}", documents), []
-    list(read_parts(path, TextRules(), Drops("shard"), read.append))
+    list(read_parts(path, DocumentRules(), SkippedRecords("shard"), read.append))
     assert sum(read) == path.stat().st_size
 
 
@@ -385,17 +385,17 @@ def test_records_that_cannot_be_read_are_dropped_and_itemised_up_to_a_number(tmp
             "c.parquet": parquet([None, "six"]),
         },
     )
-    drops = Drops("shards.tar", max_bad_records=4)
-    parts = [text for text, _ in read_parts(path, TextRules(), drops, lambda num_bytes: None)]
+    skipped = SkippedRecords("shards.tar", max_bad_records=4)
+    parts = [text for text, _ in read_parts(path, DocumentRules(), skipped, lambda num_bytes: None)]
     assert parts == ["one\ntwo", "", "three", "six"]
-    assert [drop[:50] for drop in drops.items] == [
+    assert [record[:50] for record in skipped.records] == [
         "a.txt, byte 5 of its text is not UTF-8 (invalid st",
         "b.jsonl, line 2 (byte 18 of its text) has no text ",
         "b.jsonl, line 3 (byte 30 of its text) is not JSON:",
         "c.parquet, row 0 has no text in column 'text'",
     ]
     with pytest.raises(
-        ValueError, match="line 3 .* is not JSON.* after 2 that were dropped; repair or remove it, or let"
+        ValueError, match="line 3 .* is not JSON.* after 2 that were skipped; repair or remove it, or let"
     ):
         list(read_documents(RawFile(path), max_bad_records=2))
 

@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 
-from data_prep.encoding import spot_check as canary
+from data_prep.encoding import spot_check
 from data_prep.encoding.make_encoder import make_encoder
 from data_prep.encoding.plain_bpe import plain_bpe
 from data_prep.encoding.reference import ReferenceEncoder, join
@@ -40,10 +40,12 @@ class Counting:
 
 @pytest.fixture
 def compare_with(nasty_folder):
-    """Make a canary over a fast backend, or over the reference itself."""
+    """Make a spot-checked encoder over a fast backend, or over the reference itself."""
     tokenizer = load_tokenizer(nasty_folder)
     reference = ReferenceEncoder(tokenizer)
-    return lambda fast=reference: canary.Canary(fast, reference, backend="fast", bpe=plain_bpe(tokenizer))
+    return lambda fast=reference: spot_check.SpotCheckedEncoder(
+        fast, reference, backend="fast", bpe=plain_bpe(tokenizer)
+    )
 
 
 @pytest.fixture
@@ -58,8 +60,8 @@ def one_merge_less(nasty_folder, tmp_path):
 
 @pytest.fixture
 def compare_everywhere(monkeypatch):
-    monkeypatch.setattr(canary, "STRIDE_BITS", 2)
-    monkeypatch.setattr(canary, "STRIDE", 4)
+    monkeypatch.setattr(spot_check, "STRIDE_BITS", 2)
+    monkeypatch.setattr(spot_check, "STRIDE", 4)
 
 
 def test_equal_ids_pass_wherever_they_are_compared(compare_with, compare_everywhere):
@@ -118,11 +120,11 @@ def test_a_later_text_without_ids_is_caught(compare_with):
 
 
 def test_texts_are_compared_alike_in_all_batches(monkeypatch, nasty_folder):
-    monkeypatch.setattr(canary, "STRIDE_BITS", 8)
-    monkeypatch.setattr(canary, "STRIDE", 256)
+    monkeypatch.setattr(spot_check, "STRIDE_BITS", 8)
+    monkeypatch.setattr(spot_check, "STRIDE", 256)
     encoder, texts = make_encoder(nasty_folder, "tokenizers"), nasty_texts(400, seed=7)
-    whole = canary.sample(*encoder.encode(texts))
-    parts = [canary.sample(*encoder.encode(texts[start : start + 50])) for start in range(0, 400, 50)]
+    whole = spot_check.sample(*encoder.encode(texts))
+    parts = [spot_check.sample(*encoder.encode(texts[start : start + 50])) for start in range(0, 400, 50)]
     firsts = [part.pop(0) for part in parts]
     assert whole[0] == (0, 0) and firsts == [(0, 0)] * 8
     later = {(number + 50 * batch, position) for batch, part in enumerate(parts) for number, position in part}
@@ -131,13 +133,13 @@ def test_texts_are_compared_alike_in_all_batches(monkeypatch, nasty_folder):
 
 
 def test_one_id_in_a_stride_is_chosen(monkeypatch):
-    monkeypatch.setattr(canary, "STRIDE_BITS", 10)
-    monkeypatch.setattr(canary, "STRIDE", 1024)
+    monkeypatch.setattr(spot_check, "STRIDE_BITS", 10)
+    monkeypatch.setattr(spot_check, "STRIDE", 1024)
     generator = np.random.default_rng(0)
     lengths = generator.integers(1, 5000, size=400)
     ids = generator.integers(0, 50_000, size=lengths.sum(), dtype=np.uint32)
     expected = lengths.sum() / 1024
-    assert abs(len(canary.sample(ids, lengths)) - 1 - expected) < 4 * expected**0.5
+    assert abs(len(spot_check.sample(ids, lengths)) - 1 - expected) < 4 * expected**0.5
 
 
 def test_the_reference_encodes_less_than_a_thousandth(nasty_folder):

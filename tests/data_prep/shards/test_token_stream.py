@@ -232,11 +232,11 @@ def test_an_edited_manifest_is_refused(tmp_path):
         read_manifest(tmp_path)
 
 
-def test_version_2_had_no_drops_and_is_read(tmp_path):
+def test_version_2_had_no_skipped_records_and_is_read(tmp_path):
     def as_version_2(values):
-        values |= {"schema_version": 2, "boundary": values.pop("rules")["boundary"]}
+        values |= {"schema_version": 2, "end_token_rule": values.pop("rules")["end_token_rule"]}
         for shard in values["shards"]:
-            del shard["drops"]
+            del shard["skipped"]
 
     folder = write_folder(tmp_path)
     shards = read_manifest(folder).shards

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from data_prep import tokenize_shards as command
-from data_prep.documents.document_rules import TextRules
+from data_prep.documents.document_rules import DocumentRules
 from data_prep.tokenizing.shard_job import ShardTokenizer, finish_shard
 from data_prep.tokenizing.unfinished import PLAN_NAME
 from data_prep.train_tokenizer import save_tokenizer, train_tokenizer
@@ -87,7 +87,7 @@ def test_a_kill_before_any_step_changes_nothing_in_the_end(run, tmp_path, option
     while is_killed:
         output = tmp_path / f"killed{step}"
         if options:
-            run(output.name, rules=TextRules("other"))
+            run(output.name, rules=DocumentRules("other"))
         before = contents(output)
         is_killed = killed_before_step(step, lambda output=output: run(output.name, **options))
         kept = recorded_files(output) if output.exists() else {}
@@ -151,7 +151,7 @@ def test_another_tokenizer_is_refused_or_begins_anew(run, tmp_path, documents):
 def test_other_arguments_are_refused_with_both_values(run, tmp_path, documents):
     interrupt_after(1, run, tmp_path / "tokens")
     with pytest.raises(ValueError, match="was begun with document_rule auto and not finished, now it is line;"):
-        run("tokens", rules=TextRules(document_rule="line"))
+        run("tokens", rules=DocumentRules(document_rule="line"))
     write_raw_shard(tmp_path / "raw" / "part00.txt", documents)
     with pytest.raises(ValueError, match=r"begun with shards \(3 of them\) and not finished, now it is \(4 of them\);"):
         run("tokens")

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from data_prep.documents.document_rules import TextRules
+from data_prep.documents.document_rules import DocumentRules
 from data_prep.shards.manifest import make_manifest, read_manifest, write_manifest
 from data_prep.shards.mixture import read_mixture, write_mixture
 from data_prep.shards.token_stream import ShardWriter, TokenStream
@@ -117,9 +117,9 @@ def test_documents_do_not_see_each_other_where_a_run_wants_it(tiny_data):
 def test_documents_need_an_end_token_that_only_ends_documents(tiny_data, tmp_path):
     folder = tmp_path / "lines"
     shutil.copytree(tiny_data.valid, folder)
-    write_manifest(folder, replace(read_manifest(folder), rules=TextRules(boundary="fairseq")))
+    write_manifest(folder, replace(read_manifest(folder), rules=DocumentRules(end_token_rule="fairseq")))
     message = error_of(tiny_data, eval_data=str(folder), document_mask=True)
-    assert str(folder) in message and "boundary='fairseq'" in message and "boundary='gpt2'" in message
+    assert str(folder) in message and "end_token_rule='fairseq'" in message and "end_token_rule='gpt2'" in message
     assert open_tiny(tiny_data, eval_data=str(folder)).valid is not None
 
 
