@@ -18,9 +18,9 @@ from data_prep.processes.command_line import user_errors_in_one_line
 from data_prep.processes.mpi_ranks import MpiRanks, find_ranks, ranks_end_together
 from data_prep.shards.manifest import MANIFEST_NAME, Manifest, read_manifest
 from data_prep.shards.mixture import MIXTURE_NAME, write_mixture
-from data_prep.tokenize_shards import summary, tokenize_shards
 from data_prep.tokenizing.corpus_recipe import CorpusPart, read_corpus_recipe
-from data_prep.tokenizing.unfinished import PLAN_NAME
+from data_prep.tokenizing.tokenize_folder import summary, tokenize_folder
+from data_prep.tokenizing.unfinished import SPEC_NAME
 
 
 @ranks_end_together
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
         if part.name not in unfinished:
             continue
         start = time.perf_counter()
-        manifest = tokenize_shards(
+        manifest = tokenize_folder(
             part.inputs(raw),
             tokenizer=arguments.tokenizer,
             output=output / part.name,
@@ -58,7 +58,7 @@ def _unfinished(parts: list[CorpusPart], raw: Path, output: Path, tokenizer: str
     unfinished = []
     for part in parts:
         folder = output / part.name
-        if not (folder / MANIFEST_NAME).is_file() or (folder / PLAN_NAME).is_file():
+        if not (folder / MANIFEST_NAME).is_file() or (folder / SPEC_NAME).is_file():
             unfinished.append(part.name)
             continue
         manifest = read_manifest(folder)

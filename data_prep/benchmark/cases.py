@@ -21,8 +21,8 @@ from data_prep.encoding.make_encoder import BACKENDS
 from data_prep.encoding.tokenizer import end_token_id, load_tokenizer, vocab_size
 from data_prep.shards.sequences import Sequences
 from data_prep.shards.token_stream import TokenStream
-from data_prep.tokenize_shards import tokenize_shards
 from data_prep.tokenizing.shard_job import ShardJob, ShardTokenizer, tokenize_shard
+from data_prep.tokenizing.tokenize_folder import tokenize_folder
 
 CONTEXT_LENGTH, BATCH_SEQUENCES = 1024, 128
 COUNTED_TOKENS = 200_000_000  # a second of counting; the text's tokens are counted again and again
@@ -74,7 +74,7 @@ def write_files(folder: Path, inputs: list[str], tokenizer: str, *, num_bytes: i
     rows = "".join(json.dumps({"text": document}) + "\n" for document in documents)
     (folder / "text.jsonl").write_text(rows)
     pyarrow.parquet.write_table(pyarrow.table({"text": documents}), folder / "text.parquet")
-    tokenize_shards([folder / "text.txt"], tokenizer=tokenizer, output=folder / "tokens")
+    tokenize_folder([folder / "text.txt"], tokenizer=tokenizer, output=folder / "tokens")
     return files
 
 

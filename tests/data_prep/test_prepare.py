@@ -92,9 +92,12 @@ def test_a_part_without_raw_shards_is_named_with_where_to_obtain_them_before_any
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([], r"must hold parts, each with a name, and may hold end_token_rule; it holds \[\]"),
-        ({"parts": {}, "colour": 1}, "it holds parts, colour"),
-        ({"parts": {"a": {"inputs": "x"}}}, "part a must have input, and of document_rule, input, .* it is {'inputs'"),
+        ([], r"must have parts, each with a name, and may have end_token_rule; it has \[\]"),
+        ({"parts": {}, "colour": 1}, "it has parts, colour"),
+        (
+            {"parts": {"a": {"inputs": "x"}}},
+            "part a must have input, and may have document_rule, .* it is {'inputs'",
+        ),
         ({"parts": {"a": {"input": "x", "weight": -1}}}, "gives 'a' the weight -1; it must be a number from 0"),
         ({"parts": {"a": {"input": "x", "weight": float("inf")}}}, "gives 'a' the weight inf, which is not a number"),
         ({"parts": {"a": {"input": "x", "weight": 0}}}, "has no part with a weight above 0"),
@@ -103,7 +106,7 @@ def test_a_part_without_raw_shards_is_named_with_where_to_obtain_them_before_any
         ({"parts": {"a": {"input": "x", "text_field": 3}}}, "part a: text_field=3 must be a name"),
         ({"parts": {"a": {"input": "x", "lines_per_document": 2.5}}}, "lines_per_document=2.5 must be a whole number"),
         ({"parts": {"a": {"input": "x", "document_rule": "page"}}}, "part a: document_rule 'page' is not one of auto"),
-        ({"parts": {"../a": {"input": "x"}}}, "its name '../a' must be a folder's"),
+        ({"parts": {"../a": {"input": "x"}}}, "the name '../a' must be that of a folder"),
         (
             {"parts": {"a": {"input": "x"}}, "end_token_rule": "bert"},
             "part a: end_token_rule 'bert' is not one of gpt2, fairseq",

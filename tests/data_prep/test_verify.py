@@ -7,7 +7,7 @@ import pytest
 
 from data_prep.shards.manifest import read_manifest, write_manifest
 from data_prep.shards.mixture import write_mixture
-from data_prep.tokenize_shards import tokenize_shards
+from data_prep.tokenizing.tokenize_folder import tokenize_folder
 from data_prep.verify import main, verify
 from tests.damage import damages, flip_bit
 from tests.data_prep.raw_shards import write_raw_shard
@@ -87,7 +87,7 @@ def test_every_damage_is_found(folder):
 
 def test_the_tokenizer_is_compared_with_the_one_that_made_the_tokens(tmp_path, tokenizer_folder, documents, capsys):
     raw = write_raw_shard(tmp_path / "raw" / "part.txt", documents)
-    tokenize_shards([raw], tokenizer=tokenizer_folder, output=tmp_path / "tokens")
+    tokenize_folder([raw], tokenizer=tokenizer_folder, output=tmp_path / "tokens")
     assert main([str(tmp_path / "tokens")]) == 0
     assert capsys.readouterr().out.endswith("blocks: 1, records skipped: 0, tokenizer: its own)\n")
     path = tmp_path / "tokens" / "tokenizer" / "tokenizer.json"

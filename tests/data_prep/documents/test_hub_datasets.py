@@ -8,7 +8,7 @@ from data_prep.documents.document_rules import DocumentRules
 from data_prep.documents.raw_shards import find_raw_shards, read_documents
 from data_prep.encoding.tokenizer import load_tokenizer
 from data_prep.shards.token_stream import TokenStream
-from data_prep.tokenize_shards import tokenize_shards
+from data_prep.tokenizing.tokenize_folder import tokenize_folder
 
 ROWS = [f"row {number}" for number in range(9)]
 
@@ -101,7 +101,7 @@ def test_what_cannot_be_opened_is_refused(tmp_path):
 
 def test_a_data_set_becomes_token_shards(saved, tmp_path, tokenizer_folder):
     given = f"hf:{saved}?num_shards=2"
-    manifest = tokenize_shards([given], tokenizer=tokenizer_folder, output=tmp_path / "tokens", num_workers=2)
+    manifest = tokenize_folder([given], tokenizer=tokenizer_folder, output=tmp_path / "tokens", num_workers=2)
     stream = TokenStream(tmp_path / "tokens")
     text = load_tokenizer(tokenizer_folder).decode(stream.read(0, stream.num_tokens).tolist())
     assert text == "".join(ROWS)
