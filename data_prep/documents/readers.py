@@ -13,15 +13,15 @@ from data_prep.documents.skipped import SkippedRecords
 from data_prep.documents.text_chunks import read_chunks
 
 SUFFIXES = (".txt", ".jsonl", ".parquet", ".tar")
-MOST_BYTES_IN_MEMORY = 2**26  # of a .parquet that comes in a stream; a longer one goes to the disk
+MOST_BYTES_IN_MEMORY = 2**26  # of a .parquet in a stream; a longer one is written to a temporary file
 
 
 def read_parts(path: Path, rules: DocumentRules, skipped: SkippedRecords, on_read: Callable[[int], None]) -> Parts:
-    """Yield parts of documents in order: (text, whether it ends its document), line ends made LF.
+    """Yield parts of documents in order: (text, whether it ends its document), with LF as line end.
 
-    `on_read` is told how many bytes of the file were read. Raises DamagedShard for a file that cannot be read to its
-    end, ValueError for a record that cannot be read and that `skipped` does not take. Memory holds a chunk of a .txt,
-    one row of a .jsonl, one batch of rows of a .parquet.
+    `on_read` is called with the number of bytes read since its last call. DamagedShard for a file that cannot be read
+    to its end, ValueError for an unreadable record if `skipped` is full. Memory holds a chunk of a .txt, one row of a
+    .jsonl, one batch of rows of a .parquet.
     """
     kind, compressions = split_suffix(path.name)
     if kind == ".parquet" and not compressions:
@@ -30,7 +30,7 @@ def read_parts(path: Path, rules: DocumentRules, skipped: SkippedRecords, on_rea
 
 
 def split_suffix(name: str) -> tuple[str, list[str]]:
-    """Return what a file is and the compressions around it, outermost first; ValueError for an unknown suffix."""
+    """Return the format of a file and its compressions, outermost first; ValueError for an unknown suffix."""
     compressions = []
     kind = "." + name.rpartition(".")[2]
     while kind in DECOMPRESSORS:
@@ -40,7 +40,7 @@ def split_suffix(name: str) -> tuple[str, list[str]]:
     if kind not in SUFFIXES:
         raise ValueError(
             f"{name} has no supported suffix ({', '.join(SUFFIXES)}, alone or with {', '.join(DECOMPRESSORS)}); "
-            "rename, convert or move it away"
+            "rename it, convert it or move it away"
         )
     return kind, compressions
 
@@ -74,7 +74,7 @@ def _parts_of_parquet_file(path, rules, skipped, on_read) -> Parts:
 
 
 def _parts_of_parquet_stream(blocks: Iterator[bytes], rules: DocumentRules, skipped: SkippedRecords) -> Parts:
-    """Parquet is read from its end, so that all of it must be there."""
+    """Parquet is read from its end, so the whole file must be there first."""
     with tempfile.SpooledTemporaryFile(MOST_BYTES_IN_MEMORY) as file:
         for block in blocks:
             file.write(block)

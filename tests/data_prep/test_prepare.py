@@ -104,7 +104,7 @@ def test_a_part_without_raw_shards_is_named_with_where_to_obtain_them_before_any
         ({"parts": {"a": {"input": None}}}, "part a: input=None must be a path, or a list of paths"),
         ({"parts": {"a": {"input": []}}}, r"part a: input=\[\] must be a path, or a list of paths"),
         ({"parts": {"a": {"input": "x", "text_field": 3}}}, "part a: text_field=3 must be a name"),
-        ({"parts": {"a": {"input": "x", "lines_per_document": 2.5}}}, "lines_per_document=2.5 must be a whole number"),
+        ({"parts": {"a": {"input": "x", "lines_per_document": 2.5}}}, "lines_per_document=2.5 must be an integer"),
         ({"parts": {"a": {"input": "x", "document_rule": "page"}}}, "part a: document_rule 'page' is not one of auto"),
         ({"parts": {"../a": {"input": "x"}}}, "the name '../a' must be that of a folder"),
         (

@@ -1,4 +1,4 @@
-"""Hugging Face data sets are raw shards like files: saved, local or streamed, in as many shards as asked for."""
+"""Hugging Face data sets are raw shards like files: saved, local or streamed, in the number of shards given."""
 
 import json
 
@@ -48,7 +48,7 @@ def test_a_saved_and_a_local_data_set_are_read_in_order(saved, local):
     assert texts(f"hf:{saved}") == texts(f"hf:{local}") == [ROWS]
 
 
-def test_a_data_set_is_divided_as_asked(saved):
+def test_a_data_set_is_divided_into_num_shards(saved):
     assert texts(f"hf:{saved}?num_shards=2") == [ROWS[:5], ROWS[5:]]
 
 
@@ -65,7 +65,7 @@ def test_rows_are_grouped_by_the_rule(saved):
 def test_a_loading_script_is_refused_with_what_to_download(tmp_path):
     (tmp_path / "cc100").mkdir()
     (tmp_path / "cc100" / "cc100.py").write_text("import datasets\n")
-    message = r"is made by a loading script, which datasets .* refuses; download https://.*/en.txt.xz .* --input FILE"
+    message = r"needs a loading script, which datasets .* refuses; download https://.*/en.txt.xz .* --input FILE"
     with pytest.raises(ValueError, match=message):
         texts(f"hf:{tmp_path}/cc100")
 
@@ -73,13 +73,13 @@ def test_a_loading_script_is_refused_with_what_to_download(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("?text_column=a", "has the option 'text_column', which is not one of name, split, revision, streaming"),
+        ("?text_column=a", "has the option 'text_column'; choose from name, split, revision, streaming"),
         ("?num_shards=many", "num_shards='many' is not a number"),
         ("?num_shards=0", "cannot be divided into 0 shards; it has 9 rows"),
         ("?num_shards=10", "cannot be divided into 10 shards; it has 9 rows"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(saved, options, message):
+def test_invalid_options_are_refused(saved, options, message):
     with pytest.raises(ValueError, match=message):
         texts(f"hf:{saved}{options}")
 
@@ -89,12 +89,12 @@ def test_a_stream_has_no_more_shards_than_files(local):
         texts(f"hf:{local}?streaming=true&num_shards=4")
 
 
-def test_a_column_that_is_not_there_is_refused(saved):
+def test_a_missing_column_is_refused(saved):
     with pytest.raises(ValueError, match=r"has no column 'body' \(it has text\); choose with --text_field"):
         texts(f"hf:{saved}", DocumentRules("body"))
 
 
-def test_what_cannot_be_opened_is_refused(tmp_path):
+def test_a_data_set_that_cannot_be_opened_is_refused(tmp_path):
     with pytest.raises(OSError, match="nobody/nothing"):
         texts("hf:nobody/nothing")
 

@@ -1,4 +1,4 @@
-"""Documents of a .txt are those that a slow, obvious reader finds, wherever blocks and chunks end."""
+"""The documents of a .txt are those that a slow, obvious reader finds, wherever blocks and chunks end."""
 
 import random
 
@@ -15,7 +15,7 @@ BAD = [b"\xff", b"\xc3", b"\xe2\x82", b"\xf0\x9f", b"\x80"]
 
 
 def read(content, rules, *, block_bytes):
-    """Return the documents and the number of dropped lines."""
+    """Return the documents and the number of skipped lines."""
     blocks = (content[start : start + block_bytes] for start in range(0, len(content), block_bytes))
     skipped, documents, parts = SkippedRecords("shard", max_bad_records=100), [], []
     for text, ends_document in group_lines(read_chunks(blocks, skipped), rules):
@@ -54,7 +54,7 @@ def test_documents_and_skipped_lines_are_those_of_a_slow_reader(monkeypatch, rul
     for _ in range(700):
         signs = [sign.encode() for sign in SIGNS] + BAD * generator.randrange(2)
         content = b"".join(generator.choices(signs, k=generator.randrange(40)))
-        longest = max(map(len, content.split(b"\n")))  # one that is longer than a chunk is neither blank nor dropped
+        longest = max(map(len, content.split(b"\n")))  # a line longer than a chunk is never blank or skipped
         monkeypatch.setattr(text_chunks, "CHUNK_BYTES", longest + 4 + generator.randrange(9))
         assert read(content, rules, block_bytes=generator.choice([1, 2, 7, 99])) == read_slowly(content, rules), content
 
@@ -68,5 +68,5 @@ def test_lines_longer_than_a_chunk_stay_whole(monkeypatch):
             assert read(content, rules, block_bytes=generator.choice([1, 2, 7, 99])) == read_slowly(content, rules)
 
 
-def test_a_bad_line_behind_a_long_one_is_dropped():
+def test_a_bad_line_after_a_long_one_is_skipped():
     assert read(b"a" * 100_000 + b"\nb\xff\nc", DocumentRules(), block_bytes=2**14) == (["a" * 100_000 + "\nc"], 1)
