@@ -30,10 +30,10 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def train_tokenizer(documents: Iterable[str], *, vocab_size: int) -> Tokenizer:
-    """Learn byte-level BPE merges; the end token comes last, as in GPT-2. ValueError where the text is too short."""
+    """Learn byte-level BPE merges; the end token comes last, as in GPT-2. ValueError if the text is too short."""
     if vocab_size < SMALLEST_VOCABULARY:
         raise ValueError(
-            f"--vocab_size {vocab_size} is below {SMALLEST_VOCABULARY}: 256 bytes and {END_TOKEN}; raise it"
+            f"--vocab_size {vocab_size} is below {SMALLEST_VOCABULARY}, for 256 bytes and {END_TOKEN}; raise it"
         )
     tokenizer = byte_level(models.BPE())
     trainer = trainers.BpeTrainer(
@@ -52,7 +52,7 @@ def train_tokenizer(documents: Iterable[str], *, vocab_size: int) -> Tokenizer:
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> None:
-    """Write tokenizer.json and tokenizer_config.json; transformers.AutoTokenizer.from_pretrained(folder) loads them."""
+    """Write tokenizer.json and tokenizer_config.json; transformers.AutoTokenizer.from_pretrained(folder) reads them."""
     config = {
         "tokenizer_class": "GPT2Tokenizer",
         "add_prefix_space": False,
@@ -72,9 +72,9 @@ def _write(path: Path, text: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m data_prep.train_tokenizer", description=__doc__)
     add = parser.add_argument
-    add("--input", nargs="+", required=True, metavar="PATH", help="raw shards, or folders of them: txt, jsonl, parquet")
+    add("--input", nargs="+", required=True, metavar="PATH", help="raw shards, folders or globs of them, or hf:NAME")
     add("--vocab_size", type=int, required=True, help=f"number of tokens, {END_TOKEN} included")
-    add("--text_field", default="text", help="field of .jsonl, column of .parquet that holds the text (default: text)")
+    add("--text_field", default="text", help="field of .jsonl or column of .parquet with the text (default: text)")
     add("--output", required=True, metavar="DIR", help="folder to write the tokenizer to")
     return parser
 

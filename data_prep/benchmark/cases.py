@@ -1,4 +1,4 @@
-"""The cases of the benchmark: ways to tokenize a text, to read its formats, to count its tokens and to load them."""
+"""The benchmark's cases: ways to tokenize a text, to read its formats, to count its tokens and to load them."""
 
 import gzip
 import io
@@ -25,7 +25,7 @@ from data_prep.tokenizing.shard_job import ShardJob, ShardTokenizer, tokenize_sh
 from data_prep.tokenizing.tokenize_folder import tokenize_folder
 
 CONTEXT_LENGTH, BATCH_SEQUENCES = 1024, 128
-COUNTED_TOKENS = 200_000_000  # a second of counting; the text's tokens are counted again and again
+COUNTED_TOKENS = 200_000_000  # a second of counting; the text's tokens are counted repeatedly
 LOADED_TOKENS = 50_000_000
 ZSTD = zstandard.ZstdCompressor(write_checksum=True).compress
 FORMATS = {
@@ -38,7 +38,7 @@ FORMATS = {
 
 @dataclass(frozen=True)
 class BenchmarkFiles:
-    """One text in all formats, its token shards, and a tokenizer. folder/text.SUFFIX, folder/tokens."""
+    """One text in all formats (folder/text.SUFFIX), its token shards (folder/tokens), and a tokenizer."""
 
     folder: Path
     tokenizer: Path
@@ -49,7 +49,7 @@ class BenchmarkFiles:
 
 @dataclass(frozen=True)
 class Case:
-    """make: prepares what is not timed, and returns what is: a function that returns how many units it did."""
+    """make: prepares a measurement and returns the function to time, which returns the amount of its work in units."""
 
     make: Callable[[BenchmarkFiles], Callable[[], int]]
     unit: str
@@ -57,7 +57,7 @@ class Case:
 
 
 def write_files(folder: Path, inputs: list[str], tokenizer: str, *, num_bytes: int) -> BenchmarkFiles:
-    """Write the first documents of `inputs`, num_bytes of them, in every format; ValueError where there is no text."""
+    """Write the first num_bytes of the documents of `inputs` in every format; ValueError if there is no text."""
     documents, size = [], 0
     for document in (text for shard in find_raw_shards(inputs) for text in read_documents(shard)):
         documents.append(document[: num_bytes - size])
@@ -65,12 +65,12 @@ def write_files(folder: Path, inputs: list[str], tokenizer: str, *, num_bytes: i
         if size >= num_bytes:
             break
     if size == 0:
-        raise ValueError(f"{', '.join(map(str, inputs))} hold no text")
+        raise ValueError(f"{', '.join(map(str, inputs))} have no text; give raw shards with text")
     text = "".join(f"{document}\n\n" for document in documents).encode()
     for suffix, compress in FORMATS.items():
         (folder / f"text{suffix}").write_bytes(compress(text))
     files = BenchmarkFiles(folder, Path(tokenizer))
-    documents = files.documents()  # blank lines within the originals have divided them
+    documents = files.documents()  # which blank lines within the originals have divided
     rows = "".join(json.dumps({"text": document}) + "\n" for document in documents)
     (folder / "text.jsonl").write_text(rows)
     pyarrow.parquet.write_table(pyarrow.table({"text": documents}), folder / "text.parquet")
@@ -79,7 +79,7 @@ def write_files(folder: Path, inputs: list[str], tokenizer: str, *, num_bytes: i
 
 
 def write_large_document(files: BenchmarkFiles, *, num_bytes: int) -> None:
-    """Repeat the text, its blank lines taken out, as one document of at least num_bytes."""
+    """Repeat the text without its blank lines, as one document of at least num_bytes."""
     text = "\n".join(files.documents()).replace("\n\n", "\n").encode() + b"\n"
     with open(files.folder / "large.txt", "wb") as file:
         for _ in range(-(-num_bytes // len(text))):
@@ -87,7 +87,7 @@ def write_large_document(files: BenchmarkFiles, *, num_bytes: int) -> None:
 
 
 def encode_batch(files: BenchmarkFiles) -> Callable[[], int]:
-    """The tokenizers library alone, all documents in one call."""
+    """Encode all documents in one call of the tokenizers library."""
     tokenizer, documents = load_tokenizer(files.tokenizer), files.documents()
     return lambda: (
         len(documents)
@@ -96,7 +96,7 @@ def encode_batch(files: BenchmarkFiles) -> Callable[[], int]:
 
 
 def datatrove_pattern(files: BenchmarkFiles) -> Callable[[], int]:
-    """As datatrove does: read rows, encode batches of 1,000, pack each document's ids with struct and write them."""
+    """Work like datatrove: read rows, encode batches of 1,000, pack each document's ids with struct and write them."""
     tokenizer = load_tokenizer(files.tokenizer)
     end_id, code = end_token_id(tokenizer), "H" if vocab_size(tokenizer) <= 2**16 else "I"
 
@@ -121,27 +121,27 @@ def datatrove_pattern(files: BenchmarkFiles) -> Callable[[], int]:
 
 
 def tokenize(files: BenchmarkFiles, *, backend: str, text: str = "text.txt") -> Callable[[], int]:
-    """This package: from the raw shard to the token shard and its digests on the disk."""
+    """Tokenize as this package does: from the raw shard to the token shard and its digests on the disk."""
     tokenizer = ShardTokenizer(files.tokenizer, backend=backend, num_threads=1)
     job = ShardJob(RawFile(files.folder / text), f"of_{backend}", files.folder, "")
     return lambda: tokenize_shard(job, tokenizer, on_read=lambda n: None, on_tokens=lambda n: None).num_tokens
 
 
 def read(files: BenchmarkFiles, *, suffix: str) -> Callable[[], int]:
-    """From a raw shard to documents; how many characters they have."""
+    """Read the documents of a raw shard; return their number of characters."""
     raw_shard = RawFile(files.folder / f"text{suffix}")
     return lambda: sum(map(len, read_documents(raw_shard)))
 
 
 def count(files: BenchmarkFiles, **options) -> Callable[[], int]:
-    """Counting the keys of token shards, blocks compared with their digests."""
+    """Count the hash keys of token shards, and check the digests of their blocks."""
     folder = files.folder / "tokens"
     times = max(1, COUNTED_TOKENS // TokenStream(folder).num_tokens // (1 if not options else 10))
     return lambda: sum(count_folders([folder], **options).num_tokens for _ in range(times))
 
 
 def load(files: BenchmarkFiles) -> Callable[[], int]:
-    """Batches of sequences in shuffled order, from page cache, blocks compared with their digests."""
+    """Read batches of sequences in shuffled order from the page cache, and check the digests of their blocks."""
     context_length = min(CONTEXT_LENGTH, TokenStream(files.folder / "tokens").num_tokens // 4)
     sequences = Sequences([TokenStream(files.folder / "tokens")], context_length=context_length)
     num_batches = max(1, LOADED_TOKENS // (BATCH_SEQUENCES * context_length))

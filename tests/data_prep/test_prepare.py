@@ -1,4 +1,4 @@
-"""A recipe becomes folders of token shards, a mixture and its counts; it goes on where it was stopped."""
+"""A recipe becomes folders of token shards, a mixture and its counts; a stopped command resumes."""
 
 import shutil
 
@@ -24,7 +24,7 @@ PARTS = {
 
 @pytest.fixture
 def prepare(tmp_path, tokenizer_folder, documents):
-    """Write raw shards and a recipe of them; return a function that prepares them with more arguments."""
+    """Write raw shards and a recipe; return a function that runs the command on them, with further arguments."""
     for name in ("books/a.txt", "books/b.txt", "web/c.jsonl.gz", "valid/d.txt"):
         write_raw_shard(tmp_path / "raw" / name, documents)
     write_recipe(tmp_path, {"parts": PARTS})
@@ -61,25 +61,25 @@ def test_the_mixture_is_counted_by_its_weights_without_the_part_of_weight_0(prep
     assert counts.counts[259] == 0.5 * 4 + 3  # end tokens
 
 
-def test_finished_parts_are_left_alone_and_missing_ones_made(prepare, tmp_path, capsys):
+def test_finished_parts_are_kept_and_missing_ones_written(prepare, tmp_path, capsys):
     prepare()
     kept = (tmp_path / "data" / "books" / "manifest.json").stat().st_mtime_ns
     shutil.rmtree(tmp_path / "data" / "web")
     assert prepare() == 0
     out = capsys.readouterr().out
-    assert "books: finished already" in out and "web: 3 documents" in out
+    assert "books: already finished" in out and "web: 3 documents" in out
     assert (tmp_path / "data" / "books" / "manifest.json").stat().st_mtime_ns == kept
     assert (tmp_path / "data" / "web" / "manifest.json").exists()
 
 
-def test_a_finished_part_that_was_made_by_other_rules_is_refused(prepare, tmp_path, capsys):
+def test_a_finished_part_that_was_written_by_other_rules_is_refused(prepare, tmp_path, capsys):
     prepare()
     write_recipe(tmp_path, {"parts": PARTS, "end_token_rule": "fairseq"})
     assert prepare() == 2
-    assert "books was made with rules DocumentRules(" in (error := capsys.readouterr().err) and "'fairseq'" in error
+    assert "books was written with rules DocumentRules(" in (error := capsys.readouterr().err) and "'fairseq'" in error
 
 
-def test_a_part_without_raw_shards_is_named_with_where_to_obtain_them_before_anything_is_made(
+def test_a_part_without_raw_shards_is_named_with_where_to_obtain_them_before_anything_is_written(
     prepare, tmp_path, capsys
 ):
     write_recipe(tmp_path, {"parts": {**PARTS, "news": {"input": "news/*.txt", "obtain": "the news agency"}}})
@@ -113,13 +113,13 @@ def test_a_part_without_raw_shards_is_named_with_where_to_obtain_them_before_any
         ),
     ],
 )
-def test_a_recipe_that_makes_no_sense_is_refused_with_its_value(tmp_path, content, message):
+def test_an_invalid_recipe_is_refused_with_its_value(tmp_path, content, message):
     write_recipe(tmp_path, content)
     with pytest.raises(ValueError, match=message):
         read_corpus_recipe(tmp_path / "recipe.yaml")
 
 
-def test_a_part_that_is_named_twice_is_refused(tmp_path):
+def test_a_part_that_occurs_twice_is_refused(tmp_path):
     (tmp_path / "recipe.yaml").write_text("parts:\n  a: {input: x}\n  a: {input: y}\n")
     with pytest.raises(ValueError, match="recipe.yaml names 'a' twice; name it once"):
         read_corpus_recipe(tmp_path / "recipe.yaml")
@@ -130,7 +130,7 @@ def test_a_weight_may_be_a_fraction(tmp_path):
     assert read_corpus_recipe(tmp_path / "recipe.yaml")[0].weight == "1/3"
 
 
-def test_the_recipe_of_the_mini_corpus_differs_from_the_real_one_by_nothing_but_where_to_obtain_it():
+def test_the_recipe_of_the_mini_corpus_differs_from_the_real_one_only_in_where_to_obtain_it():
     mini, real = (read_corpus_recipe(CORPORA / f"{name}.yaml") for name in ("mini_corpus", "roberta_cc100en"))
     assert [vars(part) | {"obtain": ""} for part in mini] == [vars(part) | {"obtain": ""} for part in real]
     assert all(part.obtain for part in real)
@@ -139,4 +139,4 @@ def test_the_recipe_of_the_mini_corpus_differs_from_the_real_one_by_nothing_but_
 
 def test_a_missing_recipe_is_named(tmp_path, capsys):
     assert main([str(tmp_path / "none.yaml"), "--raw", "raw", "--tokenizer", "tokenizer", "--output", "data"]) == 2
-    assert "none.yaml is no file; give a recipe, such as one of data_prep/corpora/" in capsys.readouterr().err
+    assert "none.yaml is not a file; give a recipe, such as one of data_prep/corpora/" in capsys.readouterr().err
