@@ -52,12 +52,12 @@ def check_spec(folder: Path, spec: FolderSpec) -> None:
     path = folder / SPEC_NAME
     advice = "give another --output, or --overwrite to start over"
     try:
-        begun = unsealed(path.read_bytes(), kind=SPEC_KIND)
+        recorded = unsealed(path.read_bytes(), kind=SPEC_KIND)
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}; {advice}") from None
     for name, value in unsealed(spec.to_bytes(), kind=SPEC_KIND).items():
-        if begun.get(name) != value:
-            was, is_now = _first_difference(begun.get(name), value)
+        if recorded.get(name) != value:
+            was, is_now = _first_difference(recorded.get(name), value)
             raise ValueError(
                 f"{folder} is unfinished and has {name} {was}, but this command has {is_now}; repeat the command that "
                 f"started it, {advice}"
