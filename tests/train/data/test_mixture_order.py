@@ -30,6 +30,15 @@ def test_a_single_part_of_weight_1_has_the_order_of_its_samples(seed):
     assert order.samples(5, 40).tolist() == SampleOrder(13, seed=seed).samples(5, 40).tolist()
 
 
+def test_the_order_never_changes_silently():
+    # A changed order would make a resumed run see some sequences twice and others never.
+    samples = make_order().samples(18, 12)
+    parts = np.searchsorted(STARTS, samples, side="right") - 1
+    assert np.stack([parts, samples - STARTS[parts]], axis=1).tolist() == [
+        [0, 0], [1, 1], [1, 1], [0, 6], [2, 3], [1, 3], [1, 0], [0, 4], [2, 5], [2, 6], [0, 5], [1, 2],
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("epoch", [0, 1, 4])
 def test_an_epoch_takes_each_part_by_its_weight(epoch):
     order = make_order()
