@@ -11,7 +11,7 @@ from data_prep.shards.manifest import MANIFEST_NAME, make_manifest, write_manife
 from data_prep.shards.token_stream import ShardWriter, TokenStream
 from models.modeling_hash_gpt import HashGPTForCausalLM
 
-FOLDER = "predictions"
+PREDICTIONS_FOLDER = "predictions"
 
 
 def write_predictions(model: HashGPTForCausalLM, folder: Path, *, batch_size: int = 8) -> Path:
@@ -22,7 +22,7 @@ def write_predictions(model: HashGPTForCausalLM, folder: Path, *, batch_size: in
     """
     stream = TokenStream(folder)
     _check_vocabulary(model, stream)
-    output = folder / FOLDER
+    output = folder / PREDICTIONS_FOLDER
     output.mkdir(exist_ok=True)
     (output / MANIFEST_NAME).unlink(missing_ok=True)  # until all is written anew, there are no predictions
     source = f"{folder.name}, predicted"

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from data_prep.counts.hash_keys import mix64
+
 _ROUNDS = 6
 _MASK = np.uint64(0xFFFFFFFFFFFFFFFF)
 
@@ -41,11 +43,4 @@ class SampleOrder:
 
     def _round(self, half: np.ndarray, epochs: np.ndarray, number: int) -> np.ndarray:
         salt = np.uint64((self.seed * 0x9E3779B97F4A7C15 + number * 0xD1B54A32D192ED03) & int(_MASK))
-        return _mix(_mix(half ^ salt) + epochs)
-
-
-def _mix(x: np.ndarray) -> np.ndarray:
-    """The finaliser of splitmix64: every input bit changes half of the output bits."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+        return mix64(mix64(half ^ salt) + epochs)
