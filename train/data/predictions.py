@@ -40,6 +40,11 @@ def write_predictions(model: HashGPTForCausalLM, folder: Path, *, batch_size: in
     return output
 
 
+def has_predictions(stream: TokenStream) -> bool:
+    """Whether finished predictions stand beside a stream."""
+    return (stream.folder / PREDICTIONS_FOLDER / MANIFEST_NAME).is_file()
+
+
 @torch.no_grad()
 def _predict(model: HashGPTForCausalLM, stream: TokenStream, *, batch_size: int):
     """Yield the guesses of each window in order, int64 [n_positions], the last one shorter."""
