@@ -17,6 +17,7 @@ import zstandard
 
 from data_prep.count_tokens import count_folders
 from data_prep.documents.raw_shards import RawFile, find_raw_shards, read_documents
+from data_prep.encoding.make_encoder import BACKENDS
 from data_prep.encoding.tokenizer import end_token_id, load_tokenizer, vocab_size
 from data_prep.shards.sequences import Sequences
 from data_prep.shards.token_stream import TokenStream
@@ -156,7 +157,7 @@ CASES = {
     "datatrove's pattern": Case(datatrove_pattern, TOKENS, tokenizes_the_text=True),
     **{
         f"tokenize_shards, {backend}": Case(partial(tokenize, backend=backend), TOKENS, tokenizes_the_text=True)
-        for backend in ("tokenizers", "tiktoken", "gigatoken")
+        for backend in BACKENDS
     },
     LARGE_DOCUMENT: Case(partial(tokenize, backend="gigatoken", text="large.txt"), TOKENS),
     **{f"read {suffix}": Case(partial(read, suffix=suffix), CHARACTERS) for suffix in (*FORMATS, ".jsonl", ".parquet")},

@@ -10,7 +10,8 @@ from data_prep.documents.document_rules import DocumentRules, Parts
 from data_prep.documents.pieces import cut_documents
 from data_prep.documents.raw_shards import RawShard
 from data_prep.documents.skipped import SkippedRecords
-from data_prep.encoding.make_encoder import Encoder, make_encoder
+from data_prep.encoding.encoder import Encoder
+from data_prep.encoding.make_encoder import make_encoder
 from data_prep.encoding.safe_cuts import can_be_cut, last_cut
 from data_prep.encoding.tokenizer import end_token_id, load_tokenizer, vocab_size
 from data_prep.processes.mpi_ranks import divide

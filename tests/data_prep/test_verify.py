@@ -97,6 +97,6 @@ def test_the_tokenizer_is_compared_with_the_one_that_made_the_tokens(tmp_path, t
     assert f"{path.parent} has digest sha256:" in capsys.readouterr().out
     path.write_text(text[:-9])
     [problem] = verify(tmp_path / "tokens")
-    assert problem.startswith(f"{path} is not a tokenizer")
+    assert problem.startswith(f"{path} cannot be loaded by the tokenizers library")
     shutil.rmtree(path.parent)
     assert verify(tmp_path / "tokens") == []

@@ -45,7 +45,7 @@ def test_the_command_prints_a_line_per_case(tmp_path, tokenizer_folder, capsys):
 
 
 def test_ways_that_find_other_numbers_of_tokens_are_not_compared():
-    measured = {REFERENCE: [Measurement(10, 1.0, 1)], "tokenize_shards, tiktoken": [Measurement(9, 1.0, 1)]}
+    measured = {REFERENCE: [Measurement(10, 1.0, 1)], "tokenize_shards, gigatoken": [Measurement(9, 1.0, 1)]}
     with pytest.raises(ValueError, match="find different numbers of tokens: .* 10, .* 9"):
         measure._check_same_amounts(measured)
 

@@ -1,4 +1,4 @@
-"""gigatoken forgets its words before they fill the memory."""
+"""gigatoken is reloaded before the words that it remembers fill the memory."""
 
 import numpy as np
 
@@ -7,13 +7,13 @@ from data_prep.encoding.make_encoder import make_encoder
 from tests.data_prep.nasty_texts import nasty_texts
 
 
-def test_it_is_loaded_anew_when_the_process_has_grown(tokenizer_folder, monkeypatch):
+def test_it_is_reloaded_when_the_process_has_grown(tokenizer_folder, monkeypatch):
     monkeypatch.setattr(gigatoken_backend, "MAX_GROWTH_BYTES", 100)
     sizes = iter([1000, 1100, 1101, 5000, 5100])
     monkeypatch.setattr(gigatoken_backend, "resident_bytes", lambda: next(sizes))
     loaded = []
-    load = gigatoken_backend.GigatokenEncoder._forget
-    monkeypatch.setattr(gigatoken_backend.GigatokenEncoder, "_forget", lambda self: (loaded.append(self), load(self)))
+    load = gigatoken_backend.GigatokenEncoder._reload
+    monkeypatch.setattr(gigatoken_backend.GigatokenEncoder, "_reload", lambda self: (loaded.append(self), load(self)))
     encoder = make_encoder(tokenizer_folder, "gigatoken")
     texts = nasty_texts(50, seed=9)
     results = [encoder.encode(texts)[0] for _ in range(3)]
