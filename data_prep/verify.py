@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _folders(paths: list[str]) -> list[Path]:
-    """Folders of token shards, and those that mixtures name, parts of weight 0 included."""
+    """Folders of token shards, and those that mixtures name, parts of 0 epochs included."""
     return [folder for path in paths for folder in (mixture_folders(path) or [Path(path)])]
 
 

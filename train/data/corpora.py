@@ -32,7 +32,7 @@ def open_corpora(config: RunConfig, mixture: Mixture, *, vocab_size: int, needs_
     """
     train = _open_sequences(mixture, config, is_held_out=False)
     part_seeds = [digest_seed(digest) for digest in _digests(mixture.streams)]
-    order = MixtureOrder(train.parts, mixture.weights, seed=config.seed, part_seeds=part_seeds)
+    order = MixtureOrder(train.parts, mixture.epochs, seed=config.seed, part_seeds=part_seeds)
     if order.num_slots < config.global_batch_size:
         raise ValueError(
             f"{config.train_data} holds {order.num_slots} sequences of {config.context_length} tokens, fewer than "
@@ -41,7 +41,7 @@ def open_corpora(config: RunConfig, mixture: Mixture, *, vocab_size: int, needs_
     validation = _open_validation(config, mixture)
     for sequences in filter(None, (train, validation)):
         _check_streams(sequences, config, vocab_size=vocab_size, needs_predictions=needs_predictions)
-    predictions = train.predictions and joint_digest(zip(_digests(train.predictions), mixture.weights, strict=True))
+    predictions = train.predictions and joint_digest(zip(_digests(train.predictions), mixture.epochs, strict=True))
     return Corpora(train, order, validation, predictions)
 
 

@@ -19,7 +19,7 @@ from train.inputs import open_inputs
 
 @pytest.fixture(scope="module")
 def mixed(tiny_data, tmp_path_factory):
-    """A mixture of the tiny corpora: twice the validation text to the half of the training text."""
+    """A mixture of the tiny corpora: half an epoch of the training text, two epochs of the validation text."""
     folder = tmp_path_factory.mktemp("mixed")
     write_mixture(folder / "mixture.yaml", {str(tiny_data.train): 0.5, str(tiny_data.valid): 2})
     return folder
@@ -47,7 +47,7 @@ def test_a_folder_is_read_in_the_order_of_its_samples(tiny_data):
     assert inputs.order.addresses(0, 1000).tolist() == make_addresses(0, expected).tolist()
 
 
-def test_the_parts_of_a_mixture_come_by_their_weights(tiny_data, mixed):
+def test_the_parts_of_a_mixture_come_for_their_epochs(tiny_data, mixed):
     inputs = open_tiny(tiny_data, train_data=str(mixed))
     num_train, num_valid = (part.num_sequences for part in inputs.train.parts)
     assert inputs.order.num_slots == (num_train + 1) // 2 + 2 * num_valid
@@ -65,7 +65,7 @@ def test_a_mixture_is_known_by_its_digest(tiny_data, mixed):
     assert (inputs.tokenizer_dir / "tokenizer.json").is_file()
 
 
-def test_all_parts_are_validated_whatever_their_weights(tiny_data, mixed):
+def test_validation_reads_each_part_once_for_any_epochs(tiny_data, mixed):
     inputs = open_tiny(tiny_data, eval_data=str(mixed))
     alone = [open_tiny(tiny_data, eval_data=str(folder)).valid for folder in (tiny_data.train, tiny_data.valid)]
     assert texts(inputs.valid) == texts(alone[0]) + texts(alone[1])

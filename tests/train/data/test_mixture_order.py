@@ -1,4 +1,4 @@
-"""Each part of a mixture comes as often as its weight says, however many ranks share the order."""
+"""Each part of a mixture comes for its epochs, on any number of ranks."""
 
 from fractions import Fraction
 
@@ -10,13 +10,12 @@ from train.data.mixture_order import MixtureOrder
 from train.data.sample_order import SampleOrder
 from train.data.validation_split import Subset, held_out_groups
 
-SIZES, WEIGHTS = [7, 5, 8], ["1", "2", "1/2"]
+SIZES, EPOCHS = [7, 5, 8], ["1", "2", "1/2"]
 
 
-def make_order(sizes=SIZES, weights=WEIGHTS, *, seed=3, part_seeds=None) -> MixtureOrder:
-    weights = [Fraction(weight) for weight in weights]
-    parts = [Subset(size) for size in sizes]
-    return MixtureOrder(parts, weights, seed=seed, part_seeds=part_seeds or list(range(len(sizes))))
+def make_order(sizes=SIZES, epochs=EPOCHS, *, seed=3, part_seeds=None) -> MixtureOrder:
+    parts, epochs = [Subset(size) for size in sizes], list(map(Fraction, epochs))
+    return MixtureOrder(parts, epochs, seed=seed, part_seeds=part_seeds or list(range(len(sizes))))
 
 
 def counts(addresses: np.ndarray) -> list[list[int]]:
@@ -26,7 +25,7 @@ def counts(addresses: np.ndarray) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_a_single_part_of_weight_1_has_the_order_of_its_samples(seed):
+def test_a_single_part_of_one_epoch_has_the_order_of_its_samples(seed):
     order = make_order([13], ["1"], seed=seed)
     expected = SampleOrder(13, seed=seed).samples(5, 40)
     assert order.addresses(5, 40).tolist() == [[0, sample] for sample in expected.tolist()]
@@ -51,7 +50,7 @@ def test_the_order_of_subsets_never_changes_silently():
 
 
 @pytest.mark.parametrize("epoch", [0, 1, 4])
-def test_an_epoch_takes_each_part_by_its_weight(epoch):
+def test_an_epoch_passes_over_each_part_for_its_epochs(epoch):
     order = make_order()
     assert order.num_slots == 7 + 10 + 4
     whole, twice, half = counts(order.addresses(epoch * 21, 21))
@@ -65,11 +64,11 @@ def test_every_sequence_of_half_a_part_is_seen_once_before_any_is_seen_twice():
     assert np.add(epochs[0], epochs[1]).tolist() == np.add(epochs[2], epochs[3]).tolist() == [1] * 8
 
 
-def test_a_weight_that_divides_nothing_evens_out_over_epochs():
+def test_epochs_that_are_no_whole_number_even_out_over_time():
     order = make_order([7], ["1.5"])  # 10.5 -> 11 of 7 per epoch
-    for epochs in range(1, 8):
-        seen = np.bincount(order.addresses(0, epochs * 11)[:, 1], minlength=7)
-        assert seen.max() - seen.min() <= 1 and seen.sum() == epochs * 11
+    for num_epochs in range(1, 8):
+        seen = np.bincount(order.addresses(0, num_epochs * 11)[:, 1], minlength=7)
+        assert seen.max() - seen.min() <= 1 and seen.sum() == num_epochs * 11
 
 
 def test_parts_are_mixed_and_repeated_in_another_order():
@@ -79,12 +78,12 @@ def test_parts_are_mixed_and_repeated_in_another_order():
     assert len({str(addresses.tolist()) for addresses in orders}) == 3
 
 
-def test_a_part_goes_through_an_order_of_its_own():
+def test_a_part_has_an_order_of_its_own():
     one, other = (make_order([8], ["1/2"], part_seeds=[seed]) for seed in (1, 2))
     assert set(one.addresses(0, 4)[:, 1].tolist()) != set(other.addresses(0, 4)[:, 1].tolist())
 
 
-def test_a_run_goes_on_with_any_number_of_ranks_from_its_step_alone():
+def test_a_run_resumes_on_any_number_of_ranks_from_its_step_alone():
     seen = []
     for step, (world_size, micro_batch_size) in enumerate([(1, 4), (4, 1), (2, 1), (2, 2), (1, 1), (4, 1)] * 7):
         order, per_step = make_order(), 4 // world_size // micro_batch_size  # nothing is kept between steps
