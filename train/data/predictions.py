@@ -8,7 +8,8 @@ from tqdm import tqdm
 
 from data_prep.counts.hash_keys import document_positions
 from data_prep.shards.manifest import MANIFEST_NAME, make_manifest, write_manifest
-from data_prep.shards.token_stream import ShardWriter, TokenStream
+from data_prep.shards.shard_writer import ShardWriter
+from data_prep.shards.token_stream import TokenStream
 from models.modeling_hash_gpt import HashGPTForCausalLM
 
 PREDICTIONS_FOLDER = "predictions"

@@ -10,7 +10,8 @@ from data_prep.documents.document_rules import DocumentRules
 from data_prep.shards.manifest import make_manifest, read_manifest, write_manifest
 from data_prep.shards.mixture import read_mixture, write_mixture
 from data_prep.shards.sequences import make_addresses
-from data_prep.shards.token_stream import ShardWriter, TokenStream
+from data_prep.shards.shard_writer import ShardWriter
+from data_prep.shards.token_stream import TokenStream
 from tests.tiny_run import tiny_run_fields
 from train.config.run_config import RunConfig
 from train.data.sample_order import SampleOrder
