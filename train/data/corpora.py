@@ -102,8 +102,8 @@ def _check_streams(sequences: PackedSequences, config: RunConfig, *, vocab_size:
         end_token_rule = stream.manifest.rules.end_token_rule
         if config.document_mask and end_token_rule != "gpt2":
             raise ValueError(
-                f"document_mask needs end_token_rule='gpt2', where end tokens end documents and nothing else, but "
-                f"{stream.folder} has end_token_rule={end_token_rule!r}; tokenize it again, or leave the mask out"
+                f"document_mask needs end_token_rule='gpt2', with end tokens only at the ends of documents, but "
+                f"{stream.folder} has end_token_rule={end_token_rule!r}; tokenize it again, or train without the mask"
             )
 
 

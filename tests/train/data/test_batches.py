@@ -16,7 +16,7 @@ from train.data.validation_split import GROUP_SEQUENCES, Subset
 
 
 class CountingStream:
-    """A stream whose token at position i is first + i, so that a batch shows where it was read."""
+    """A stream whose token at position i is first + i, so a batch shows where it was read."""
 
     def __init__(self, num_tokens: int, *, first: int = 0, folder: str = "shards"):
         self.num_tokens, self.first, self.folder = num_tokens, first, folder
@@ -86,7 +86,7 @@ def test_the_addresses_of_a_subset_are_those_of_the_whole():
     assert chosen.num_sequences == 100 - GROUP_SEQUENCES
     assert chosen.first(2).tolist() == [[1, 64], [1, 65]] and chosen.padding(2).tolist() == [[1, 64], [1, 64]]
     assert chosen.batch(chosen.first(1)).input_ids.tolist() == [[192, 193, 194]]
-    assert whole.first(2).tolist() == [[1, 0], [1, 1]]  # as it was
+    assert whole.first(2).tolist() == [[1, 0], [1, 1]]  # unchanged
 
 
 def test_hashes_may_read_targets_and_any_predictions():

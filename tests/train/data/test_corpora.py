@@ -59,7 +59,7 @@ def test_the_parts_of_a_mixture_come_for_their_epochs(tiny_data, mixed):
     assert texts(inputs.train, np.array([[0, 0], [1, 0]])) == [tuple(part.read(0, 16).tolist()) for part in parts]
 
 
-def test_a_mixture_is_known_by_its_digest(tiny_data, mixed):
+def test_a_run_records_the_digest_of_its_mixture(tiny_data, mixed):
     config = RunConfig(**tiny_run_fields(tiny_data, train_data=str(mixed / "mixture.yaml")))
     inputs = open_inputs(config)
     assert inputs.identity(config)["corpus_digest"] == read_mixture(mixed).corpus_digest

@@ -1,4 +1,4 @@
-"""The held_outation split is disjoint from training, complete, and depends on the data alone."""
+"""The validation split is disjoint from training, complete, and depends on the data alone."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def test_every_sequence_is_on_exactly_one_side(num_sequences, fraction):
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.25])
-def test_the_fraction_is_met_to_a_group(fraction):
+def test_the_fraction_is_exact_to_a_group(fraction):
     train, held_out = split(100 * GROUP_SEQUENCES, fraction)
     assert len(held_out) == fraction * 100 * GROUP_SEQUENCES
 
@@ -42,6 +42,6 @@ def test_corpora_have_splits_of_their_own_that_never_change():
     assert held_out_groups(1000, fraction=0.2, corpus_digest=DIGEST).tolist() == [2, 11, 13]
 
 
-def test_nothing_is_held_out_of_a_whole_corpus():
+def test_a_subset_without_groups_is_the_whole_corpus():
     assert Subset(70).num_sequences == 70
     assert Subset(70).sequences(np.array([69, 3])).tolist() == [69, 3]
