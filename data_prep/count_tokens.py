@@ -63,7 +63,7 @@ def count_folders(
     With `context_length` sequence i of a folder is its tokens [i * S, i * S + S), as in training; without it the
     whole folder is one context. A model's padded `vocab_size` changes the buckets of bigrams: give it here.
     Collective over `ranks`: each counts its shares with num_workers processes; the counts mean something on rank 0
-    alone. Weights multiply what all ranks have counted of a part, so that numbers are rounded alike however many
+    alone. Epochs multiply what all ranks have counted of a part, so that numbers are rounded alike however many
     ranks and processes there are.
     """
     mixture = read_mixtures(folders)
@@ -81,7 +81,7 @@ def count_folders(
         counts += of_share
     ranks.wait()
     return Counts(
-        sum(map(scaled, ranks.sum(counts), mixture.weights)), mixture.tokenizer_digest, mixture.corpus_digest, **options
+        sum(map(scaled, ranks.sum(counts), mixture.epochs)), mixture.tokenizer_digest, mixture.corpus_digest, **options
     )
 
 

@@ -1,7 +1,7 @@
 """Write the token shards, the mixture and the counts of a corpus: `python -m data_prep.prepare RECIPE --raw DIR ...`.
 
 Every part of the recipe becomes a folder of token shards in --output. mixture.yaml there lists the parts with their
-weights, and counts.safetensors counts the mixture's tokens. Under an MPI launcher the ranks share each part's work.
+epochs, and counts.safetensors counts the mixture's tokens. Under an MPI launcher the ranks share each part's work.
 If the command is killed, the same command resumes: it keeps finished parts and finishes the others.
 """
 
@@ -85,7 +85,7 @@ def _check_finished(folder: Path, manifest: Manifest, part: CorpusPart, *, sourc
 def _finish(parts: list[CorpusPart], output: Path, *, num_workers: int, ranks: MpiRanks) -> None:
     """Write the mixture and the counts of its tokens."""
     if ranks.rank == 0:
-        write_mixture(output / MIXTURE_NAME, {part.name: part.weight for part in parts})
+        write_mixture(output / MIXTURE_NAME, {part.name: part.epochs for part in parts})
     ranks.wait()
     counts = count_folders([output], num_workers=num_workers, ranks=ranks)
     if ranks.rank == 0:

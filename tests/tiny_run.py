@@ -9,7 +9,7 @@ import yaml
 from data_prep.build_table import build_table
 from data_prep.count_tokens import count_folders
 from data_prep.counts.counts_file import write_counts
-from data_prep.shards.token_stream import read_manifest
+from data_prep.shards.manifest import read_manifest
 from data_prep.tables.route_table import write_route_table
 from data_prep.tokenizing.tokenize_folder import tokenize_folder
 from data_prep.train_tokenizer import save_tokenizer, train_tokenizer

@@ -143,7 +143,7 @@ def count(files: BenchmarkFiles, **options) -> Callable[[], int]:
 def load(files: BenchmarkFiles) -> Callable[[], int]:
     """Read batches of sequences in shuffled order from the page cache, and check the digests of their blocks."""
     context_length = min(CONTEXT_LENGTH, TokenStream(files.folder / "tokens").num_tokens // 4)
-    sequences = Sequences([TokenStream(files.folder / "tokens")], context_length=context_length)
+    sequences = Sequences(TokenStream(files.folder / "tokens"), context_length=context_length)
     num_batches = max(1, LOADED_TOKENS // (BATCH_SEQUENCES * context_length))
     indices = np.random.default_rng(0).integers(sequences.num_sequences, size=(num_batches, BATCH_SEQUENCES))
     return lambda: sum(sequences.read(batch, num_following=1)[:, 1:].size for batch in indices)

@@ -1,4 +1,4 @@
-"""Corpus recipes: the parts of a corpus, each with its raw shards, its document rules and its weight."""
+"""Corpus recipes: the parts of a corpus, each with its raw shards, its document rules and its epochs."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -6,10 +6,10 @@ from pathlib import Path
 from data_prep.documents.document_rules import DocumentRules
 from data_prep.documents.hub_datasets import PREFIX
 from data_prep.documents.raw_shards import RawShard, find_raw_shards
-from data_prep.shards.mixture import check_weights
+from data_prep.shards.mixture import check_epochs
 from data_prep.storage.yaml_file import read_yaml
 
-_FIELDS = {"input", "text_field", "document_rule", "lines_per_document", "weight", "obtain"}
+_FIELDS = {"input", "text_field", "document_rule", "lines_per_document", "epochs", "obtain"}
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class CorpusPart:
     name: str
     input: list[str]  # raw shards, folders or globs of them, relative to the folder of raw text; or hf:NAME
     rules: DocumentRules = field(default_factory=DocumentRules)
-    weight: float | str = 1  # how often each sequence is seen per epoch, relative to the other parts; 0: never sampled
+    epochs: float | str = 1  # passes over the part per epoch of the mixture; 0 leaves it out of training
     obtain: str = ""  # where its raw shards come from
 
     def inputs(self, raw: Path) -> list[str]:
@@ -43,15 +43,17 @@ def read_corpus_recipe(path: str | Path) -> list[CorpusPart]:
         raise ValueError(f"{path} must have parts, each with a name, and may have end_token_rule; it has {found}")
     end_token_rule = content.get("end_token_rule", "gpt2")
     read = [_part(f"{path}, part {name}", str(name), values, end_token_rule) for name, values in parts.items()]
-    check_weights(path, {part.name: part.weight for part in read})
+    check_epochs(path, {part.name: part.epochs for part in read})
     return read
 
 
 def _part(where: str, name: str, values: dict, end_token_rule: str) -> CorpusPart:
+    if isinstance(values, dict) and "weight" in values:
+        raise ValueError(f"{where}: weight is epochs now, passes over the part per epoch of the mixture; rename it")
     if not isinstance(values, dict) or "input" not in values or values.keys() - _FIELDS:
         raise ValueError(f"{where} must have input, and may have {', '.join(sorted(_FIELDS))}; it is {values}")
     values = dict(values)
-    paths, weight, obtain = values.pop("input"), values.pop("weight", 1), values.pop("obtain", "")
+    paths, epochs, obtain = values.pop("input"), values.pop("epochs", 1), values.pop("obtain", "")
     paths = [paths] if isinstance(paths, str) else paths
     if not isinstance(paths, list) or not paths or not all(isinstance(each, str) for each in paths):
         raise ValueError(f"{where}: input={paths!r} must be a path, or a list of paths")
@@ -61,4 +63,4 @@ def _part(where: str, name: str, values: dict, end_token_rule: str) -> CorpusPar
         rules = DocumentRules(end_token_rule=end_token_rule, **values)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where}: {error}") from error
-    return CorpusPart(name, paths, rules, weight, obtain)
+    return CorpusPart(name, paths, rules, epochs, obtain)

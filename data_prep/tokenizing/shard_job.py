@@ -16,7 +16,7 @@ from data_prep.encoding.safe_cuts import can_be_cut, last_cut
 from data_prep.encoding.tokenizer import end_token_id, load_tokenizer, vocab_size
 from data_prep.processes.mpi_ranks import divide
 from data_prep.shards.manifest import Shard
-from data_prep.shards.token_stream import ShardWriter
+from data_prep.shards.shard_writer import ShardWriter
 from data_prep.tokenizing.unfinished import finished_shard, is_recorded, write_record
 
 BATCH_CHARACTERS = 2**20  # about 250,000 tokens * 100 bytes while they are encoded = 25 MB

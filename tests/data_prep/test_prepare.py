@@ -16,9 +16,9 @@ from train.processes.project_root import ROOT
 
 CORPORA = ROOT / "data_prep" / "corpora"
 PARTS = {
-    "books": {"input": "books/*.txt", "document_rule": "line", "lines_per_document": 2, "weight": 0.5},
+    "books": {"input": "books/*.txt", "document_rule": "line", "lines_per_document": 2, "epochs": 0.5},
     "web": {"input": ["web/*.jsonl.gz"]},
-    "valid": {"input": ["valid"], "weight": 0},
+    "valid": {"input": ["valid"], "epochs": 0},
 }
 
 
@@ -49,10 +49,10 @@ def test_every_part_becomes_a_folder_by_its_own_rules(prepare, tmp_path):
     assert [books.num_documents, web.num_documents] == [4, 3]  # 4 lines of each of two books
 
 
-def test_the_mixture_is_counted_by_its_weights_without_the_part_of_weight_0(prepare, tmp_path):
+def test_the_mixture_is_counted_by_its_epochs_without_the_part_of_0_epochs(prepare, tmp_path):
     prepare()
     mixture = read_mixture(tmp_path / "data")
-    assert [(stream.folder.name, weight) for stream, weight in zip(mixture.streams, mixture.weights, strict=True)] == [
+    assert [(part.stream.folder.name, part.epochs) for part in mixture.parts] == [
         ("books", 0.5),
         ("web", 1),
     ]
@@ -98,9 +98,9 @@ def test_a_part_without_raw_shards_is_named_with_where_to_obtain_them_before_any
             {"parts": {"a": {"inputs": "x"}}},
             "part a must have input, and may have document_rule, .* it is {'inputs'",
         ),
-        ({"parts": {"a": {"input": "x", "weight": -1}}}, "gives 'a' the weight -1; it must be a number from 0"),
-        ({"parts": {"a": {"input": "x", "weight": float("inf")}}}, "gives 'a' the weight inf, which is not a number"),
-        ({"parts": {"a": {"input": "x", "weight": 0}}}, "has no part with a weight above 0"),
+        ({"parts": {"a": {"input": "x", "epochs": -1}}}, "gives 'a' epochs=-1; it must be at least 0"),
+        ({"parts": {"a": {"input": "x", "epochs": float("inf")}}}, "gives 'a' epochs=inf, which is not a number"),
+        ({"parts": {"a": {"input": "x", "epochs": 0}}}, "has no part with epochs above 0"),
         ({"parts": {"a": {"input": None}}}, "part a: input=None must be a path, or a list of paths"),
         ({"parts": {"a": {"input": []}}}, r"part a: input=\[\] must be a path, or a list of paths"),
         ({"parts": {"a": {"input": "x", "text_field": 3}}}, "part a: text_field=3 must be a name"),
@@ -119,22 +119,28 @@ def test_an_invalid_recipe_is_refused_with_its_value(tmp_path, content, message)
         read_corpus_recipe(tmp_path / "recipe.yaml")
 
 
+def test_a_weight_is_refused_with_the_name_of_epochs(tmp_path):
+    write_recipe(tmp_path, {"parts": {"a": {"input": "x", "weight": 2}}})
+    with pytest.raises(ValueError, match="part a: weight is epochs now, .* per epoch of the mixture; rename it"):
+        read_corpus_recipe(tmp_path / "recipe.yaml")
+
+
 def test_a_part_that_occurs_twice_is_refused(tmp_path):
     (tmp_path / "recipe.yaml").write_text("parts:\n  a: {input: x}\n  a: {input: y}\n")
     with pytest.raises(ValueError, match="recipe.yaml names 'a' twice; name it once"):
         read_corpus_recipe(tmp_path / "recipe.yaml")
 
 
-def test_a_weight_may_be_a_fraction(tmp_path):
-    write_recipe(tmp_path, {"parts": {"a": {"input": "x", "weight": "1/3"}}})
-    assert read_corpus_recipe(tmp_path / "recipe.yaml")[0].weight == "1/3"
+def test_epochs_may_be_a_fraction(tmp_path):
+    write_recipe(tmp_path, {"parts": {"a": {"input": "x", "epochs": "1/3"}}})
+    assert read_corpus_recipe(tmp_path / "recipe.yaml")[0].epochs == "1/3"
 
 
 def test_the_recipe_of_the_mini_corpus_differs_from_the_real_one_only_in_where_to_obtain_it():
     mini, real = (read_corpus_recipe(CORPORA / f"{name}.yaml") for name in ("mini_corpus", "roberta_cc100en"))
     assert [vars(part) | {"obtain": ""} for part in mini] == [vars(part) | {"obtain": ""} for part in real]
     assert all(part.obtain for part in real)
-    assert [part.weight for part in real] == [1] * 6 + [0]
+    assert [part.epochs for part in real] == [1] * 6 + [0]
 
 
 def test_a_missing_recipe_is_named(tmp_path, capsys):

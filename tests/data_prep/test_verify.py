@@ -40,7 +40,7 @@ def test_every_damaged_file_is_reported_with_its_damage(folder, capsys):
     assert blocks.endswith("(2 of its 4 blocks are damaged)")
 
 
-def test_a_mixture_is_checked_part_by_part_those_of_weight_0_included(tmp_path, capsys):
+def test_a_mixture_is_checked_part_by_part_those_of_0_epochs_included(tmp_path, capsys):
     parts = {name: write_folder(tmp_path / name) for name in ("one", "two", "valid")}
     write_mixture(tmp_path / "mixture.yaml", {"one": 1, "two": 2, "valid": 0})
     assert main([str(tmp_path), str(parts["one"])]) == 0
