@@ -51,8 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--tokenizer", required=True, metavar="DIR", help="folder with tokenizer.json")
     add("--output", required=True, metavar="DIR", help="new or empty folder, or one that this command left unfinished")
-    add("--workers", type=int, default=1, help="number of processes, each with one raw shard at a time (default: 1)")
-    add("--backend", choices=BACKENDS, default="tokenizers", help="library that encodes; both give the same ids")
+    add("--workers", type=int, default=1, metavar="N", help="N processes, one raw shard each at a time (default: 1)")
+    add("--backend", choices=BACKENDS, default="tokenizers", help="gigatoken is faster; the ids are the same")
     add("--text_field", default="text", help="field of .jsonl or column of .parquet with the text (default: text)")
     add(
         "--document_rule",
@@ -73,13 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         default="gpt2",
         help="gpt2: the end token follows every document (default); fairseq: it also replaces every newline",
     )
-    add(
-        "--max_bad_records",
-        type=int,
-        default=0,
-        metavar="N",
-        help="skip up to N records that cannot be read (default: 0)",
-    )
+    add("--max_bad_records", type=int, default=0, metavar="N", help="skip up to N unreadable records (default: 0)")
     add("--overwrite", action="store_true", help="replace the token shards in --output")
     return parser
 

@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m data_prep.train_tokenizer", description=__doc__)
     add = parser.add_argument
     add("--input", nargs="+", required=True, metavar="PATH", help="raw shards, folders or globs of them, or hf:NAME")
-    add("--vocab_size", type=int, required=True, help=f"number of tokens, {END_TOKEN} included")
+    add("--vocab_size", type=int, required=True, metavar="N", help=f"number of tokens, {END_TOKEN} included")
     add("--text_field", default="text", help="field of .jsonl or column of .parquet with the text (default: text)")
     add("--output", required=True, metavar="DIR", help="folder to write the tokenizer to")
     return parser

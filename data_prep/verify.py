@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         "folders",
         nargs="+",
         metavar="DIR",
-        help="folder of token shards or of predictions, or mixture, all of whose parts are checked",
+        help="folder of token shards, predictions, or a mixture with all its parts",
     )
     return parser
 

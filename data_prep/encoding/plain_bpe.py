@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from tokenizers import Tokenizer
 
 # Fields of a BPE model that would change ids; GPT-2 leaves them empty.
-EMPTY_FIELDS = "dropout unk_token continuing_subword_prefix end_of_word_suffix byte_fallback ignore_merges".split()
+EMPTY_FIELDS = (
+    "dropout",
+    "unk_token",
+    "continuing_subword_prefix",
+    "end_of_word_suffix",
+    "byte_fallback",
+    "ignore_merges",
+)
 
 
 @dataclass(frozen=True)
