@@ -1,4 +1,4 @@
-"""A table is measured on other tokens than its own: as a whole, by batch, against its corpus, in pictures and words."""
+"""A table is measured on tokens that it was not made from: as a whole and by batch, in figures and words."""
 
 import html.parser
 from dataclasses import replace
@@ -7,15 +7,14 @@ import numpy as np
 import pytest
 
 from data_prep.check_table import main
-from data_prep.count_tokens import count_folders
-from data_prep.counts.counts_file import Counts
-from data_prep.counts.drift import measure_drift
+from data_prep.counts.count_folders import count_folders
 from data_prep.counts.hash_keys import KEYS
 from data_prep.shards.token_stream import TokenStream
 from data_prep.table_checks.held_out_load import Contexts, batch_loads, load_of_pieces, whole_load
-from data_prep.tables.make_route_table import build_table
-from data_prep.tables.route_table import RouteTable, write_route_table
+from data_prep.tables.route_table import RouteTable
+from data_prep.tables.route_table_file import write_route_table
 from tests.data_prep.shards.test_token_stream import STREAM, edit_manifest, write_folder
+from tests.data_prep.tables.test_make_route_table import make
 
 CONTEXT_LENGTH = 4
 TABLE = RouteTable(
@@ -90,17 +89,8 @@ def test_the_worst_possible_batch_is_made_of_the_fullest_contexts(folder):
     assert load.worst_possible == np.bincount(np.array(STREAM[:8]) % 4).max() * 4 / 8
 
 
-def test_batches_larger_than_the_data_are_left_out(folder):
+def test_batches_larger_than_the_data_are_skipped(folder):
     assert [load.batch_tokens for load in batch_loads(TABLE, 0, contexts(folder), sizes=[4, 9999], ep_size=1)] == [4]
-
-
-def test_drift_compares_shares():
-    counts = [Counts(np.array(values), "sha256:t", "sha256:c") for values in ([5, 3, 2], [8, 2, 0])]
-    drift = measure_drift(*counts)
-    assert drift.distance == pytest.approx(0.3) and drift.unseen == pytest.approx(0.2)
-    assert drift.top[0] == (0, 0.5, 0.8)
-    with pytest.raises(ValueError, match="one corpus has tokenizer sha256:t, the other sha256:o"):
-        measure_drift(counts[0], replace(counts[1], tokenizer_digest="sha256:o"))
 
 
 def run(*arguments):
@@ -110,7 +100,7 @@ def run(*arguments):
 @pytest.mark.parametrize("key", KEYS)
 def test_tables_of_every_key_are_checked(tmp_path, folder, capsys, key):
     counts = count_folders([folder], hash_key=key, num_buckets=6, context_length=4)
-    write_route_table(tmp_path / "table", build_table(counts, 2, hash_key=key))
+    write_route_table(tmp_path / "table", make(counts, 2, hash_key=key))
     predicted = ["--predicted", folder] if key == "predicted" else []
     options = ["--context_length", 4, "--batch_tokens", 4, 8, "--against", folder]
     assert run(tmp_path / "table", "--data", folder, *options, *predicted) == 0
@@ -125,7 +115,7 @@ def test_status_1_above_the_limits(tmp_path, folder, capsys):
     expert, rank = load_E.max() / 2, load_E.reshape(2, 2).sum(axis=1).max() / 4
     assert run(*arguments, "--max_imbalance", expert, "--max_rank_imbalance", rank) == 0
     assert run(*arguments, "--max_imbalance", expert - 0.01) == 1
-    assert f"FAILED: expert load max/mean {expert:.4f} is above {expert - 0.01}" in capsys.readouterr().err
+    assert f"FAILED: expert imbalance, max/mean, {expert:.4f} is above {expert - 0.01}" in capsys.readouterr().err
     assert run(*arguments, "--max_rank_imbalance", rank - 0.01) == 1
 
 
@@ -171,10 +161,10 @@ class Tags(html.parser.HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_the_report_is_one_whole_page_with_its_pictures(tmp_path, long_folder):
+def test_the_report_is_one_whole_page_with_its_figures(tmp_path, long_folder):
     counts = count_folders([long_folder])
-    write_route_table(tmp_path / "table", build_table(counts, 4, num_tables=2, ep_size=2))
-    write_route_table(tmp_path / "random", build_table(counts, 4, method="random"))
+    write_route_table(tmp_path / "table", make(counts, 4, num_tables=2, ep_size=2))
+    write_route_table(tmp_path / "random", make(counts, 4, method="random"))
     options = ["--context_length", 4, "--batch_tokens", 16, 64, "--beside", tmp_path / "random"]
     options += ["--against", long_folder, "--plots", tmp_path / "plots", "--report", tmp_path / "report.html"]
     assert run(tmp_path / "table", "--data", long_folder, *options) == 0
