@@ -41,7 +41,7 @@ def worst_max_over_mean(load: np.ndarray) -> float:
 
 def rank_load(load_E: np.ndarray, ep_size: int) -> np.ndarray:
     """Return the load of each rank, [..., R], from that of each expert, [..., E]."""
-    return load_E.reshape(*load_E.shape[:-1], ep_size, -1).sum(axis=-1)
+    return load_E.reshape(*load_E.shape[:-1], ep_size, load_E.shape[-1] // ep_size).sum(axis=-1)
 
 
 def expert_load(table: np.ndarray, counts: np.ndarray, num_experts: int) -> np.ndarray:
