@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         "--rotation_period",
         type=int,
         default=16,
-        help="of the last kind of table, at most the number of experts (default: 16)",
+        help="period of the tables with rotation, at most the number of experts (default: 16)",
     )
     add("--context_length", type=int, default=128, help="the model's sequence length (default: 128)")
     add("--seed", type=int, default=0, help="seed of the random tables (default: 0)")

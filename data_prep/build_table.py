@@ -68,14 +68,28 @@ def _parser() -> argparse.ArgumentParser:
     add("--method", choices=sorted(METHODS), default="balanced", help="how keys get their experts (default: balanced)")
     add("--hash_key", choices=sorted(COUNTED_AS), help="what is hashed (default: as counted)")
     add("--num_tables", type=int, default=1, help="number of tables, one per sparse layer (default: 1)")
-    add("--num_hashes", type=int, default=1, help="MultiHash: different tables per layer (default: 1)")
-    add("--top_k", type=int, default=1, help="different experts per token, for models that add them up (default: 1)")
-    add("--rotation_period", type=int, default=1, help="columns that a token's positions rotate through (default: 1)")
-    add("--seed", type=int, default=0, help="same seed, same table (default: 0)")
-    add("--ep_size", type=int, default=1, help="ranks that share the experts; balances them too (default: 1)")
+    add("--num_hashes", type=int, default=1, help="number of hashes per layer, for MultiHash (default: 1)")
+    add(
+        "--top_k",
+        type=int,
+        default=1,
+        help="different experts per token, for models that add up their outputs (default: 1)",
+    )
+    add(
+        "--rotation_period",
+        type=int,
+        default=1,
+        help="experts that each token rotates through by position (default: 1)",
+    )
+    add("--seed", type=int, default=0, help="equal seeds give equal tables (default: 0)")
+    add("--ep_size", type=int, default=1, help="ranks that share the experts; they are balanced too (default: 1)")
     add("--vocab_size", type=int, help="the model's padded vocabulary, e.g. 51200 (default: as counted)")
     add("--embeddings", metavar="MODEL_DIR", help="trained model (.safetensors) for --method clustered and dispersed")
-    add("--embeddings_name", default="transformer.wte.weight", help="its tensor (default: transformer.wte.weight)")
+    add(
+        "--embeddings_name",
+        default="transformer.wte.weight",
+        help="tensor of the embeddings (default: transformer.wte.weight)",
+    )
     _add_splitting(parser)
     add("--tokens", metavar="DIR", help="the counted token shards or mixture (default: the folder of the counts)")
     add(
@@ -83,9 +97,12 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         choices=DIGESTS,
         default=[],
-        help="accept counts whose digest differs from that of the tokens beside them; once per field",
+        help="accept counts with another digest than the tokens beside them; repeat for both fields",
     )
-    add("--tokenizer", help="tokenizer folder, to show the most frequent token (default: tokenizer/ beside the counts)")
+    add(
+        "--tokenizer",
+        help="folder of the tokenizer that decodes the most frequent token (default: tokenizer/ beside the counts)",
+    )
     add("--output", required=True, help="route table to write, .safetensors")
     return parser
 
@@ -107,7 +124,7 @@ def _add_splitting(parser: argparse.ArgumentParser) -> None:
         "--context_length",
         type=int,
         default=0,
-        help="the model's, for --split_frequent_tokens (default: one long context)",
+        help="the model's sequence length, for --split_frequent_tokens (default: one long context)",
     )
 
 

@@ -148,10 +148,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--ep_size", type=int, default=0, help="ranks that share the experts (default: the table's)")
     add("--num_experts", type=int, help="refuse a table for another number of experts")
     add("--layer", type=int, default=0, help="the table of the batches and figures (default: 0)")
-    add("--max_imbalance", type=float, help="exit with status 1 if the imbalance of experts, max/mean, is above")
-    add("--max_rank_imbalance", type=float, help="the same for ranks")
+    add("--max_imbalance", type=float, help="exit with status 1 if the imbalance of experts, max/mean, exceeds this")
+    add("--max_rank_imbalance", type=float, help="exit with status 1 if the imbalance of ranks exceeds this")
     add("--against", metavar="DIR", help="the counted corpus: measures drift and unseen tokens")
-    add("--beside", metavar="TABLE", help="another table to compare with in the figures, e.g. a random one")
+    add("--beside", metavar="TABLE", help="another table for comparison in the figures, e.g. a random one")
     add("--predicted", metavar="DIR", help="token shards with a prediction of each next token, for key predicted")
     add(
         "--max_tokens",
