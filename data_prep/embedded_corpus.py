@@ -1,4 +1,4 @@
-"""Write the English text that every Python carries, its own help topics, as a small corpus in CC100's format."""
+"""Write the help topics of Python, English text that every installation includes, as a small corpus like CC100."""
 
 import argparse
 import lzma
@@ -16,14 +16,14 @@ HELD_OUT_EVERY = 12  # 1/12 = 8% of the topics
 @user_errors_in_one_line
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m data_prep.embedded_corpus", description=__doc__)
-    parser.add_argument("--output", required=True, metavar="DIR", help="folder to write train/ and valid/ to")
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder in which to write train/ and valid/")
     folder = Path(parser.parse_args(argv).output)
     num_train, num_valid = write_corpus(folder)
-    print(f"{num_train} topics to train on, {num_valid} held out -> {folder}")
+    print(f"{num_train} topics for training, {num_valid} held out -> {folder}")
 
 
 def write_corpus(folder: Path) -> tuple[int, int]:
-    """Write <folder>/train/topics-0000<i>.txt.xz and <folder>/valid/topics-valid.txt; return both numbers of topics."""
+    """Write <folder>/train/topics-0000<i>.txt.xz and <folder>/valid/topics-valid.txt; return the topics in each."""
     documents = [_without_blank_lines(topics[name]) for name in sorted(topics)]
     train = [document for number, document in enumerate(documents) if number % HELD_OUT_EVERY != 0]
     valid = documents[::HELD_OUT_EVERY]
@@ -34,7 +34,7 @@ def write_corpus(folder: Path) -> tuple[int, int]:
 
 
 def _without_blank_lines(text: str) -> str:
-    """A blank line would end the document."""
+    """Remove blank lines, which would end the document."""
     return "\n".join(line.rstrip() for line in text.splitlines() if line.strip())
 
 

@@ -1,8 +1,8 @@
-"""Make all token shards, the mixture and the counts of a corpus: `python -m data_prep.prepare RECIPE --raw DIR ...`.
+"""Write the token shards, the mixture and the counts of a corpus: `python -m data_prep.prepare RECIPE --raw DIR ...`.
 
-Every part of the recipe becomes a folder of token shards below --output, mixture.yaml there names them with their
-weights, and counts.safetensors counts the mixture's tokens. Under an MPI launcher the ranks share each part's work.
-Killed at any moment and started again, it goes on; parts that are finished are left alone.
+Every part of the recipe becomes a folder of token shards in --output. mixture.yaml there lists the parts with their
+epochs, and counts.safetensors counts the mixture's tokens. Under an MPI launcher the ranks share each part's work.
+If the command is killed, the same command resumes: it keeps finished parts and finishes the others.
 """
 
 import argparse
@@ -18,9 +18,9 @@ from data_prep.processes.command_line import user_errors_in_one_line
 from data_prep.processes.mpi_ranks import MpiRanks, find_ranks, ranks_end_together
 from data_prep.shards.manifest import MANIFEST_NAME, Manifest, read_manifest
 from data_prep.shards.mixture import MIXTURE_NAME, write_mixture
-from data_prep.tokenize_shards import summary, tokenize_shards
 from data_prep.tokenizing.corpus_recipe import CorpusPart, read_corpus_recipe
-from data_prep.tokenizing.unfinished import PLAN_NAME
+from data_prep.tokenizing.tokenize_folder import summary, tokenize_folder
+from data_prep.tokenizing.unfinished import SPEC_NAME
 
 
 @ranks_end_together
@@ -29,14 +29,14 @@ def main(argv: list[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     ranks = find_ranks()
     if not Path(arguments.recipe).is_file():
-        raise FileNotFoundError(f"{arguments.recipe} is no file; give a recipe, such as one of data_prep/corpora/")
+        raise FileNotFoundError(f"{arguments.recipe} is not a file; give a recipe, such as one of data_prep/corpora/")
     parts, raw, output = read_corpus_recipe(arguments.recipe), Path(arguments.raw), Path(arguments.output)
     unfinished = ranks.broadcast(_unfinished(parts, raw, output, arguments.tokenizer) if ranks.rank == 0 else None)
     for part in parts:
         if part.name not in unfinished:
             continue
         start = time.perf_counter()
-        manifest = tokenize_shards(
+        manifest = tokenize_folder(
             part.inputs(raw),
             tokenizer=arguments.tokenizer,
             output=output / part.name,
@@ -52,18 +52,18 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _unfinished(parts: list[CorpusPart], raw: Path, output: Path, tokenizer: str) -> list[str]:
-    """Return the names of the parts to make; ValueError where raw shards are missing, or a part was made otherwise."""
+    """Return the names of the parts to write; ValueError if raw shards are missing, or a part was written otherwise."""
     digest = tokenizer_digest(load_tokenizer(tokenizer))
     sources = {part.name: [shard.source for shard in part.find_raw_shards(raw)] for part in parts}
     unfinished = []
     for part in parts:
         folder = output / part.name
-        if not (folder / MANIFEST_NAME).is_file() or (folder / PLAN_NAME).is_file():
+        if not (folder / MANIFEST_NAME).is_file() or (folder / SPEC_NAME).is_file():
             unfinished.append(part.name)
             continue
         manifest = read_manifest(folder)
         _check_finished(folder, manifest, part, sources=sources[part.name], digest=digest)
-        print(f"{part.name}: finished already, {manifest.num_tokens:,} tokens", flush=True)
+        print(f"{part.name}: already finished, {manifest.num_tokens:,} tokens", flush=True)
     return unfinished
 
 
@@ -77,15 +77,15 @@ def _check_finished(folder: Path, manifest: Manifest, part: CorpusPart, *, sourc
     for name, value in expected.items():
         if found[name] != value:
             raise ValueError(
-                f"{folder} was made with {name} {found[name]}, now it is {value}; remove the folder to make it again, "
-                "or give another --output"
+                f"{folder} was written with {name} {found[name]}, but now it is {value}; remove the folder to write it "
+                "again, or give another --output"
             )
 
 
 def _finish(parts: list[CorpusPart], output: Path, *, num_workers: int, ranks: MpiRanks) -> None:
-    """Write the mixture and count it."""
+    """Write the mixture and the counts of its tokens."""
     if ranks.rank == 0:
-        write_mixture(output / MIXTURE_NAME, {part.name: part.weight for part in parts})
+        write_mixture(output / MIXTURE_NAME, {part.name: part.epochs for part in parts})
     ranks.wait()
     counts = count_folders([output], num_workers=num_workers, ranks=ranks)
     if ranks.rank == 0:
@@ -97,18 +97,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m data_prep.prepare", description=__doc__)
     add = parser.add_argument
     add("recipe", metavar="RECIPE", help="YAML file such as data_prep/corpora/roberta_cc100en.yaml")
-    add("--raw", required=True, metavar="DIR", help="folder that the recipe's inputs are relative to")
+    add("--raw", required=True, metavar="DIR", help="folder to which the recipe's inputs are relative")
     add("--tokenizer", required=True, metavar="DIR", help="folder with tokenizer.json")
-    add("--output", required=True, metavar="DIR", help="folder to write the parts to")
-    add("--workers", type=int, default=1, help="processes; one raw shard each at a time (default: 1)")
-    add("--backend", choices=BACKENDS, default="tokenizers", help="library that encodes; the ids are the same")
-    add(
-        "--max_bad_records",
-        type=int,
-        default=0,
-        metavar="N",
-        help="drop up to N unreadable records per part (default: 0)",
-    )
+    add("--output", required=True, metavar="DIR", help="folder in which to write one folder per part")
+    add("--workers", type=int, default=1, metavar="N", help="N processes, one raw shard each at a time (default: 1)")
+    add("--backend", choices=BACKENDS, default="tokenizers", help="gigatoken is faster; the ids are the same")
+    add("--max_bad_records", type=int, default=0, metavar="N", help="skip up to N bad records per part (default: 0)")
     return parser
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from data_prep.documents.document_rules import TextRules
+from data_prep.documents.document_rules import DocumentRules
 from data_prep.documents.raw_shards import find_raw_shards, read_documents
 from data_prep.encoding.tokenizer import END_TOKEN, byte_level, without_surrogates
 from data_prep.processes.command_line import user_errors_in_one_line
@@ -21,7 +21,7 @@ SMALLEST_VOCABULARY = 256 + 1  # every byte, and the end token
 def main(argv: list[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     raw_shards = find_raw_shards(arguments.input, text_field=arguments.text_field)
-    rules = TextRules(arguments.text_field)
+    rules = DocumentRules(arguments.text_field)
     documents = (document for raw_shard in raw_shards for document in read_documents(raw_shard, rules))
     tokenizer = train_tokenizer(documents, vocab_size=arguments.vocab_size)
     save_tokenizer(tokenizer, arguments.output)
@@ -30,10 +30,10 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def train_tokenizer(documents: Iterable[str], *, vocab_size: int) -> Tokenizer:
-    """Learn byte-level BPE merges; the end token comes last, as in GPT-2. ValueError where the text is too short."""
+    """Learn byte-level BPE merges; the end token comes last, as in GPT-2. ValueError if the text is too short."""
     if vocab_size < SMALLEST_VOCABULARY:
         raise ValueError(
-            f"--vocab_size {vocab_size} is below {SMALLEST_VOCABULARY}: 256 bytes and {END_TOKEN}; raise it"
+            f"--vocab_size {vocab_size} is below {SMALLEST_VOCABULARY}, for 256 bytes and {END_TOKEN}; raise it"
         )
     tokenizer = byte_level(models.BPE())
     trainer = trainers.BpeTrainer(
@@ -52,7 +52,7 @@ def train_tokenizer(documents: Iterable[str], *, vocab_size: int) -> Tokenizer:
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> None:
-    """Write tokenizer.json and tokenizer_config.json; transformers.AutoTokenizer.from_pretrained(folder) loads them."""
+    """Write tokenizer.json and tokenizer_config.json; transformers.AutoTokenizer.from_pretrained(folder) reads them."""
     config = {
         "tokenizer_class": "GPT2Tokenizer",
         "add_prefix_space": False,
@@ -72,9 +72,9 @@ def _write(path: Path, text: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m data_prep.train_tokenizer", description=__doc__)
     add = parser.add_argument
-    add("--input", nargs="+", required=True, metavar="PATH", help="raw shards, or folders of them: txt, jsonl, parquet")
-    add("--vocab_size", type=int, required=True, help=f"number of tokens, {END_TOKEN} included")
-    add("--text_field", default="text", help="field of .jsonl, column of .parquet that holds the text (default: text)")
+    add("--input", nargs="+", required=True, metavar="PATH", help="raw shards, folders or globs of them, or hf:NAME")
+    add("--vocab_size", type=int, required=True, metavar="N", help=f"number of tokens, {END_TOKEN} included")
+    add("--text_field", default="text", help="field of .jsonl or column of .parquet with the text (default: text)")
     add("--output", required=True, metavar="DIR", help="folder to write the tokenizer to")
     return parser
 

@@ -1,4 +1,4 @@
-"""Check folders of token shards to the last bit: `python -m data_prep.verify DIR ...` says per file what is wrong."""
+"""Check every bit of folders of token shards: `python -m data_prep.verify DIR ...` reports each damaged file."""
 
 import argparse
 import sys
@@ -21,26 +21,26 @@ from data_prep.tokenizing.output_folder import TOKENIZER_FOLDER
 
 @user_errors_in_one_line
 def main(argv: list[str] | None = None) -> int:
-    """Return 0 where all is well, 1 where something is not."""
-    is_sound = True
+    """Return 0 if all files are intact, 1 if any is damaged."""
+    is_intact = True
     for folder in _folders(_parser().parse_args(argv).folders):
         problems = verify(folder)
-        print(*(problems or [_all_is_well(folder)]), sep="\n")
-        is_sound = is_sound and not problems
-    return 0 if is_sound else 1
+        print(*(problems or [_intact(folder)]), sep="\n")
+        is_intact = is_intact and not problems
+    return 0 if is_intact else 1
 
 
 def _folders(paths: list[str]) -> list[Path]:
-    """Folders of token shards, and those that mixtures name, parts of weight 0 included."""
+    """Return the folders of token shards that `paths` name, and those of all parts of the mixtures among them."""
     return [folder for path in paths for folder in (mixture_folders(path) or [Path(path)])]
 
 
 def verify(folder: Path) -> list[str]:
-    """Return what is wrong, one sentence per file; FileNotFoundError where `folder` has no manifest."""
+    """Return the problems, one sentence per file; FileNotFoundError if `folder` has no manifest."""
     try:
         manifest = read_manifest(folder)
     except ValueError as error:
-        return [str(error)]  # without a manifest that can be trusted there is nothing to compare files with
+        return [str(error)]  # without an intact manifest there is nothing to compare the files with
     num_bytes = manifest.num_tokens * np.dtype(manifest.dtype).itemsize
     with tqdm(total=num_bytes, unit="B", unit_scale=True, desc="verify") as bar:
         checks = _checks(folder, manifest, on_read=bar.update)
@@ -50,9 +50,9 @@ def verify(folder: Path) -> list[str]:
 def _checks(
     folder: Path, manifest: Manifest, *, on_read: Callable[[int], object]
 ) -> Iterator[tuple[Path, Callable[[], None]]]:
-    """Yield each file, or folder of the tokenizer, with what raises ValueError or OSError where it is damaged."""
+    """Yield (file, or folder of the tokenizer; function that raises ValueError or OSError if it is damaged)."""
     tokenizer = folder / TOKENIZER_FOLDER
-    if tokenizer.is_dir():  # predictions have none of their own
+    if tokenizer.is_dir():  # predictions have none
         yield tokenizer, partial(_check_tokenizer, tokenizer, manifest.tokenizer_digest)
     for shard in manifest.shards:
         index, tokens = (folder / f"{shard.name}.{suffix}" for suffix in ("idx", "bin"))
@@ -64,7 +64,7 @@ def _problem(path: Path, check: Callable[[], None]) -> str | None:
     try:
         check()
     except (ValueError, OSError) as error:
-        return str(error) if str(path) in str(error) else f"{path}: {error}"  # a disk's error names no file
+        return str(error) if str(path) in str(error) else f"{path}: {error}"  # an error of the disk names no file
     return None
 
 
@@ -91,17 +91,17 @@ def _check_index(path: Path, shard: Shard) -> None:
 def _check_tokenizer(path: Path, expected: str) -> None:
     found = tokenizer_digest(load_tokenizer(path))
     if found != expected:
-        raise ValueError(f"{path} has digest {found}, but the tokens were made with {expected}; copy it again")
+        raise ValueError(f"{path} has digest {found}, but the tokens were written with {expected}; copy it again")
 
 
-def _all_is_well(folder: Path) -> str:
+def _intact(folder: Path) -> str:
     manifest = read_manifest(folder)
     num_blocks = sum(len(shard.block_xxh3) for shard in manifest.shards)
-    num_drops = sum(len(shard.drops) for shard in manifest.shards)
-    tokenizer = "its own" if (folder / TOKENIZER_FOLDER).is_dir() else "none beside the tokens"
+    num_skipped = sum(len(shard.skipped) for shard in manifest.shards)
+    tokenizer = "intact" if (folder / TOKENIZER_FOLDER).is_dir() else "none in the folder"
     return (
-        f"{folder} is as it was written (shards: {len(manifest.shards):,}, tokens: {manifest.num_tokens:,}, "
-        f"blocks: {num_blocks:,}, records dropped: {num_drops:,}, tokenizer: {tokenizer})"
+        f"{folder} is intact (shards: {len(manifest.shards):,}, tokens: {manifest.num_tokens:,}, "
+        f"blocks: {num_blocks:,}, records skipped: {num_skipped:,}, tokenizer: {tokenizer})"
     )
 
 
@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         "folders",
         nargs="+",
         metavar="DIR",
-        help="folder of token shards or predictions, or a mixture and all its parts",
+        help="folder of token shards, predictions, or a mixture with all its parts",
     )
     return parser
 

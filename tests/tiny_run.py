@@ -8,10 +8,10 @@ import yaml
 
 from data_prep.counts.count_folders import count_folders
 from data_prep.counts.counts_file import write_counts
-from data_prep.shards.token_stream import read_manifest
+from data_prep.shards.manifest import read_manifest
 from data_prep.tables.make_route_table import TableOptions, make_route_table
 from data_prep.tables.route_table_file import write_route_table
-from data_prep.tokenize_shards import tokenize_shards
+from data_prep.tokenizing.tokenize_folder import tokenize_folder
 from data_prep.train_tokenizer import save_tokenizer, train_tokenizer
 
 VOCAB_SIZE, NUM_EXPERTS, NUM_TABLES, EP_SIZE = 300, 4, 2, 2
@@ -54,7 +54,7 @@ def make_tiny_data(folder: Path) -> TinyData:
     for output, num_documents, seed in ((data.train, 300, 1), (data.valid, 40, 2)):
         text = folder / f"{output.name}.txt"
         text.write_text("\n\n".join(_documents(num_documents, seed=seed)) + "\n")
-        tokenize_shards([text], tokenizer=data.tokenizer, output=output)
+        tokenize_folder([text], tokenizer=data.tokenizer, output=output)
     assert read_manifest(data.train).num_tokens >= 3000
     counts = count_folders([data.train])
     write_counts(data.counts, counts)

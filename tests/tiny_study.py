@@ -8,7 +8,7 @@ import xxhash
 import yaml
 from safetensors.numpy import save_file
 
-from data_prep.shards.token_stream import read_manifest
+from data_prep.shards.manifest import read_manifest
 from launch.study.runs import StudyRun
 from models.configuration_hash_gpt import HashGPTConfig
 from tests.tiny_run import NUM_EXPERTS, TinyData, tiny_run_fields

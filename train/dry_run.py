@@ -7,10 +7,8 @@ import numpy as np
 from data_prep.tables.expert_load import max_over_mean, rank_load
 from models.configuration_hash_gpt import HashGPTConfig
 from models.parameter_count import ParameterCount, count_parameters
-from train.checkpoint.disk_space import checkpoint_bytes, num_checkpoints
+from train.checkpoint.disk_space import MIB, checkpoint_bytes, num_checkpoints
 from train.config.run_config import RunConfig
-
-MIB = 2**20
 
 
 @dataclass(frozen=True)

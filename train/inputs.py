@@ -41,7 +41,7 @@ class Inputs:
 
     @property
     def valid(self) -> PackedSequences | None:
-        return self.corpora.valid
+        return self.corpora.validation
 
     @property
     def end_token_id(self) -> int:

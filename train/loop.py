@@ -147,7 +147,7 @@ class _Training:
     def _describe_bad_step(self, step: int, losses: list[torch.Tensor]) -> None:
         self.log.leave_out(len(losses))
         numbers = range(step * self.per_step, (step + 1) * self.per_step)
-        samples = np.stack([self.micro_batches.indices(n) for n in numbers])
+        samples = np.stack([self.micro_batches.addresses(n) for n in numbers])
         seed = dropout_seed(self.config.seed, step, rank=dist.get_rank())
         self.log.say(self.watch.describe_nonfinite_step(step, samples, seed, losses))
 

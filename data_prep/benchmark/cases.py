@@ -1,4 +1,4 @@
-"""The cases of the benchmark: ways to tokenize a text, to read its formats, to count its tokens and to load them."""
+"""The benchmark's cases: ways to tokenize a text, to read its formats, to count its tokens and to load them."""
 
 import gzip
 import io
@@ -17,14 +17,15 @@ import zstandard
 
 from data_prep.counts.count_folders import count_folders
 from data_prep.documents.raw_shards import RawFile, find_raw_shards, read_documents
+from data_prep.encoding.make_encoder import BACKENDS
 from data_prep.encoding.tokenizer import end_token_id, load_tokenizer, vocab_size
 from data_prep.shards.sequences import Sequences
 from data_prep.shards.token_stream import TokenStream
-from data_prep.tokenize_shards import tokenize_shards
 from data_prep.tokenizing.shard_job import ShardJob, ShardTokenizer, tokenize_shard
+from data_prep.tokenizing.tokenize_folder import tokenize_folder
 
 CONTEXT_LENGTH, BATCH_SEQUENCES = 1024, 128
-COUNTED_TOKENS = 200_000_000  # a second of counting; the text's tokens are counted again and again
+COUNTED_TOKENS = 200_000_000  # a second of counting; the text's tokens are counted repeatedly
 LOADED_TOKENS = 50_000_000
 ZSTD = zstandard.ZstdCompressor(write_checksum=True).compress
 FORMATS = {
@@ -37,7 +38,7 @@ FORMATS = {
 
 @dataclass(frozen=True)
 class BenchmarkFiles:
-    """One text in all formats, its token shards, and a tokenizer. folder/text.SUFFIX, folder/tokens."""
+    """One text in all formats (folder/text.SUFFIX), its token shards (folder/tokens), and a tokenizer."""
 
     folder: Path
     tokenizer: Path
@@ -48,7 +49,7 @@ class BenchmarkFiles:
 
 @dataclass(frozen=True)
 class Case:
-    """make: prepares what is not timed, and returns what is: a function that returns how many units it did."""
+    """make: prepares a measurement and returns the function to time, which returns the amount of its work in units."""
 
     make: Callable[[BenchmarkFiles], Callable[[], int]]
     unit: str
@@ -56,7 +57,7 @@ class Case:
 
 
 def write_files(folder: Path, inputs: list[str], tokenizer: str, *, num_bytes: int) -> BenchmarkFiles:
-    """Write the first documents of `inputs`, num_bytes of them, in every format; ValueError where there is no text."""
+    """Write the first num_bytes of the documents of `inputs` in every format; ValueError if there is no text."""
     documents, size = [], 0
     for document in (text for shard in find_raw_shards(inputs) for text in read_documents(shard)):
         documents.append(document[: num_bytes - size])
@@ -64,21 +65,21 @@ def write_files(folder: Path, inputs: list[str], tokenizer: str, *, num_bytes: i
         if size >= num_bytes:
             break
     if size == 0:
-        raise ValueError(f"{', '.join(map(str, inputs))} hold no text")
+        raise ValueError(f"{', '.join(map(str, inputs))} have no text; give raw shards with text")
     text = "".join(f"{document}\n\n" for document in documents).encode()
     for suffix, compress in FORMATS.items():
         (folder / f"text{suffix}").write_bytes(compress(text))
     files = BenchmarkFiles(folder, Path(tokenizer))
-    documents = files.documents()  # blank lines within the originals have divided them
+    documents = files.documents()  # which blank lines within the originals have divided
     rows = "".join(json.dumps({"text": document}) + "\n" for document in documents)
     (folder / "text.jsonl").write_text(rows)
     pyarrow.parquet.write_table(pyarrow.table({"text": documents}), folder / "text.parquet")
-    tokenize_shards([folder / "text.txt"], tokenizer=tokenizer, output=folder / "tokens")
+    tokenize_folder([folder / "text.txt"], tokenizer=tokenizer, output=folder / "tokens")
     return files
 
 
 def write_large_document(files: BenchmarkFiles, *, num_bytes: int) -> None:
-    """Repeat the text, its blank lines taken out, as one document of at least num_bytes."""
+    """Repeat the text without its blank lines, as one document of at least num_bytes."""
     text = "\n".join(files.documents()).replace("\n\n", "\n").encode() + b"\n"
     with open(files.folder / "large.txt", "wb") as file:
         for _ in range(-(-num_bytes // len(text))):
@@ -86,7 +87,7 @@ def write_large_document(files: BenchmarkFiles, *, num_bytes: int) -> None:
 
 
 def encode_batch(files: BenchmarkFiles) -> Callable[[], int]:
-    """The tokenizers library alone, all documents in one call."""
+    """Encode all documents in one call of the tokenizers library."""
     tokenizer, documents = load_tokenizer(files.tokenizer), files.documents()
     return lambda: (
         len(documents)
@@ -95,7 +96,7 @@ def encode_batch(files: BenchmarkFiles) -> Callable[[], int]:
 
 
 def datatrove_pattern(files: BenchmarkFiles) -> Callable[[], int]:
-    """As datatrove does: read rows, encode batches of 1,000, pack each document's ids with struct and write them."""
+    """Work like datatrove: read rows, encode batches of 1,000, pack each document's ids with struct and write them."""
     tokenizer = load_tokenizer(files.tokenizer)
     end_id, code = end_token_id(tokenizer), "H" if vocab_size(tokenizer) <= 2**16 else "I"
 
@@ -120,29 +121,29 @@ def datatrove_pattern(files: BenchmarkFiles) -> Callable[[], int]:
 
 
 def tokenize(files: BenchmarkFiles, *, backend: str, text: str = "text.txt") -> Callable[[], int]:
-    """This package: from the raw shard to the token shard and its digests on the disk."""
+    """Tokenize as this package does: from the raw shard to the token shard and its digests on the disk."""
     tokenizer = ShardTokenizer(files.tokenizer, backend=backend, num_threads=1)
     job = ShardJob(RawFile(files.folder / text), f"of_{backend}", files.folder, "")
     return lambda: tokenize_shard(job, tokenizer, on_read=lambda n: None, on_tokens=lambda n: None).num_tokens
 
 
 def read(files: BenchmarkFiles, *, suffix: str) -> Callable[[], int]:
-    """From a raw shard to documents; how many characters they have."""
+    """Read the documents of a raw shard; return their number of characters."""
     raw_shard = RawFile(files.folder / f"text{suffix}")
     return lambda: sum(map(len, read_documents(raw_shard)))
 
 
 def count(files: BenchmarkFiles, **options) -> Callable[[], int]:
-    """Counting the keys of token shards, blocks compared with their digests."""
+    """Count the hash keys of token shards, and check the digests of their blocks."""
     folder = files.folder / "tokens"
     times = max(1, COUNTED_TOKENS // TokenStream(folder).num_tokens // (1 if not options else 10))
     return lambda: sum(count_folders([folder], **options).num_tokens for _ in range(times))
 
 
 def load(files: BenchmarkFiles) -> Callable[[], int]:
-    """Batches of sequences in shuffled order, from page cache, blocks compared with their digests."""
+    """Read batches of sequences in shuffled order from the page cache, and check the digests of their blocks."""
     context_length = min(CONTEXT_LENGTH, TokenStream(files.folder / "tokens").num_tokens // 4)
-    sequences = Sequences([TokenStream(files.folder / "tokens")], context_length=context_length)
+    sequences = Sequences(TokenStream(files.folder / "tokens"), context_length=context_length)
     num_batches = max(1, LOADED_TOKENS // (BATCH_SEQUENCES * context_length))
     indices = np.random.default_rng(0).integers(sequences.num_sequences, size=(num_batches, BATCH_SEQUENCES))
     return lambda: sum(sequences.read(batch, num_following=1)[:, 1:].size for batch in indices)
@@ -156,7 +157,7 @@ CASES = {
     "datatrove's pattern": Case(datatrove_pattern, TOKENS, tokenizes_the_text=True),
     **{
         f"tokenize_shards, {backend}": Case(partial(tokenize, backend=backend), TOKENS, tokenizes_the_text=True)
-        for backend in ("tokenizers", "tiktoken", "gigatoken")
+        for backend in BACKENDS
     },
     LARGE_DOCUMENT: Case(partial(tokenize, backend="gigatoken", text="large.txt"), TOKENS),
     **{f"read {suffix}": Case(partial(read, suffix=suffix), CHARACTERS) for suffix in (*FORMATS, ".jsonl", ".parquet")},

@@ -1,7 +1,7 @@
 """Time every stage of the preparation on one core: `python -m data_prep.benchmark --input PATH --tokenizer DIR`.
 
-Each measurement is a process of its own on one core, in turn with the others, so that its memory is its own and a busy
-machine is busy for all of them. The rates are medians; all ways to tokenize must find the same number of tokens.
+Each measurement runs in a new process on one core, so its memory is its own. The cases alternate, so other load on the
+machine affects all of them. The rates are medians; all ways to tokenize must find the same number of tokens.
 """
 
 import argparse
@@ -30,11 +30,11 @@ from data_prep.processes.command_line import user_errors_in_one_line
 
 @dataclass(frozen=True)
 class Measurement:
-    """One process: how much it did, in how long, with how much memory at most, Python and libraries included."""
+    """The result of one process."""
 
-    amount: int
+    amount: int  # of work, in the units of the case
     seconds: float
-    peak_bytes: int
+    peak_bytes: int  # resident memory, Python and libraries included
 
 
 @user_errors_in_one_line
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def measure(name: str, files: BenchmarkFiles) -> Measurement:
-    """Prepare a case and time it. Run it in a process of its own."""
+    """Prepare a case and time it. Call it in a new process, to which it pins one core."""
     os.environ["RAYON_NUM_THREADS"] = "1"
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
@@ -66,13 +66,13 @@ def measure(name: str, files: BenchmarkFiles) -> Measurement:
 
 
 def peak_resident_bytes() -> int:
-    """The most memory of this process; not getrusage's, which remembers the process that it was forked from."""
+    """Return the peak memory of this process. getrusage would include the process that it was forked from."""
     (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1]) * 1024
 
 
 def table(measured: dict[str, list[Measurement]]) -> str:
-    """One line per case: median rate, its spread, how many times the reference, and memory."""
+    """Return one line per case: median, lowest and highest rate, the rate divided by the reference's, and memory."""
     reference = _median_rate(measured[REFERENCE]) if REFERENCE in measured else None
     lines = [f"{'on one core':44}{'median':>10}{'from':>9}{'to':>9}  {'unit':20}{'x reference':>12}{'peak MiB':>10}"]
     for name, runs in measured.items():
@@ -92,7 +92,7 @@ def _check(arguments: argparse.Namespace, names: list[str]) -> None:
             f"--large_document {arguments.large_document:g} at least 0"
         )
     if not names:
-        raise ValueError(f"--only {arguments.only!r} is in no case's name; the names are: {'; '.join(CASES)}")
+        raise ValueError(f"--only {arguments.only!r} matches no case; the cases are: {'; '.join(CASES)}")
 
 
 def _measure_in_turn(names: list[str], files: BenchmarkFiles, *, repeats: int) -> dict[str, list[Measurement]]:
@@ -112,7 +112,7 @@ def _measure_in_turn(names: list[str], files: BenchmarkFiles, *, repeats: int) -
 
 
 def _check_same_amounts(measured: dict[str, list[Measurement]]) -> None:
-    """Whatever tokenizes the text must find the same tokens: otherwise rates compare different work."""
+    """Every case that tokenizes the text must find the same tokens; otherwise the rates compare different work."""
     amounts = {name: runs[0].amount for name, runs in measured.items() if CASES[name].tokenizes_the_text}
     if len(set(amounts.values())) > 1:
         raise ValueError(f"the ways to tokenize find different numbers of tokens: {amounts}; do not trust the rates")
@@ -125,11 +125,11 @@ def _median_rate(runs: list[Measurement]) -> float:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m data_prep.benchmark", description=__doc__)
     add = parser.add_argument
-    add("--input", nargs="+", required=True, metavar="PATH", help="raw shards, folders or globs to take text from")
+    add("--input", nargs="+", required=True, metavar="PATH", help="raw shards with text, or folders or globs of them")
     add("--tokenizer", required=True, metavar="DIR", help="folder with tokenizer.json, of GPT-2's kind")
-    add("--megabytes", type=float, default=16, help="of text to work on (default: 16)")
-    add("--repeats", type=int, default=3, help="times that all cases take turns (default: 3)")
-    add("--only", default="", metavar="TEXT", help="cases whose name holds TEXT")
-    add("--large_document", type=float, default=0, metavar="GB", help="also tokenize one document of so many GB")
-    add("--scratch", metavar="DIR", help="where to write temporary files (default: the system's)")
+    add("--megabytes", type=float, default=16, metavar="MB", help="amount of text to read, in MB (default: 16)")
+    add("--repeats", type=int, default=3, metavar="N", help="number of measurements per case (default: 3)")
+    add("--only", default="", metavar="TEXT", help="run only the cases whose name contains TEXT")
+    add("--large_document", type=float, default=0, metavar="GB", help="also tokenize a single document of GB gigabytes")
+    add("--scratch", metavar="DIR", help="folder for temporary files (default: the system's)")
     return parser

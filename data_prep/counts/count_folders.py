@@ -53,7 +53,7 @@ def count_folders(
         counts += of_share
     ranks.wait()
     return Counts(
-        sum(map(scaled, ranks.sum(counts), mixture.weights)), mixture.tokenizer_digest, mixture.corpus_digest, **options
+        sum(map(scaled, ranks.sum(counts), mixture.epochs)), mixture.tokenizer_digest, mixture.corpus_digest, **options
     )
 
 

@@ -1,4 +1,4 @@
-"""Read the members of a .tar as a stream, and refuse an archive that ends too early or goes on behind its end."""
+"""Read the members of a .tar as a stream, and refuse an archive that is cut short or continues after its end mark."""
 
 import io
 import tarfile
@@ -9,21 +9,21 @@ from data_prep.documents.decompress import BLOCK_BYTES, DamagedShard
 
 
 def tar_members(label: str, blocks: Iterator[bytes]) -> Iterator[tuple[str, Iterator[bytes]]]:
-    """Yield the name and the blocks of each file, hidden ones left out; read the blocks before the next name.
+    """Yield the name and the blocks of each file that is not hidden; read the blocks before the next name.
 
-    ValueError for a link, whose text may be elsewhere. DamagedShard where the archive has no end marker, as one has
-    that was cut short, or anything but zeros behind it: tarfile would end quietly in both cases.
+    ValueError for a link, whose text may be elsewhere. DamagedShard if the archive has no end mark, because it was cut
+    short, or if anything but zeros follows the mark: tarfile would end silently in both cases.
     """
     stream = _Stream(blocks)
     damaged = partial(_damaged, stream, label)
     try:
         with tarfile.open(fileobj=stream, mode="r|") as archive:
             for member in iter(archive.next, None):
-                archive.members = []  # which would hold half a KB of each of millions
+                archive.members = []  # otherwise it grows by half a KB per member, of which there may be millions
                 if _is_visible(member) and not member.isdir():
                     _check_is_file(label, member)
                     yield member.name, _content(archive.extractfile(member), damaged)
-            end = archive.offset  # where the marker begins: two blocks of zeros
+            end = archive.offset  # where the end mark, two blocks of zeros, begins
     except tarfile.TarError as error:
         raise damaged(error) from error
     for _ in iter(partial(stream.read, BLOCK_BYTES), b""):
@@ -40,10 +40,10 @@ def _is_visible(member: tarfile.TarInfo) -> bool:
 
 def _check_is_file(label: str, member: tarfile.TarInfo) -> None:
     if not member.isfile():
-        what = f"a link to {member.linkname}" if member.linkname else f"of tar's type {member.type!r}"
+        found = f"a link to {member.linkname}" if member.linkname else f"of tar's type {member.type!r}"
         raise ValueError(
-            f"{label}, {member.name} is {what}, not a file; make the archive with `tar --dereference "
-            "--hard-dereference`, or leave it out"
+            f"{label}, {member.name} is {found}, not a file; create the archive with `tar --dereference "
+            "--hard-dereference`, or exclude this member"
         )
 
 
@@ -59,7 +59,7 @@ def _damaged(stream: "_Stream", label: str, reason: object) -> DamagedShard:
 
 
 class _Stream(io.RawIOBase):
-    """Blocks as a file to read once, which knows where its last byte that is not zero was."""
+    """Blocks as a file that is read once, which records the position of the last byte other than zero."""
 
     def __init__(self, blocks: Iterator[bytes]):
         self._blocks, self._rest = blocks, b""

@@ -1,7 +1,7 @@
-"""Read files block by block, decompress .gz, .xz and .zst, and refuse what is cut short or damaged.
+"""Read files block by block, decompress .gz, .xz and .zst, and refuse files that are cut short or damaged.
 
-The libraries' own readers disagree: zstandard's ends quietly in the middle of a frame, lzma's ignores what follows a
-stream if it is damaged. Here every byte must belong to a stream that reached its verified end.
+The libraries' own readers are not strict: zstandard's ends silently in the middle of a frame, lzma's ignores damaged
+bytes after a stream. Here every byte must belong to a stream that reached its verified end.
 """
 
 import lzma
@@ -13,21 +13,21 @@ from pathlib import Path
 import zstandard
 
 BLOCK_BYTES = 2**14
-STEP_BYTES = 2**11  # decompressed at a time: 8 KB of text; as much as 64 MB where it repeats as much as zst can express
+STEP_BYTES = 2**11  # decompressed at a time: 8 KB of text, or 64 MB of the most repetitive text that .zst can express
 LARGEST_ZSTD_WINDOW = 2**31  # files written with zstd --long=31
 
 
 class DamagedShard(ValueError):
-    """A raw shard that cannot be read to its end; the message names the file and about where."""
+    """A raw shard that cannot be read to its end; the message names the file and the approximate position."""
 
     @classmethod
     def near(cls, position: str, label: str | Path, reason: object) -> "DamagedShard":
-        """Word the message. (An __init__ of three arguments would not survive pickling between processes.)"""
-        return cls(f"{label} is damaged near {position}: {reason}; fetch or make the file again")
+        """Return the error with its message. (An __init__ with three arguments would not survive pickling.)"""
+        return cls(f"{label} is damaged near {position}: {reason}; download or create the file again")
 
 
 def read_blocks(path: str | Path, on_read: Callable[[int], None]) -> Iterator[bytes]:
-    """Yield the bytes of a file in blocks; `on_read` is told of every block's size."""
+    """Yield the bytes of a file in blocks; call `on_read` with the size of each."""
     with open(path, "rb") as file:
         for block in iter(partial(file.read, BLOCK_BYTES), b""):
             on_read(len(block))
@@ -35,9 +35,9 @@ def read_blocks(path: str | Path, on_read: Callable[[int], None]) -> Iterator[by
 
 
 def decompressed(label: str, blocks: Iterator[bytes], suffix: str) -> Iterator[bytes]:
-    """Yield what `blocks` of a file with this suffix hold. Raises DamagedShard, if need be after the last block.
+    """Yield the decompressed content of `blocks`, of a file with this suffix; DamagedShard, possibly at the end.
 
-    Several streams, members or frames in a row are one content.
+    Consecutive streams, members or frames are one content.
     """
     stream, num_finished, offset = None, 0, 0
     for block in blocks:
@@ -58,7 +58,7 @@ def decompressed(label: str, blocks: Iterator[bytes], suffix: str) -> Iterator[b
 
 
 def _without_padding(suffix: str, block: bytes, stream: object, num_finished: int) -> bytes:
-    """Drop the zero bytes that .xz allows between and after its streams."""
+    """Remove the zero bytes that .xz allows between and after its streams."""
     return block.lstrip(b"\0") if suffix == ".xz" and stream is None and num_finished > 0 else block
 
 

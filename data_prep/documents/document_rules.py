@@ -1,43 +1,43 @@
-"""TextRules: what the documents of raw shards are, and what stands between them."""
+"""DocumentRules: how raw shards are divided into documents, and where end tokens stand."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-Parts = Iterator[tuple[str, bool]]  # of documents, in order: text, and whether it ends its document
+Parts = Iterator[tuple[str, bool]]  # parts of documents, in order: (text, whether it ends its document)
 DOCUMENT_RULES = ("auto", "blank_line", "line")
-BOUNDARIES = ("gpt2", "fairseq")
+END_TOKEN_RULES = ("gpt2", "fairseq")
 
 
 @dataclass(frozen=True)
-class TextRules:
-    """How raw shards are read. A .txt is made of lines; .jsonl, .parquet and data sets are made of rows.
+class DocumentRules:
+    """How raw shards are read. A .txt consists of lines; .jsonl, .parquet and data sets consist of rows.
 
-    text_field: the field or column that holds a row's text.
-    document_rule: "blank_line" ends a document at a blank line, or at a row without text; "line" after every
-    `lines_per_document` lines or rows, empty ones not counted; "auto" is "blank_line" for lines, "line" for rows.
-    boundary: "gpt2" puts the end token behind every document; "fairseq" puts it in the place of every newline too, that
-    of a blank line between documents included, as fairseq reads text (and so BASE layers, Lewis et al., 2021).
+    text_field: the field or column with the text of a row.
+    document_rule: "blank_line" ends a document at a blank line, or at a row without text. "line" ends it after every
+    `lines_per_document` lines or rows, not counting empty ones. "auto" is "blank_line" for lines, "line" for rows.
+    end_token_rule: "gpt2" appends the end token to every document. "fairseq" also replaces every newline by it, that
+    of a blank line between documents included, as in fairseq and in the data of BASE layers (Lewis et al., 2021).
     """
 
     text_field: str = "text"
     document_rule: str = "auto"
     lines_per_document: int = 1
-    boundary: str = "gpt2"
+    end_token_rule: str = "gpt2"
 
     def __post_init__(self):
-        for name, allowed in (("document_rule", DOCUMENT_RULES), ("boundary", BOUNDARIES)):
+        for name, allowed in (("document_rule", DOCUMENT_RULES), ("end_token_rule", END_TOKEN_RULES)):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} {getattr(self, name)!r} is not one of {', '.join(allowed)}")
         if not isinstance(self.text_field, str):
-            raise ValueError(f"text_field={self.text_field!r} must be a name; quote it")
+            raise ValueError(f"text_field={self.text_field!r} must be a name; put it in quotes")
         if not isinstance(self.lines_per_document, int) or self.lines_per_document < 1:
-            raise ValueError(f"lines_per_document={self.lines_per_document!r} must be a whole number from 1")
+            raise ValueError(f"lines_per_document={self.lines_per_document!r} must be an integer of at least 1")
         if self.lines_per_document > 1 and self.document_rule != "line":
             raise ValueError(
-                f"lines_per_document={self.lines_per_document} needs document_rule line, not {self.document_rule}"
+                f"lines_per_document={self.lines_per_document} needs document_rule line, but it is {self.document_rule}"
             )
 
     @property
     def blank_line(self) -> str:
-        """What a blank line between documents adds to the one before it."""
-        return "\n" if self.boundary == "fairseq" else ""
+        """The text that a blank line between documents adds to the document before it."""
+        return "\n" if self.end_token_rule == "fairseq" else ""

@@ -6,31 +6,31 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-from data_prep.documents.document_rules import Parts, TextRules
+from data_prep.documents.document_rules import DocumentRules, Parts
 from data_prep.documents.rows import ROWS_PER_BATCH, group_rows
-from data_prep.documents.skipped import Drops
+from data_prep.documents.skipped import SkippedRecords
 
 PREFIX = "hf:"
 OPTIONS = ("name", "split", "revision", "streaming", "num_shards")
-# Data sets that the library refuses, because they are made by a script, and their files.
+# Data sets that the library refuses because a script creates them, and what to download instead.
 FILES_OF_SCRIPTS = {
     "cc100": "https://data.statmt.org/cc-100/en.txt.xz (blank_line, the rule for .txt)",
     "bookcorpus": "a copy in text files, one sentence per line (--document_rule line --lines_per_document 64)",
     "openwebtext": "openwebtext.tar.xz of https://skylion007.github.io/OpenWebTextCorpus, its *.xz renamed to *.tar.xz",
     "cc_news": "the WARC files of https://data.commoncrawl.org/crawl-data/CC-NEWS, extracted to .jsonl",
-    "wikipedia": "nothing: hf:wikimedia/wikipedia?name=20231101.en has no script",
+    "wikipedia": "nothing, since hf:wikimedia/wikipedia?name=20231101.en has no script",
 }
 
 
 @dataclass(frozen=True)
 class DatasetShard:
-    """Rows of a data set: one of num_shards runs of rows, or of files where it is streamed."""
+    """Consecutive rows of a data set, or, if it is streamed, consecutive files: part `index` of `num_shards`."""
 
-    dataset: str  # as it was given
+    dataset: str  # as given to --input
     index: int
     num_shards: int
-    fingerprint: str | None  # of the rows, as the library knows them; None where they are streamed
-    num_bytes: int  # of text, roughly; 0 where nobody knows
+    fingerprint: str | None  # the library's digest of the rows; None if they are streamed
+    num_bytes: int  # of text, approximately; 0 if unknown
 
     @property
     def label(self) -> str:
@@ -46,14 +46,14 @@ class DatasetShard:
         return self.label
 
     def identity(self) -> dict:
-        """What tells it from another one; rows that are streamed are not looked at: name a `revision` to be sure."""
+        """What distinguishes it from others. Streamed rows have no fingerprint: give a `revision` to be sure."""
         return {"dataset": self.label, "fingerprint": self.fingerprint}
 
-    def read_parts(self, rules: TextRules, drops: Drops, on_read: Callable[[int], None]) -> Parts:
+    def read_parts(self, rules: DocumentRules, skipped: SkippedRecords, on_read: Callable[[int], None]) -> Parts:
         """Yield (text, whether it ends its document); memory holds a batch of rows."""
-        return group_rows(self._rows(rules.text_field, drops, on_read), rules)
+        return group_rows(self._rows(rules.text_field, skipped, on_read), rules)
 
-    def _rows(self, text_field: str, drops: Drops, on_read: Callable[[int], None]) -> Iterator[str]:
+    def _rows(self, text_field: str, skipped: SkippedRecords, on_read: Callable[[int], None]) -> Iterator[str]:
         rows = _load(self.dataset).select_columns([text_field])
         row = 0
         for batch in rows.shard(num_shards=self.num_shards, index=self.index).iter(ROWS_PER_BATCH):
@@ -61,16 +61,16 @@ class DatasetShard:
                 if isinstance(text, str):
                     yield text.replace("\r\n", "\n")
                 else:
-                    drops.add(f"row {row}", f"has no text in column {text_field!r}")
+                    skipped.add(f"row {row}", f"has no text in column {text_field!r}")
                 row += 1
             on_read(sum(len(text) for text in batch[text_field] if isinstance(text, str)))
 
 
 def find_dataset_shards(given: str, *, text_field: str) -> list[DatasetShard]:
-    """Open the data set and divide it: as num_shards says, else by its files where it is streamed, else not.
+    """Open the data set and divide it into num_shards; by default one, or one per file if it is streamed.
 
-    ValueError where it cannot be opened, for a loading script with the files to fetch instead, and where it has no
-    column text_field.
+    ValueError if it cannot be opened or has no column text_field. For a data set made by a loading script, the message
+    says what to download instead.
     """
     options = _parse(given)[1]
     dataset = _load(given)
@@ -91,12 +91,12 @@ def find_dataset_shards(given: str, *, text_field: str) -> list[DatasetShard]:
 
 
 def _parse(given: str) -> tuple[str, dict[str, str]]:
-    """Return path and options; ValueError for an unknown one."""
+    """Return the path and the options; ValueError for an unknown option."""
     path, _, query = given.removeprefix(PREFIX).partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
     for option, value in options.items():
         if option not in OPTIONS:
-            raise ValueError(f"{given} has the option {option!r}, which is not one of {', '.join(OPTIONS)}")
+            raise ValueError(f"{given} has the option {option!r}; choose from {', '.join(OPTIONS)}")
         if option == "num_shards" and not value.isdigit():
             raise ValueError(f"{given}: num_shards={value!r} is not a number")
     return path, options
@@ -107,8 +107,8 @@ def _is_streamed(options: dict[str, str]) -> bool:
 
 
 def _load(given: str) -> Any:
-    """Return the Dataset, or the IterableDataset where it is streamed."""
-    import datasets  # a second's import that files do not need
+    """Return the Dataset, or the IterableDataset if it is streamed."""
+    import datasets  # takes a second, which reading files does not need
 
     path, options = _parse(given)
     split = options.get("split", "train")
@@ -131,8 +131,8 @@ def _load(given: str) -> Any:
 
 
 def _script_refused(given: str, path: str, version: str) -> str:
-    files = FILES_OF_SCRIPTS.get(Path(path).stem, "its files (its page says where the script gets them)")
+    files = FILES_OF_SCRIPTS.get(Path(path).stem, "its files (the data set's page says where they are)")
     return (
-        f"{given} is made by a loading script, which datasets {version} refuses; download {files}, and name what you "
-        "have with --input FILE"
+        f"{given} needs a loading script, which datasets {version} refuses; download {files}, and give the files as "
+        "--input FILE"
     )

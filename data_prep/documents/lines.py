@@ -1,23 +1,23 @@
-"""Lines of a .txt file, grouped to documents: between blank lines, or so many lines each."""
+"""Lines of a .txt file, grouped into documents: between blank lines, or lines_per_document lines each."""
 
 import re
 from collections.abc import Iterator
 
-from data_prep.documents.document_rules import Parts, TextRules
+from data_prep.documents.document_rules import DocumentRules, Parts
 from data_prep.documents.text_chunks import Chunk
 
 _BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n)+")
 
 
-def group_lines(chunks: Iterator[Chunk], rules: TextRules) -> Parts:
-    """Yield (text, whether it ends its document) without holding more than a chunk, however long lines may be."""
+def group_lines(chunks: Iterator[Chunk], rules: DocumentRules) -> Parts:
+    """Yield (text, whether it ends its document); memory holds one chunk, however long the lines are."""
     if rules.document_rule == "line":
         return _every_n_lines(chunks, rules.lines_per_document)
     return _between_blank_lines(chunks, rules.blank_line)
 
 
 def _between_blank_lines(chunks: Iterator[Chunk], blank_line: str) -> Parts:
-    is_open = False  # whether the document has text already
+    is_open = False  # whether the current document has text
     starts_line = True
     for chunk in chunks:
         *documents, rest = _BLANK_LINES.split("\n" + chunk.text if starts_line else chunk.text)
@@ -26,7 +26,7 @@ def _between_blank_lines(chunks: Iterator[Chunk], blank_line: str) -> Parts:
             if text or is_open:
                 yield text + blank_line, True
             is_open = False
-        rest = "\n" + rest if documents else rest  # it begins a line, which may be blank
+        rest = "\n" + rest if documents else rest  # rest begins a line, which may be blank
         end = rest.rfind("\n") if chunk.ends_line else -1
         ends_document = end >= 0 and not rest[end:].strip()  # its last line is blank
         text = rest[:end] if ends_document else rest
@@ -38,7 +38,7 @@ def _between_blank_lines(chunks: Iterator[Chunk], blank_line: str) -> Parts:
 
 
 def _every_n_lines(chunks: Iterator[Chunk], num_lines: int) -> Parts:
-    filled, starts_line = 0, True  # lines in the document that is open, the one that goes on included
+    filled, starts_line = 0, True  # filled: lines of the current document, an unfinished last one included
     for text, ends_line in _lines(chunks):
         if starts_line and not text and ends_line:
             continue

@@ -1,22 +1,22 @@
-"""Pieces: documents, the long ones cut where a tokenizer gives the same ids for the parts as for the whole."""
+"""Pieces: documents, of which long ones are cut where the pieces have the same ids as the whole."""
 
 from collections.abc import Callable
 
 from data_prep.documents.document_rules import Parts
 
-PIECE_CHARACTERS = 2**20  # 100 bytes each while they are encoded = 100 MB
-# Four MiB without a place to cut are no words: the text is cut there all the same, rather than held.
+PIECE_CHARACTERS = 2**20  # * 100 bytes while they are encoded = 100 MB
+# 4 million characters without a place to cut are not language: the text is cut there anyway, to bound memory.
 LONGEST_WORD = 4 * PIECE_CHARACTERS
 
 
 def cut_documents(parts: Parts, last_cut: Callable[[str], int] | None) -> Parts:
-    """Join parts of documents to pieces (text, whether it ends its document); documents without text are left out.
+    """Join parts of documents into pieces (text, whether it ends its document); skip documents without text.
 
-    last_cut: the last place where a text may be cut, 0 for none; without it no document is cut. Where a document is
-    cut follows from its text alone, not from how it came in parts.
+    last_cut: returns the last place where a text may be cut, 0 if there is none; if it is None, no document is cut.
+    The places depend on the document's text alone, not on how it was divided into parts.
     """
     pending, num_characters, is_cut = [], 0, False
-    enough = PIECE_CHARACTERS  # where it is next worth looking for a place to cut
+    enough = PIECE_CHARACTERS  # the number of characters at which to look for a place to cut
     for text, ends_document in parts:
         pending.append(text)
         num_characters += len(text)
@@ -36,7 +36,7 @@ def cut_documents(parts: Parts, last_cut: Callable[[str], int] | None) -> Parts:
 
 
 def _cut(text: str, last_cut: Callable[[str], int] | None) -> list[str]:
-    """Return the pieces of `text` that are certain, and what is left of it."""
+    """Return the pieces of `text` that later text cannot change, and the rest of it."""
     pieces, start = [], 0
     while last_cut and (length := _length_of_piece(text, start, last_cut)):
         pieces.append(text[start : start + length])
@@ -45,7 +45,7 @@ def _cut(text: str, last_cut: Callable[[str], int] | None) -> list[str]:
 
 
 def _length_of_piece(text: str, start: int, last_cut: Callable[[str], int]) -> int:
-    """Return 0 where the text from `start` on is to stay whole, or goes on too soon to know."""
+    """Return the length of the piece at `start`; 0 if it stays whole, or if more text is needed to decide."""
     for length in range(PIECE_CHARACTERS, LONGEST_WORD + 1, PIECE_CHARACTERS):
         if len(text) - start <= length:
             return 0

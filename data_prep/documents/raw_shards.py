@@ -1,4 +1,4 @@
-"""Raw shards: the files, or parts of Hugging Face data sets, that each become one token shard."""
+"""Raw shards: files, or parts of Hugging Face data sets, each of which becomes one token shard."""
 
 import glob
 import os
@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.documents.document_rules import Parts, TextRules
+from data_prep.documents.document_rules import DocumentRules, Parts
 from data_prep.documents.hub_datasets import PREFIX, DatasetShard, find_dataset_shards
 from data_prep.documents.pieces import cut_documents
 from data_prep.documents.readers import read_parts, split_suffix
-from data_prep.documents.skipped import Drops
+from data_prep.documents.skipped import SkippedRecords
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class RawFile:
 
     @property
     def source(self) -> str:
-        """Folder and name, the same wherever the folder lies."""
+        """Folder and name, which stay the same if the folder is moved."""
         return "/".join(self.path.absolute().parts[-2:])
 
     @property
@@ -37,26 +37,26 @@ class RawFile:
         return self.path.stat().st_size
 
     def identity(self) -> dict:
-        """What tells it from another one, and from itself after a change."""
+        """What distinguishes it from others, and from itself after a change."""
         status = self.path.stat()
         return {"path": str(self.path.absolute()), "num_bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
 
-    def read_parts(self, rules: TextRules, drops: Drops, on_read: Callable[[int], None]) -> Parts:
+    def read_parts(self, rules: DocumentRules, skipped: SkippedRecords, on_read: Callable[[int], None]) -> Parts:
         """Yield parts of documents; see data_prep/documents/readers.py."""
-        return read_parts(self.path, rules, drops, on_read)
+        return read_parts(self.path, rules, skipped, on_read)
 
 
 RawShard = RawFile | DatasetShard
 
 
 def find_raw_shards(inputs: list[str | Path], *, text_field: str = "text") -> list[RawShard]:
-    """Return the raw shards among files, folders (searched to any depth), globs and `hf:` data sets, each once.
+    """Return the raw shards in files, folders (at any depth), globs and `hf:` data sets, each raw shard once.
 
-    The order of `inputs` is kept, a folder's files are sorted by relative path; hidden files are left out, links are
-    followed. ValueError where a folder or a glob holds none or a file has an unknown suffix, FileNotFoundError where a
-    link leads nowhere: text must not go missing because of its name.
+    The order of `inputs` is kept; the files of a folder are sorted by relative path. Hidden files are skipped, links
+    are followed. ValueError if a folder or glob has no files or a file has an unknown suffix, FileNotFoundError for a
+    broken link: no text may go missing because of its name.
     """
-    found: dict[Path | str, RawShard] = {}  # where a file really is -> the first that was found there
+    found: dict[Path | str, RawShard] = {}  # resolved path of a file -> the first raw shard with that path
     for each in map(str, inputs):
         if each.startswith(PREFIX):
             shards = find_dataset_shards(each, text_field=text_field)
@@ -64,7 +64,7 @@ def find_raw_shards(inputs: list[str | Path], *, text_field: str = "text") -> li
             continue
         for file in _files(each):
             if not file.exists():
-                raise FileNotFoundError(f"{file} is a link to {os.readlink(file)}, which does not exist; mend it")
+                raise FileNotFoundError(f"{file} is a link to {os.readlink(file)}, which does not exist; repair it")
             split_suffix(file.name)
             found.setdefault(file.resolve(), RawFile(file))
     return list(found.values())
@@ -72,12 +72,12 @@ def find_raw_shards(inputs: list[str | Path], *, text_field: str = "text") -> li
 
 def read_documents(
     raw_shard: RawShard,
-    rules: TextRules = TextRules(),
+    rules: DocumentRules = DocumentRules(),
     *,
     max_bad_records: int = 0,
 ) -> Iterator[str]:
-    """Yield the documents of a raw shard, each of them whole; those without text are left out."""
-    parts = raw_shard.read_parts(rules, Drops(raw_shard.label, max_bad_records), lambda num_bytes: None)
+    """Yield the documents of a raw shard, each whole; documents without text are skipped."""
+    parts = raw_shard.read_parts(rules, SkippedRecords(raw_shard.label, max_bad_records), lambda num_bytes: None)
     return (document for document, _ in cut_documents(parts, None))
 
 
@@ -92,28 +92,29 @@ def _files(given: str) -> list[Path]:
     found = sorted(map(Path, glob.glob(given, recursive=True)))
     files = [file for path in found for file in (_visible_files(path) if path.is_dir() else [path])]
     if not files:
-        raise ValueError(f"{given} matches no file; quote it, so that the shell leaves it alone, or correct it")
+        raise ValueError(f"{given} matches no file; correct it, or quote it if the shell changes it")
     return files
 
 
 def _files_in(folder: Path) -> list[Path]:
     files = _visible_files(folder)
     if not files:
-        raise ValueError(f"{folder} holds no files")
+        raise ValueError(f"{folder} has no files; give a folder with raw shards")
     return files
 
 
 def _visible_files(folder: Path) -> list[Path]:
-    """Return the files of a folder and of those below it, links followed, sorted by relative path."""
+    """Return the files at any depth of a folder, following links, sorted by relative path."""
     found: list[Path] = []
     for parent, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
         above = {os.path.realpath(path) for path in (Path(parent), *Path(parent).parents)}
-        folders[:] = [name for name in folders if os.path.realpath(os.path.join(parent, name)) not in above]  # circles
+        # Links may lead in circles.
+        folders[:] = [name for name in folders if os.path.realpath(os.path.join(parent, name)) not in above]
         found += [Path(parent, name).relative_to(folder) for name in names]
     visible = [path for path in found if not any(part.startswith(".") for part in path.parts)]
     return [folder / path for path in sorted(visible, key=Path.as_posix)]
 
 
 def _raise(error: OSError) -> None:
-    """A folder that may not be read is not an empty one."""
+    """A folder that cannot be read must not count as empty."""
     raise error

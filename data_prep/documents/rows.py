@@ -1,4 +1,4 @@
-"""Rows: the texts of .jsonl and .parquet files, and their grouping to documents."""
+"""Rows: the texts of .jsonl and .parquet files, and their grouping into documents."""
 
 import codecs
 import json
@@ -9,36 +9,36 @@ import pyarrow as pa
 from pyarrow.parquet import ParquetFile
 
 from data_prep.documents.decompress import DamagedShard
-from data_prep.documents.document_rules import Parts, TextRules
-from data_prep.documents.skipped import Drops
+from data_prep.documents.document_rules import DocumentRules, Parts
+from data_prep.documents.skipped import SkippedRecords
 from data_prep.documents.text_chunks import cut_lines
 
-ROWS_PER_BATCH = 16  # whole books of 3 MB come to 900 MB; more are no faster
+ROWS_PER_BATCH = 16  # if rows are whole books of 3 MB, a batch takes 900 MB; larger batches are no faster
 
 
-def json_rows(blocks: Iterator[bytes], text_field: str, drops: Drops) -> Iterator[str]:
+def json_rows(blocks: Iterator[bytes], text_field: str, skipped: SkippedRecords) -> Iterator[str]:
     """Yield the text of each line that is not blank; memory holds one line."""
     number, offset = 0, 0
     for line in _whole_lines(blocks):
         number += 1
-        text = _json_text(line, text_field, drops, place=f"line {number} (byte {offset} of its text)")
+        text = _json_text(line, text_field, skipped, place=f"line {number} (byte {offset} of its text)")
         if text is not None:
             yield text.replace("\r\n", "\n")
         offset += len(line)
 
 
 def parquet_rows(
-    file: BinaryIO, text_field: str, drops: Drops, *, on_read: Callable[[int], None], num_bytes: int
+    file: BinaryIO, text_field: str, skipped: SkippedRecords, *, on_read: Callable[[int], None], num_bytes: int
 ) -> Iterator[str]:
-    """Yield the text of each row; `on_read` is told the share of num_bytes that each batch of rows stands for.
+    """Yield the text of each row; `on_read` is called with each batch's share of num_bytes.
 
-    ValueError for a column that is not there or not text, DamagedShard for what cannot be decoded.
+    ValueError if the column is missing or not text, DamagedShard if it cannot be decoded.
     """
     row, num_told = 0, 0
-    for batch, num_rows in _parquet_batches(file, text_field, drops.label):
+    for batch, num_rows in _parquet_batches(file, text_field, skipped.label):
         for text in batch:
             if text is None:
-                drops.add(f"row {row}", f"has no text in column {text_field!r}")
+                skipped.add(f"row {row}", f"has no text in column {text_field!r}")
             else:
                 yield text.replace("\r\n", "\n")
             row += 1
@@ -46,8 +46,8 @@ def parquet_rows(
         num_told = num_bytes * row // num_rows
 
 
-def group_rows(rows: Iterator[str], rules: TextRules) -> Parts:
-    """Yield (text, whether it ends its document), as the rule for documents says."""
+def group_rows(rows: Iterator[str], rules: DocumentRules) -> Parts:
+    """Yield (text, whether it ends its document) according to `rules`."""
     if rules.document_rule == "blank_line":
         return _between_blank_rows(rows, rules.blank_line)
     if rules.lines_per_document > 1:
@@ -56,7 +56,7 @@ def group_rows(rows: Iterator[str], rules: TextRules) -> Parts:
 
 
 def _between_blank_rows(rows: Iterator[str], blank_line: str) -> Parts:
-    """Rows may still carry the newline that they had as lines."""
+    """Rows may still end in the newline that they had as lines."""
     is_open = False
     for row in rows:
         line = row.removesuffix("\n")
@@ -69,7 +69,7 @@ def _between_blank_rows(rows: Iterator[str], blank_line: str) -> Parts:
 
 
 def _every_n_rows(rows: Iterator[str], num_rows: int) -> Parts:
-    filled = 0  # rows in the document that is open
+    filled = 0  # rows in the current document
     for row in rows:
         line = row.removesuffix("\n")
         if line:
@@ -79,7 +79,7 @@ def _every_n_rows(rows: Iterator[str], num_rows: int) -> Parts:
 
 def _whole_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
     """Yield each line with its newline."""
-    parts: list[bytes] = []  # of a line that goes on
+    parts: list[bytes] = []  # of an unfinished line
     for raw in cut_lines(blocks):
         if not raw.endswith(b"\n"):
             parts.append(raw)
@@ -91,22 +91,22 @@ def _whole_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
         parts = []
 
 
-def _json_text(line: bytes, text_field: str, drops: Drops, *, place: str) -> str | None:
-    """Return the text of a line; None for a blank one and one that `drops` takes."""
+def _json_text(line: bytes, text_field: str, skipped: SkippedRecords, *, place: str) -> str | None:
+    """Return the text of a line; None for a blank line and for one that is added to `skipped`."""
     if not line.strip(codecs.BOM_UTF8 + b" \t\r\n"):
         return None
     try:
         row = json.loads(line.removeprefix(codecs.BOM_UTF8).decode())
     except (ValueError, RecursionError) as error:
-        return drops.add(place, f"is not JSON: {error}")
+        return skipped.add(place, f"is not JSON: {error}")
     if not isinstance(row, dict) or not isinstance(row.get(text_field), str):
         fields = ", ".join(row) if isinstance(row, dict) else f"a {type(row).__name__}"
-        return drops.add(place, f"has no text in field {text_field!r} (it has {fields}; choose with --text_field)")
+        return skipped.add(place, f"has no text in field {text_field!r} (it has {fields}; choose with --text_field)")
     return row[text_field]
 
 
 def _parquet_batches(file: BinaryIO, text_field: str, label: str) -> Iterator[tuple[list[str | None], int]]:
-    """Yield batches of texts, each with the number of rows of the whole file."""
+    """Yield (texts of a batch of rows, number of rows in the whole file)."""
     row = 0
     try:
         parquet = ParquetFile(file, buffer_size=2**20, page_checksum_verification=True)

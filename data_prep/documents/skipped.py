@@ -1,27 +1,27 @@
-"""Drops: the records of one raw shard that are left out because they cannot be read, and how many may be."""
+"""SkippedRecords: the records of one raw shard that cannot be read, up to the number that may be skipped."""
 
 from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
-class Drops:
-    """One per raw shard; `items` says of each record where it stands and what is wrong with it."""
+class SkippedRecords:
+    """One instance per raw shard."""
 
     label: str  # the raw shard, as messages name it
     max_bad_records: int = 0
-    items: list[str] = field(default_factory=list)
-    within: str = ""  # member of an archive
+    records: list[str] = field(default_factory=list)  # place and problem of each
+    within: str = ""  # the member of an archive, as a prefix of the places in it
 
     def add(self, place: str, problem: str) -> None:
-        """Note the record at `place`; ValueError where max_bad_records are noted already."""
-        if len(self.items) >= self.max_bad_records:
-            dropped = f" after {len(self.items)} that were dropped" if self.items else ""
+        """Add the record at `place`; ValueError if there are max_bad_records already."""
+        if len(self.records) >= self.max_bad_records:
+            skipped = f" after {len(self.records)} skipped records" if self.records else ""
             raise ValueError(
-                f"{self.label}, {place} {problem}{dropped}; repair or remove it, or let --max_bad_records drop more than "
+                f"{self.label}, {place} {problem}{skipped}; repair or remove it, or raise --max_bad_records above "
                 f"{self.max_bad_records}"
             )
-        self.items.append(f"{self.within}{place} {problem}")
+        self.records.append(f"{self.within}{place} {problem}")
 
-    def inside(self, member: str) -> "Drops":
-        """Return the same list for a member of an archive."""
+    def inside(self, member: str) -> "SkippedRecords":
+        """Return a view of the same records for a member of an archive."""
         return replace(self, label=f"{self.label}, {member}", within=f"{self.within}{member}, ")

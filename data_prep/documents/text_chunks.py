@@ -1,41 +1,41 @@
-"""Decode the bytes of a text file in chunks of whole lines; a line that is not UTF-8 is dropped or refused."""
+"""Decode the bytes of a text file in chunks of whole lines; a line that is not UTF-8 is skipped or refused."""
 
 import codecs
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from data_prep.documents.decompress import DamagedShard
-from data_prep.documents.skipped import Drops
+from data_prep.documents.skipped import SkippedRecords
 
-CHUNK_BYTES = 2**15  # with its text and its documents 200 KB; longer ones are no faster
+CHUNK_BYTES = 2**15  # with its text and documents 200 KB; longer chunks are no faster
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Whole lines, joined by LF without a last one; or a part of a line that goes on in the next chunk."""
+    """Whole lines, joined by LF, without a final LF; or a part of a line that continues in the next chunk."""
 
     text: str
     ends_line: bool
 
 
-def read_chunks(blocks: Iterator[bytes], drops: Drops) -> Iterator[Chunk]:
-    """Yield all text, without its BOM, lines ended by LF alone. Memory does not grow with the length of a line.
+def read_chunks(blocks: Iterator[bytes], skipped: SkippedRecords) -> Iterator[Chunk]:
+    """Yield all text, without a BOM, with LF as line end. Memory does not grow with the length of a line.
 
-    ValueError where `drops` allows no more lines that are not UTF-8, DamagedShard for one longer than a chunk.
+    ValueError for a line that is not UTF-8 if `skipped` is full, DamagedShard if such a line is longer than a chunk.
     """
     offset, starts_line = 0, True
     for raw in cut_lines(blocks):
         ends_line = raw.endswith(b"\n")
         content = raw.removeprefix(codecs.BOM_UTF8) if offset == 0 else raw
         start, offset = offset + len(raw) - len(content), offset + len(raw)
-        text = _decode(content, drops, offset=start, is_whole=starts_line and ends_line)
+        text = _decode(content, skipped, offset=start, is_whole=starts_line and ends_line)
         if text is not None:
             yield Chunk(text, ends_line)
         starts_line = ends_line
 
 
 def cut_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield whole lines, many at once, or the parts of a longer one; the end of the file ends its last line."""
+    """Yield whole lines, many at once, or the parts of a longer line; the end of the file ends its last line."""
     pending, starts_line = bytearray(), True
     for block in blocks:
         pending += block
@@ -50,7 +50,7 @@ def cut_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _take(pending: bytearray, *, starts_line: bool) -> bytes:
-    """Remove all whole lines, or a part of one; the last part of a line comes alone, so that the others are whole."""
+    """Remove and return all whole lines, or a part of a line; the last part of a line is never joined with others."""
     end = (pending.rfind(b"\n") if starts_line else pending.find(b"\n")) + 1 or _end_of_whole_characters(pending)
     taken = bytes(pending[:end])
     del pending[:end]
@@ -58,7 +58,7 @@ def _take(pending: bytearray, *, starts_line: bool) -> bytes:
 
 
 def _end_of_whole_characters(pending: bytearray) -> int:
-    """Keep back a character whose bytes are not all there, and a CR whose LF may follow."""
+    """Return the end of the bytes to take: a character that is cut off, or a CR that an LF may follow, must wait."""
     for back in range(1, 4):
         lead = pending[-back]
         if lead >= 0xC0:  # the first of 2, 3 (0xE0..) or 4 (0xF0..) bytes
@@ -68,23 +68,23 @@ def _end_of_whole_characters(pending: bytearray) -> int:
     return len(pending) - pending.endswith(b"\r")
 
 
-def _decode(raw: bytes, drops: Drops, *, offset: int, is_whole: bool) -> str | None:
-    """Return the text, less the lines that `drops` takes; None where nothing is left."""
+def _decode(raw: bytes, skipped: SkippedRecords, *, offset: int, is_whole: bool) -> str | None:
+    """Return the text without the lines that are added to `skipped`; None if nothing is left."""
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:
         if not is_whole:
-            raise DamagedShard.near(f"byte {offset + error.start} of its text", drops.label, error.reason) from error
-        text = _without_bad_lines(raw, drops, offset=offset)
+            raise DamagedShard.near(f"byte {offset + error.start} of its text", skipped.label, error.reason) from error
+        text = _without_bad_lines(raw, skipped, offset=offset)
     return text.replace("\r\n", "\n").removesuffix("\n") if text else None
 
 
-def _without_bad_lines(raw: bytes, drops: Drops, *, offset: int) -> str:
+def _without_bad_lines(raw: bytes, skipped: SkippedRecords, *, offset: int) -> str:
     good = []
     for line in raw.removesuffix(b"\n").split(b"\n"):
         try:
             good.append(line.decode() + "\n")
         except UnicodeDecodeError as error:
-            drops.add(f"byte {offset + error.start} of its text", f"is not UTF-8 ({error.reason})")
+            skipped.add(f"byte {offset + error.start} of its text", f"is not UTF-8 ({error.reason})")
         offset += len(line) + 1
     return "".join(good)

@@ -1,1 +1,1 @@
-"""From text to token ids: a reference encoder, a faster one, and the check that both agree."""
+"""From text to token ids: a reference encoder, a faster backend, and the check that both agree."""

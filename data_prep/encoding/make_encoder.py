@@ -1,49 +1,38 @@
-"""Make an encoder from texts to ids: the tokenizers library, or a faster backend that gives the same ids."""
+"""Make an encoder: the tokenizers library, or gigatoken, which gives the same ids faster."""
 
 import importlib
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol
 
-import numpy as np
+from tokenizers import Tokenizer
 
+from data_prep.encoding.encoder import Encoder
+from data_prep.encoding.fallback import FallbackEncoder
 from data_prep.encoding.gigatoken_backend import GigatokenEncoder
-from data_prep.encoding.plain_bpe import plain_bpe
-from data_prep.encoding.reference import ReferenceEncoder, WithReference
-from data_prep.encoding.spot_check import Canary
-from data_prep.encoding.tiktoken_backend import TiktokenEncoder
+from data_prep.encoding.plain_bpe import PlainBpe, plain_bpe
+from data_prep.encoding.reference import ReferenceEncoder
+from data_prep.encoding.spot_check import SpotCheckedEncoder
 from data_prep.encoding.tokenizer import load_tokenizer
 
-FAST = {"tiktoken": TiktokenEncoder, "gigatoken": GigatokenEncoder}
-BACKENDS = ("tokenizers", *FAST)
-
-
-class Encoder(Protocol):
-    """Texts to ids, as if each text were encoded alone; without special tokens, a literal "<|endoftext|>" is text."""
-
-    def encode(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Return ids (uint32) of all texts one after the other, and the number of ids of each (int64)."""
+BACKENDS = ("tokenizers", "gigatoken")
 
 
 def make_encoder(folder: str | Path, backend: str, *, num_threads: int = 1) -> Encoder:
-    """Load the tokenizer in `folder`; ValueError where `backend` is not installed or cannot give the same ids.
+    """Load the tokenizer in `folder`; ValueError if `backend` is not installed or cannot give the same ids.
 
-    A fast backend is compared with the tokenizers library while it encodes, which also takes the texts it fails on.
+    While gigatoken encodes, samples of its ids are compared with those of the tokenizers library. The texts on which
+    it fails are encoded by the tokenizers library.
     """
     if backend not in BACKENDS:
         raise ValueError(f"--backend {backend} is unknown; choose one of {', '.join(BACKENDS)}")
     tokenizer = load_tokenizer(folder)
     reference = ReferenceEncoder(tokenizer)
-    if backend not in FAST:
+    if backend == "tokenizers":
         return reference
-    module = _import(backend)
-    try:
-        bpe = plain_bpe(tokenizer)
-    except ValueError as error:
-        what = f"--backend {backend} takes only tokenizers like GPT-2's, and the one in {folder} {error}"
-        raise ValueError(f"{what}; use --backend tokenizers") from error
-    fast = WithReference(FAST[backend](bpe, module, num_threads=num_threads), reference, bpe=bpe)
-    return Canary(fast, reference, backend=backend, bpe=bpe)
+    gigatoken = _import(backend)
+    bpe = _plain_bpe(tokenizer, folder, backend)
+    fast = FallbackEncoder(GigatokenEncoder(bpe, gigatoken, num_threads=num_threads), reference, bpe=bpe)
+    return SpotCheckedEncoder(fast, reference, backend=backend, bpe=bpe)
 
 
 def _import(backend: str) -> ModuleType:
@@ -51,3 +40,13 @@ def _import(backend: str) -> ModuleType:
         return importlib.import_module(backend)
     except ImportError as error:
         raise ValueError(f"--backend {backend} cannot be imported ({error}): pip install {backend}") from error
+
+
+def _plain_bpe(tokenizer: Tokenizer, folder: str | Path, backend: str) -> PlainBpe:
+    try:
+        return plain_bpe(tokenizer)
+    except ValueError as error:
+        raise ValueError(
+            f"--backend {backend} supports only tokenizers of GPT-2's kind, and the one in {folder} {error}; "
+            "use --backend tokenizers"
+        ) from error

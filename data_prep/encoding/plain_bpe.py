@@ -1,4 +1,4 @@
-"""Read a tokenizer of GPT-2's kind as bytes and merges, and say what is unlike GPT-2 in any other."""
+"""Read a tokenizer of GPT-2's kind as bytes and merges; report how any other tokenizer differs from GPT-2's."""
 
 import json
 from collections.abc import Iterator
@@ -6,25 +6,32 @@ from dataclasses import dataclass
 
 from tokenizers import Tokenizer
 
-# What else would change ids: fields of a BPE model that GPT-2 leaves empty.
-EMPTY_FIELDS = "dropout unk_token continuing_subword_prefix end_of_word_suffix byte_fallback ignore_merges".split()
+# Fields of a BPE model that would change ids; GPT-2 leaves them empty.
+EMPTY_FIELDS = (
+    "dropout",
+    "unk_token",
+    "continuing_subword_prefix",
+    "end_of_word_suffix",
+    "byte_fallback",
+    "ignore_merges",
+)
 
 
 @dataclass(frozen=True)
 class PlainBpe:
-    """Byte-level BPE that cuts words as GPT-2 does; the order of ids is that of merges, so that either one decides."""
+    """Byte-level BPE that splits words as GPT-2 does; ids rise in the order of merges, so both give the same ranks."""
 
-    ids: dict[str, int]  # of the tokens that text can become; each character of a token spells a byte
-    merges: list[tuple[str, str]]  # pairs of tokens, the first merge first
+    ids: dict[str, int]  # token -> id, for the tokens that text can produce; each character of a token spells a byte
+    merges: list[tuple[str, str]]  # pairs of tokens, in the order in which they are merged
 
     def ids_of_bytes(self) -> dict[bytes, int]:
-        """Return the ids of the same tokens, as bytes."""
+        """Return `ids` with each token as the bytes that it spells."""
         alphabet = byte_alphabet()
         return {bytes(alphabet[character] for character in token): id_ for token, id_ in self.ids.items()}
 
 
 def plain_bpe(tokenizer: Tokenizer) -> PlainBpe:
-    """Return the tokens and merges of a tokenizer of `load_tokenizer`; ValueError says what is unlike GPT-2."""
+    """Return the tokens and merges of a tokenizer from `load_tokenizer`; ValueError names what differs from GPT-2."""
     description = json.loads(tokenizer.to_str())
     model = description["model"]
     _refuse(differences_in_cutting(tokenizer, description))
@@ -36,12 +43,12 @@ def plain_bpe(tokenizer: Tokenizer) -> PlainBpe:
 
 
 def differences_in_cutting(tokenizer: Tokenizer, description: dict) -> Iterator[str]:
-    """Say what is unlike GPT-2 in the way from a text to its words; `description` is the tokenizer's JSON."""
+    """Yield what differs from GPT-2 in the way that text is split into words; `description` is the tokenizer's JSON."""
     normalizer, words = description["normalizer"], description["pre_tokenizer"] or {"type": "none"}
     if normalizer is not None:
         yield f"has a normalizer, {normalizer['type']}"
     if words["type"] != "ByteLevel" or not words["use_regex"]:
-        yield f"cuts words by the pre-tokenizer {json.dumps(words)[:200]}, not by GPT-2's pattern"
+        yield f"splits words by the pre-tokenizer {json.dumps(words)[:200]}, not by GPT-2's pattern"
     elif words["add_prefix_space"]:
         yield "puts a space before each text (add_prefix_space)"
     for token in description["added_tokens"]:
@@ -50,7 +57,7 @@ def differences_in_cutting(tokenizer: Tokenizer, description: dict) -> Iterator[
 
 
 def byte_alphabet() -> dict[str, int]:
-    """Return GPT-2's spelling of bytes: printable ones as themselves, the others as the characters from 256 on."""
+    """Return GPT-2's spelling of bytes: printable bytes as themselves, all others as the characters from 256 on."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = sorted(set(range(256)) - set(printable))
     return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
@@ -80,10 +87,12 @@ def _differences_of_model(model: dict) -> Iterator[str]:
 
 
 def _differences_of_merging(tokenizer: Tokenizer, bpe: PlainBpe) -> Iterator[str]:
-    """Say which token's own bytes do not become it; where all do, it is equal whether pairs or their sums are merged.
+    """Yield each token that the tokenizer does not produce from the token's own bytes.
 
-    For suppose that a text tells the two apart. Take the first step at which the sum of two parts is a token, and the
-    pair is no merge. Between these borders nothing else ever happened, so the token's own bytes would end as two parts.
+    If there is none, a backend may merge any two neighbours whose concatenation is a token, instead of listed pairs.
+    Proof: suppose that a text tells the two rules apart. Take the first step that concatenates two parts to a token
+    although the pair is not listed. Nothing else has happened between the borders of that token, so its own bytes
+    would end as two parts.
     """
     for token, id_ in bpe.ids.items():
         ids = [part.id for part in tokenizer.model.tokenize(token)]

@@ -1,35 +1,32 @@
-"""Compare the ids of a fast backend with those of the tokenizers library, on a sample of what it encodes."""
+"""Compare the ids of a fast backend with those of the tokenizers library, on a sample of the ids."""
 
 from bisect import bisect_left
 from itertools import accumulate
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from data_prep.encoding.encoder import Encoder
 from data_prep.encoding.plain_bpe import PlainBpe
 from data_prep.encoding.safe_cuts import first_cut, last_cut
 
-if TYPE_CHECKING:
-    from data_prep.encoding.make_encoder import Encoder
-
-# For 24 ids that come alone the reference takes 0.1 ms, gigatoken 3 ms for a batch of 1 MiB, which is some 240,000 ids.
-WINDOW = 24  # ids that are compared at a time
+# The reference takes 0.1 ms for 24 ids on their own; gigatoken takes 3 ms for a batch of 1 MiB, about 240,000 ids.
+WINDOW = 24  # ids per comparison
 STRIDE_BITS = 19
-STRIDE = 2**STRIDE_BITS  # ids per window, which is 1 in 21,845; the start of each batch of 1 MiB adds 1 in 10,000
-LARGEST_WINDOW = 64 * WINDOW  # where there is no place to cut
+STRIDE = 2**STRIDE_BITS  # ids per window: 1 id in 21,845 is compared; the start of each 1 MiB batch adds 1 in 10,000
+LARGEST_WINDOW = 64 * WINDOW  # limit of a window in which there is no safe place to cut
 FACTORS = np.array([0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93, 0xC2B2AE3D27D4EB4F, 0xA0761D6478BD642F], np.uint64)
 CONTINUATION_BYTES = bytes(range(0x80, 0xC0))  # of UTF-8
 
 
-class Canary:
-    """An encoder that raises ValueError where `fast` gives other ids than `reference`."""
+class SpotCheckedEncoder:
+    """Encodes with `fast`; ValueError if a sample of its ids differs from those of `reference`."""
 
-    def __init__(self, fast: "Encoder", reference: "Encoder", *, backend: str, bpe: PlainBpe):
+    def __init__(self, fast: Encoder, reference: Encoder, *, backend: str, bpe: PlainBpe):
         self._fast, self._reference, self._backend = fast, reference, backend
         self._bytes = {id_: token for token, id_ in bpe.ids_of_bytes().items()}
 
     def encode(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Return ids (uint32) of all texts one after the other, and the number of ids of each (int64)."""
+        """See Encoder.encode."""
         ids, lengths = self._fast.encode(texts)
         ends = np.cumsum(lengths)
         for number, position in sample(ids, lengths):
@@ -37,7 +34,7 @@ class Canary:
         return ids, lengths
 
     def _compare(self, text: str, ids: np.ndarray, position: int) -> None:
-        """Compare the ids of a piece of the text; all its ids, which may take long, where the piece looks wrong."""
+        """Compare the ids of a piece of the text; if they differ, compare all its ids, which may take long."""
         if self._agrees(text, ids, position):
             return
         expected, _ = self._reference.encode([text])
@@ -45,33 +42,33 @@ class Canary:
             raise ValueError(self._difference(ids, expected))
 
     def _agrees(self, text: str, ids: np.ndarray, position: int) -> bool:
-        """Say whether the ids after `position` spell a piece of the text, and the reference encodes it like that."""
+        """Whether the ids from `position` on spell a piece of the text, and the reference gives it the same ids."""
         num_ids = WINDOW
         piece, piece_ids = self._piece(ids, position, num_ids)
         while not piece and num_ids < min(LARGEST_WINDOW, len(ids)):
             num_ids *= 8
             piece, piece_ids = self._piece(ids, position, num_ids)
         if not piece:
-            return not text or len(ids) > LARGEST_WINDOW  # there is nothing to compare
+            return not text or len(ids) > LARGEST_WINDOW  # nothing to compare
         is_end = position + num_ids >= len(ids)
         return _has(text, piece, position == 0, is_end) and self._reference.encode([piece])[0].tolist() == piece_ids
 
     def _piece(self, ids: np.ndarray, position: int, num_ids: int) -> tuple[str, list[int]]:
-        """Return the longest text that may be cut out of `num_ids` ids from `position` on, and its ids."""
+        """Return the longest text that can safely be cut out of ids[position : position + num_ids], and its ids."""
         window = ids[position : position + num_ids].tolist()
         tokens = [self._bytes.get(id_, b"?") for id_ in window]
         data = b"".join(tokens)
-        skipped = len(data) - len(data.lstrip(CONTINUATION_BYTES))  # the end of a character
-        text = data[skipped:].decode(errors="ignore")
+        num_skipped = len(data) - len(data.lstrip(CONTINUATION_BYTES))  # bytes of a character that began earlier
+        text = data[num_skipped:].decode(errors="ignore")
         begin = first_cut(text) if position else 0
         end = len(text) if position + num_ids >= len(ids) else last_cut(text)
         borders = [0, *accumulate(map(len, tokens))]
-        first = bisect_left(borders, skipped + len(text[:begin].encode()))
-        last = bisect_left(borders, skipped + len(text[:end].encode()))
+        first = bisect_left(borders, num_skipped + len(text[:begin].encode()))
+        last = bisect_left(borders, num_skipped + len(text[:end].encode()))
         return text[begin:end], window[first:last]
 
     def _difference(self, ids: np.ndarray, expected: np.ndarray) -> str:
-        """Show the ids around the first that differs, and the text there."""
+        """Describe the first ids that differ, and the text around them."""
         length = min(len(ids), len(expected))
         at = int(np.append(ids[:length] != expected[:length], True).argmax())
         shown = slice(max(0, at - 4), at + 5)
@@ -89,10 +86,10 @@ def _has(text: str, piece: str, is_start: bool, is_end: bool) -> bool:
 
 
 def sample(ids: np.ndarray, lengths: np.ndarray) -> list[tuple[int, int]]:
-    """Choose ids to compare, as pairs of a text's number and a position among its ids.
+    """Choose the windows to compare, as pairs (index of a text, position among its ids).
 
-    The first text's start, and all texts without ids; then in each text one id in STRIDE, from a random one on. That
-    one depends on the text's own ids: texts are compared alike, however they are dealt out to workers and batches.
+    They are the start of the first text, every text without ids, and in each text one position per STRIDE ids. The
+    first of these positions is a hash of the text's own ids, so it does not depend on workers and batches.
     """
     chosen = [(number, 0) for number in [*range(len(lengths))[:1], *np.flatnonzero(lengths == 0).tolist()]]
     full = np.flatnonzero(lengths)

@@ -1,6 +1,6 @@
-"""Load a tokenizer so that text is only ever text, and say which tokenizer it is.
+"""Load a tokenizer so that text can never become a special token, and identify it by its digest.
 
-By default a literal "<|endoftext|>" in a document would become the end token, a false document border.
+By default, a literal "<|endoftext|>" in a document would become the end token, a false document border.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ END_TOKEN = "<|endoftext|>"
 def load_tokenizer(path: str | Path) -> Tokenizer:
     """Load a folder with tokenizer.json, or with GPT-2's vocab.json and merges.txt; ValueError for anything else.
 
-    Special tokens that occur in text are encoded as ordinary text. Pickling a Tokenizer forgets that: load it anew.
+    Special tokens in text are encoded as ordinary text. Pickling loses that setting: reload a Tokenizer instead.
     """
     folder = Path(path)
     if (folder / "tokenizer.json").is_file():
@@ -24,7 +24,9 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
         tokenizer = byte_level(models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt")))
         tokenizer.add_special_tokens([END_TOKEN])
     else:
-        raise ValueError(f"{folder} holds no tokenizer.json, nor vocab.json and merges.txt; give a tokenizer's folder")
+        raise ValueError(
+            f"{folder} has neither tokenizer.json nor vocab.json and merges.txt; give the folder of a tokenizer"
+        )
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True
@@ -32,7 +34,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
 
 
 def tokenizer_digest(tokenizer: Tokenizer) -> str:
-    """Return "sha256:<64 hex>" of everything that decides the ids: tokenizer.json less padding and truncation."""
+    """Return "sha256:<64 hex>" of everything that decides the ids: tokenizer.json without padding and truncation."""
     description = json.loads(tokenizer.to_str())
     description = {name: part for name, part in description.items() if name not in ("padding", "truncation")}
     canonical = json.dumps(description, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
@@ -40,7 +42,7 @@ def tokenizer_digest(tokenizer: Tokenizer) -> str:
 
 
 def end_token_id(tokenizer: Tokenizer, end_token: str = END_TOKEN) -> int:
-    """Return the id that follows every document; ValueError where the tokenizer has no such token."""
+    """Return the id that follows every document; ValueError if the tokenizer has no such token."""
     token_id = tokenizer.token_to_id(end_token)
     if token_id is None:
         raise ValueError(f"the tokenizer has no token {end_token!r} to end documents with; add it as a special token")
@@ -48,12 +50,12 @@ def end_token_id(tokenizer: Tokenizer, end_token: str = END_TOKEN) -> int:
 
 
 def vocab_size(tokenizer: Tokenizer) -> int:
-    """Return the highest id + 1; ids may have holes."""
+    """Return the highest id + 1; not every id below need exist."""
     return max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
 
 
 def without_surrogates(text: str) -> str:
-    """Replace lone surrogates, which JSON can spell and UTF-8 cannot, by U+FFFD; join those that form a pair."""
+    """Replace lone surrogates, which JSON can express and UTF-8 cannot, by U+FFFD; join surrogates that form a pair."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -62,7 +64,7 @@ def without_surrogates(text: str) -> str:
 
 
 def byte_level(model: models.Model) -> Tokenizer:
-    """Wrap `model` in GPT-2's way of cutting text into words and words into bytes."""
+    """Wrap `model` in GPT-2's split of text into words and of words into bytes."""
     tokenizer = Tokenizer(model)
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -74,4 +76,4 @@ def _from_json(path: Path) -> Tokenizer:
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises bare Exception
-        raise ValueError(f"{path} is not a tokenizer of the tokenizers library: {error}") from error
+        raise ValueError(f"{path} cannot be loaded by the tokenizers library: {error}") from error

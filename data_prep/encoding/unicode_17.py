@@ -1,7 +1,7 @@
-"""Find texts with letters and numbers of Unicode 17, which some libraries do not know to be letters and numbers yet.
+"""Find texts with the letters and numbers that Unicode 17 added, which backends classify differently.
 
-gigatoken 0.10 has the tables of Unicode 17, tiktoken 0.14 and tokenizers 0.23 older ones, where these are signs: they
-cut words elsewhere. All other characters are of the same kind to the three.
+gigatoken 0.10 has the tables of Unicode 17; tokenizers 0.23 has older ones, in which these characters are signs, so the
+two libraries split words at different places. They agree on every other character.
 """
 
 import re
@@ -19,7 +19,7 @@ NEW = re.compile("[" + "".join(f"{chr(first)}-{chr(last)}" for first, last in RA
 
 
 def ids_of_parts(ids: dict[bytes, int]) -> np.ndarray:
-    """Say for each id whether its token can hold such a character's first byte (bool [highest id + 1])."""
+    """Return, per id, whether its token can hold the first byte of such a character (bool [highest id + 1])."""
     whole = [character.encode() for character in CHARACTERS]
     parts = {character[:length] for character in whole for length in range(1, len(character))}
     is_part = np.zeros(max(ids.values()) + 1, bool)
@@ -30,8 +30,11 @@ def ids_of_parts(ids: dict[bytes, int]) -> np.ndarray:
     return is_part
 
 
-def numbers_of_texts(texts: list[str], lengths: np.ndarray, is_part: np.ndarray) -> list[int]:
-    """Return the numbers of the texts that have such a character; `is_part` is of all ids of all texts."""
+def indices_of_texts(texts: list[str], lengths: np.ndarray, is_part: np.ndarray) -> list[int]:
+    """Return the indices of the texts with such a character.
+
+    lengths: number of ids per text. is_part: bool, of the ids of all texts, concatenated.
+    """
     places = np.flatnonzero(is_part)
     numbers = np.unique(np.searchsorted(np.cumsum(lengths), places, side="right")).tolist()
     return [number for number in numbers if NEW.search(texts[number])]

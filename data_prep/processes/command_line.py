@@ -1,4 +1,4 @@
-"""What the commands share: a mistake of the user ends in one line and exit status 2, not in a traceback."""
+"""How a command ends on a user's mistake: one line and exit status 2 instead of a traceback."""
 
 import functools
 import sys
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 def user_errors_in_one_line(main: Callable[..., int | None]) -> Callable[..., int]:
-    """Wrap `main(argv=None)`: returns its status, 0 for None; on ValueError and OSError prints `error: ...`, 2."""
+    """Wrap `main(argv=None)`: return its status (0 for None); on ValueError or OSError print `error: ...`, return 2."""
 
     @functools.wraps(main)
     def guarded_main(argv: list[str] | None = None) -> int:

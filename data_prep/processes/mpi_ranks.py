@@ -1,6 +1,6 @@
-"""Share work among processes that an MPI launcher started; without one there is one rank and MPI is not touched.
+"""Share work among the processes that an MPI launcher started; without a launcher, there is one rank.
 
-MPI is imported only where a launcher says that it started several processes: most machines have no MPI library.
+MPI is imported only if a launcher started several processes: most machines have no MPI library.
 """
 
 import functools
@@ -14,19 +14,20 @@ from typing import Any
 
 import numpy as np
 
-# Number of processes, as each launcher names it. Slurm's comes last: mpirun starts its daemons as a step of Slurm.
-_WORLD_SIZES = {"Open MPI": "OMPI_COMM_WORLD_SIZE", "MPICH": "PMI_SIZE", "Slurm": "SLURM_STEP_NUM_TASKS"}
+from data_prep.processes.launchers import LAUNCHERS
+
+_MPI_LAUNCHERS = ("Open MPI", "MPICH", "Slurm")  # Slurm last: mpirun starts its daemons as a step of Slurm
 _POLL_SECONDS = 0.05
-_SECONDS_TO_SPEAK = 1.0  # the launcher passes words on, and after an abort no more
+_SECONDS_TO_FORWARD = 1.0  # the launcher forwards a rank's output, but not after an abort
 
 
 @dataclass(frozen=True)
 class MpiRanks:
-    """This process among world_size ones."""
+    """This process among `world_size` processes."""
 
     rank: int = 0
     world_size: int = 1
-    num_on_host: int = 1  # that share this host's cores
+    num_on_host: int = 1  # processes that share this host's cores
     world: Any = None  # MPI.COMM_WORLD; None for one process
 
     def broadcast(self, value: Any) -> Any:
@@ -38,14 +39,14 @@ class MpiRanks:
         return self.world.gather(value) if self.world else [value]
 
     def sum(self, numbers: np.ndarray) -> np.ndarray:
-        """Return the sum over ranks on rank 0; elsewhere it means nothing. Collective over the world."""
+        """Return the sum over ranks on rank 0, an undefined value elsewhere. Collective over the world."""
         total = numbers.copy()
         if self.world:
             self.world.Reduce(numbers, total)
         return total
 
     def wait(self) -> None:
-        """Return when all ranks are here. MPI's own waiting would keep a core busy that others work on."""
+        """Return when all ranks have called it. MPI's own barrier would keep a core busy while others work on it."""
         request = self.world.Ibarrier() if self.world else None
         while request and not request.Test():
             time.sleep(_POLL_SECONDS)
@@ -55,7 +56,7 @@ ONE_PROCESS = MpiRanks()
 
 
 def find_ranks(environ: dict[str, str] | None = None) -> MpiRanks:
-    """Return this process's place among those that the launcher started; ValueError where MPI sees another number."""
+    """Return this process among those that the launcher started; ValueError if MPI counts another number of them."""
     launcher, world_size = launched(os.environ if environ is None else environ)
     if world_size == 1:
         return ONE_PROCESS
@@ -63,23 +64,24 @@ def find_ranks(environ: dict[str, str] | None = None) -> MpiRanks:
     world = MPI.COMM_WORLD
     if world.size != world_size:
         raise ValueError(
-            f"{launcher} started {world_size} processes but MPI sees {world.size}: mpi4py uses another MPI library, "
-            "or Slurm starts without MPI; use the library's own mpirun, or srun --mpi=pmix or --mpi=pmi2"
+            f"{launcher} started {world_size} processes, but MPI counts {world.size}: mpi4py uses another MPI library, "
+            "or Slurm starts processes without MPI; use that library's mpirun, or srun --mpi=pmix or --mpi=pmi2"
         )
     num_on_host = world.Split_type(MPI.COMM_TYPE_SHARED).size
     return MpiRanks(world.rank, world_size, num_on_host, world)
 
 
 def launched(environ: dict[str, str]) -> tuple[str, int]:
-    """Return which launcher started this process, and how many with it; ("", 1) without one."""
-    for launcher, name in _WORLD_SIZES.items():
+    """Return the launcher that started this process, and its number of processes; ("", 1) without a launcher."""
+    for launcher in _MPI_LAUNCHERS:
+        name = LAUNCHERS[launcher].world_size
         if name in environ:
             return launcher, int(environ[name])
     return "", 1
 
 
 def divide(sizes: list[int], num_shares: int) -> list[list[int]]:
-    """Return which of the items each share gets, in their order: largest first, each to the share that has least."""
+    """Return the items of each share, in order: the largest items are dealt first, each to the smallest share."""
     shares: list[list[int]] = [[] for _ in range(num_shares)]
     loads = [0] * num_shares
     for item in sorted(range(len(sizes)), key=lambda item: (-sizes[item], item)):
@@ -90,7 +92,7 @@ def divide(sizes: list[int], num_shares: int) -> list[list[int]]:
 
 
 def ranks_end_together(main: Callable[..., int]) -> Callable[..., int]:
-    """Wrap `main(argv=None)`: a rank that fails ends all others, which would wait for it, with its exit status."""
+    """Wrap `main(argv=None)`: a rank that fails ends all other ranks, which would wait for it, with its exit status."""
 
     @functools.wraps(main)
     def main_of_a_rank(argv: list[str] | None = None) -> int:
@@ -104,7 +106,7 @@ def ranks_end_together(main: Callable[..., int]) -> Callable[..., int]:
         if status and _is_one_of_several():
             sys.stdout.flush()
             sys.stderr.flush()
-            time.sleep(_SECONDS_TO_SPEAK)
+            time.sleep(_SECONDS_TO_FORWARD)
             sys.modules["mpi4py.MPI"].COMM_WORLD.Abort(status)
         return status
 
@@ -112,7 +114,7 @@ def ranks_end_together(main: Callable[..., int]) -> Callable[..., int]:
 
 
 def _is_one_of_several() -> bool:
-    """Whether MPI was started here; it is never imported for one process."""
+    """Whether this process runs under MPI with other ranks; for one process MPI is never imported."""
     return "mpi4py.MPI" in sys.modules and sys.modules["mpi4py.MPI"].COMM_WORLD.size > 1
 
 
@@ -121,7 +123,7 @@ def _import_mpi(launcher: str, world_size: int) -> Any:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:  # RuntimeError: there is no MPI library
         raise ValueError(
-            f"{launcher} started {world_size} processes, but mpi4py cannot be imported: {error}; install it and an "
-            "MPI library, or start one process"
+            f"{launcher} started {world_size} processes, but mpi4py cannot be imported: {error}; install mpi4py and "
+            "an MPI library, or start one process"
         ) from error
     return MPI

@@ -1,4 +1,4 @@
-"""Processes that work for a command: they end with it, however it ends, and one that is killed ends it."""
+"""Worker processes of a command: they end when it ends, however it ends, and a killed worker ends the command."""
 
 import multiprocessing
 import os
@@ -15,12 +15,12 @@ CONTEXT = multiprocessing.get_context("spawn")  # fork would copy the tokenizer'
 def worker_pool(
     num_workers: int, start: Callable[..., None] | None = None, *arguments
 ) -> Iterator[ProcessPoolExecutor]:
-    """Yield a pool whose processes call start(*arguments) first; OSError where one of them was killed."""
+    """Yield a pool whose processes first call start(*arguments); OSError if one of them is killed."""
     with ProcessPoolExecutor(num_workers, CONTEXT, initializer=_start_worker, initargs=(start, *arguments)) as pool:
         try:
             yield pool
         except BrokenProcessPool as error:
-            raise OSError("a worker process was killed, perhaps for want of memory; use fewer --workers") from error
+            raise OSError("a worker process was killed, perhaps out of memory; use fewer --workers") from error
 
 
 def _start_worker(start: Callable[..., None] | None, *arguments: object) -> None:
@@ -30,6 +30,6 @@ def _start_worker(start: Callable[..., None] | None, *arguments: object) -> None
 
 
 def _end_with_parent() -> None:
-    """Leave nobody writing when the parent was killed: the next run may begin at once."""
+    """Exit when the parent is killed: the next run may start at once, and must be the only writer."""
     multiprocessing.parent_process().join()
     os._exit(1)

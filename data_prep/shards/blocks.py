@@ -1,4 +1,4 @@
-"""Blocks of a .bin file: digested while it is written; digest and token ids are checked when one is first touched."""
+"""Blocks of a .bin file: each is hashed as it is written, and checked, with its token ids, before its first read."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,17 +8,17 @@ import xxhash
 
 from data_prep.shards.manifest import Shard
 
-# xxh3 reads 8 MiB in less than a millisecond; 16 digits for each are 3 MB of manifest per TB of tokens.
+# xxh3 reads 8 MiB in less than a millisecond; 16 digits per block add 3 MB of manifest per TB of tokens.
 BLOCK_BYTES = 2**23
 
 
 class BlockHasher:
-    """Collect the xxh3-64 of each block of a file that is written piece by piece."""
+    """Collects the xxh3-64 of each block of a file that is written piece by piece."""
 
     def __init__(self, block_bytes: int):
         self.block_bytes = block_bytes
         self._digests: list[str] = []
-        self._hash, self._num_bytes = xxhash.xxh3_64(), 0  # of the block that is being filled
+        self._hash, self._num_bytes = xxhash.xxh3_64(), 0  # of the current block
 
     def update(self, content: bytes) -> None:
         rest = memoryview(content)
@@ -31,7 +31,7 @@ class BlockHasher:
             rest = rest[len(part) :]
 
     def digests(self) -> tuple[str, ...]:
-        """Return the digests of all blocks, 16 hex digits each; the file ends here."""
+        """End the file and return the digests of all blocks, 16 hex digits each."""
         if self._num_bytes:
             self._end_block()
         return tuple(self._digests)
@@ -42,10 +42,10 @@ class BlockHasher:
 
 
 class CheckedTokens:
-    """The tokens of one .bin, memory-mapped; ValueError where one is read from a block that is not as it was written,
-    or that holds an id outside the vocabulary.
+    """The tokens of one .bin, memory-mapped; every id that it returns is within 0..vocab_size-1.
 
-    A block is checked once, before its first token is handed out: all ids that are read are within 0..vocab_size-1.
+    A block is checked once, before its first token is returned: ValueError if the block has changed since it was
+    written, or holds an id outside the vocabulary.
     """
 
     def __init__(self, path: Path, shard: Shard, dtype: np.dtype, *, vocab_size: int):
@@ -59,13 +59,13 @@ class CheckedTokens:
         return len(self._tokens)
 
     def read(self, start: int, end: int) -> np.ndarray:
-        """Return tokens start..end-1 as a part of the map, fewer where it ends before."""
+        """Return the tokens start..end-1 as a view of the file, fewer if it ends before."""
         end = min(end, len(self))
         self._check_blocks(start * self.dtype.itemsize, end * self.dtype.itemsize)
         return self._tokens[start:end]
 
     def _check_blocks(self, start: int, end: int) -> None:
-        """Check the blocks that hold the bytes start..end-1, but for those that were checked before."""
+        """Check the blocks of the bytes start..end-1 that were not checked before."""
         length, size = self.shard.block_bytes, self.dtype.itemsize
         for block in range(start // length, -(-end // length)):
             if not self._is_checked[block]:
@@ -76,7 +76,7 @@ class CheckedTokens:
 
 
 def check_block(path: Path, shard: Shard, block: int, content: np.ndarray | bytes) -> None:
-    """Raise ValueError where `content` is not what was written as block number `block` of `path`."""
+    """Raise ValueError if `content` is not what was written as block number `block` of `path`."""
     found, written = xxhash.xxh3_64_hexdigest(content), shard.block_xxh3[block]
     if found != written:
         start = block * shard.block_bytes
@@ -87,7 +87,7 @@ def check_block(path: Path, shard: Shard, block: int, content: np.ndarray | byte
 
 
 def check_ids(path: Path, tokens: np.ndarray, *, vocab_size: int) -> None:
-    """Raise ValueError where one of `tokens`, at least one, is no id of the vocabulary."""
+    """Raise ValueError if one of `tokens` is no id of the vocabulary; `tokens` must not be empty."""
     highest, lowest = int(tokens.max()), 0 if tokens.dtype.kind == "u" else int(tokens.min())
     if lowest < 0 or highest >= vocab_size:
         wrong = lowest if lowest < 0 else highest
@@ -95,7 +95,7 @@ def check_ids(path: Path, tokens: np.ndarray, *, vocab_size: int) -> None:
 
 
 def read_blocks(path: Path, shard: Shard) -> Iterator[bytes]:
-    """Yield the blocks of `path` as they are, unchecked; a disk that cannot be read is an OSError here."""
+    """Yield the blocks of `path`, unchecked; a disk that cannot be read raises OSError."""
     with open(path, "rb") as file:
         while content := file.read(shard.block_bytes):
             yield content

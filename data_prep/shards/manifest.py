@@ -1,16 +1,14 @@
-"""The manifest of a folder of token shards: what the tokens are, where they came from, and their digests."""
+"""The manifest of a folder of token shards: the meaning of the tokens, their sources, and the digests of all files."""
 
 import hashlib
-import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from data_prep.documents.document_rules import TextRules
+from data_prep.documents.document_rules import DocumentRules
 from data_prep.storage.atomic_file import atomic_file
 from data_prep.storage.sealed_json import sealed_json, unsealed
 
-# 2 had no drops, of the rules the boundary alone, and is still read; 1 had no digest of itself and is refused.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 1
 KIND = "token_shards"
 MANIFEST_NAME = "manifest.json"
 MAKE_AGAIN = "run data_prep.tokenize_shards again (predictions: launch/predict.py)"
@@ -27,29 +25,34 @@ class Shard:
     block_bytes: int  # length of the blocks of <name>.bin; the last one may be shorter
     block_xxh3: tuple[str, ...]  # 16 hex digits per block, its xxh3-64
     index_xxh3: str  # 16 hex digits, xxh3-64 of <name>.idx
-    drops: tuple[str, ...] = ()  # records of the raw shard that could not be read: where they stood, what was wrong
+    skipped: tuple[str, ...] = ()  # unreadable records of the raw shard: the place and the problem of each
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that a reader of the token shards needs to know, and all that tells one corpus from another."""
+    """Everything that reading the token shards requires, and that distinguishes one corpus from another."""
 
     schema_version: int
     tokenizer_digest: str
     vocab_size: int
     end_token_id: int  # follows every document
     dtype: str  # "uint16" or "int32", little-endian
-    rules: TextRules  # what documents were, and where end tokens stand
-    corpus_digest: str  # of the shards in their order, and the tokenizer
+    rules: DocumentRules  # where raw documents end, and where end tokens stand
+    corpus_digest: str  # of the tokenizer and the shards in their order
     num_tokens: int
     num_documents: int
     shards: tuple[Shard, ...]
 
 
 def make_manifest(
-    shards: list[Shard], *, tokenizer_digest: str, vocab_size: int, end_token_id: int, rules: TextRules = TextRules()
+    shards: list[Shard],
+    *,
+    tokenizer_digest: str,
+    vocab_size: int,
+    end_token_id: int,
+    rules: DocumentRules = DocumentRules(),
 ) -> Manifest:
-    """Sum up finished shards."""
+    """Return the manifest of finished shards."""
     return Manifest(
         schema_version=SCHEMA_VERSION,
         tokenizer_digest=tokenizer_digest,
@@ -65,7 +68,7 @@ def make_manifest(
 
 
 def read_manifest(folder: str | Path) -> Manifest:
-    """Read <folder>/manifest.json; FileNotFoundError without one, ValueError where it is not as it was written."""
+    """Read <folder>/manifest.json; FileNotFoundError if it is missing, ValueError if it has changed."""
     path = Path(folder) / MANIFEST_NAME
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: {folder} is no finished folder of token shards; tokenize it again")
@@ -77,26 +80,26 @@ def read_manifest(folder: str | Path) -> Manifest:
 
 
 def write_manifest(folder: str | Path, manifest: Manifest) -> None:
-    """Write <folder>/manifest.json atomically: from then on the folder is finished."""
+    """Write <folder>/manifest.json atomically, which finishes the folder."""
     with atomic_file(Path(folder) / MANIFEST_NAME) as file:
         file.write(sealed_json(asdict(manifest), kind=KIND))
 
 
 def shard_from_json(values: dict) -> Shard:
-    """Return the Shard that asdict() made `values` of; ValueError where fields are missing or unknown."""
-    lists = {name: tuple(values[name]) for name in ("block_xxh3", "drops")}
+    """Return the Shard of which asdict() made `values`; ValueError if fields are missing or unknown."""
+    lists = {name: tuple(values[name]) for name in ("block_xxh3", "skipped")}
     return Shard(**_exactly(Shard, values) | lists)
 
 
 def token_dtype(vocab_size: int) -> str:
-    """Return Megatron's choice of dtype: two bytes per token where ids fit."""
+    """Return Megatron's choice of dtype: two bytes per token if the ids fit."""
     return "uint16" if vocab_size < 65500 else "int32"
 
 
 def corpus_digest(shards: list[Shard] | tuple[Shard, ...], tokenizer_digest: str) -> str:
-    """Return "sha256:<64 hex>" over the tokenizer's digest and, in order, all that is recorded of each shard's files.
+    """Return "sha256:<64 hex>" of the tokenizer's digest and, in order, the sizes and digests of each shard's files.
 
-    It follows tokens, borders of documents and of shards, and the length of blocks; names and sources are left out.
+    It depends on tokens, on borders of documents and shards, and on the length of blocks, but not on names and sources.
     """
     lines = [tokenizer_digest, *(_digest_line(shard) for shard in shards)]
     return "sha256:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()
@@ -109,42 +112,25 @@ def _digest_line(shard: Shard) -> str:
 
 def _parse(path: Path) -> Manifest:
     values = _content(path)
-    if values["schema_version"] == 2:
-        values["rules"] = asdict(TextRules(boundary=values.pop("boundary")))
-        values["shards"] = [shard | {"drops": []} for shard in values["shards"]]
-    elif values["schema_version"] != SCHEMA_VERSION:
-        raise _wrong_version(path, values["schema_version"])
+    if values["schema_version"] != SCHEMA_VERSION:
+        found = values["schema_version"]
+        raise ValueError(f"{path} has schema_version {found}, this code reads {SCHEMA_VERSION}; {MAKE_AGAIN}")
     try:
-        parsed = {"rules": TextRules(**values["rules"]), "shards": tuple(map(shard_from_json, values["shards"]))}
+        parsed = {"rules": DocumentRules(**values["rules"]), "shards": tuple(map(shard_from_json, values["shards"]))}
         return Manifest(**_exactly(Manifest, values) | parsed)
     except ValueError as error:
         raise ValueError(f"{path} is not a manifest of token shards ({error}); {MAKE_AGAIN}") from error
 
 
 def _content(path: Path) -> dict:
-    content = path.read_bytes()
     try:
-        return unsealed(content, kind=KIND)
+        return unsealed(path.read_bytes(), kind=KIND)
     except ValueError as error:
-        if _is_version_1(content):
-            raise _wrong_version(path, 1) from None
         raise ValueError(f"{path} is damaged: {error}; copy it again, or {MAKE_AGAIN}") from None
 
 
-def _is_version_1(content: bytes) -> bool:
-    """Version 1 was JSON without a seal."""
-    try:
-        return json.loads(content)["schema_version"] == 1
-    except (KeyError, TypeError, ValueError):
-        return False
-
-
-def _wrong_version(path: Path, found: int) -> ValueError:
-    return ValueError(f"{path} has schema_version {found}, this code reads {SCHEMA_VERSION}; {MAKE_AGAIN}")
-
-
 def _exactly(kind: type, values: dict) -> dict:
-    """Return `values`, or ValueError naming the fields of `kind` that are missing or unknown."""
+    """Return `values`; ValueError names the fields of `kind` that are missing or unknown."""
     expected = {field.name for field in fields(kind)}
     if values.keys() != expected:
         raise ValueError(f"{kind.__name__} has the wrong fields: {sorted(expected ^ values.keys())}")

@@ -1,4 +1,4 @@
-"""Megatron's .idx, the side-car of a .bin: how long each document is and where it begins."""
+"""Megatron's .idx, the companion of a .bin: the length and the start of each document."""
 
 import struct
 from pathlib import Path
@@ -14,7 +14,7 @@ DTYPE_CODES = {"int32": 4, "uint16": 8}
 
 
 def index_bytes(lengths: np.ndarray, *, dtype: str) -> bytes:
-    """Return a whole .idx for documents of `lengths` tokens, each of them one sequence."""
+    """Return a whole .idx for documents of `lengths` tokens, each one sequence in Megatron's terms."""
     ends = np.cumsum(lengths, dtype=np.int64) * np.dtype(dtype).itemsize
     starts = np.concatenate([[0], ends])[: len(lengths)]
     parts = [lengths.astype("<i4"), starts.astype("<i8"), np.arange(len(lengths) + 1).astype("<i8")]
@@ -27,14 +27,14 @@ def index_size(num_documents: int) -> int:
 
 
 def read_lengths(path: Path, *, num_documents: int, xxh3: str) -> np.ndarray:
-    """Return the documents' lengths in tokens, int32 [num_documents]; ValueError where the file is not as written."""
+    """Return the documents' lengths in tokens, int32 [num_documents]; ValueError if the file has changed."""
     content = path.read_bytes()
     check_index(path, content, xxh3=xxh3)
     return np.frombuffer(content, dtype="<i4", count=num_documents, offset=HEADER.size)
 
 
 def check_index(path: Path, content: bytes, *, xxh3: str) -> None:
-    """Raise ValueError where `content` is not the .idx that was written."""
+    """Raise ValueError if `content` is not the .idx that was written."""
     found = index_digest(content)
     if found != xxh3:
         raise ValueError(

@@ -1,4 +1,7 @@
-"""Sequences of equal length cut from token streams: which tokens each one is, and how many are read at once."""
+"""Sequences of equal length in the token streams of a mixture, read by their addresses (part, sequence).
+
+Part p is the stream number p of the mixture. Arrays of addresses are int64 [..., 2].
+"""
 
 import numpy as np
 
@@ -6,29 +9,35 @@ from data_prep.shards.token_stream import TokenStream
 
 
 class Sequences:
-    """Sequence i of a stream is its tokens [i * S, i * S + S); the sequences of several streams follow one another.
+    """Sequence i of a stream is its tokens [i * S, i * S + S).
 
-    A stream ends with its last sequence that another token follows: every token but the first is a target once.
+    The last sequence is the last one that a token follows, so every token but the first is a target once.
     """
 
-    def __init__(self, streams: list[TokenStream], *, context_length: int):
-        self.streams = streams
-        self.context_length = context_length
-        self.sizes = [max(stream.num_tokens - 1, 0) // context_length for stream in streams]
-        self.starts = np.cumsum([0, *self.sizes])  # [num_streams + 1]
+    def __init__(self, stream: TokenStream, *, context_length: int):
+        self.stream, self.context_length = stream, context_length
+        self.num_sequences = max(stream.num_tokens - 1, 0) // context_length
 
-    @property
-    def num_sequences(self) -> int:
-        return int(self.starts[-1])
+    def read(self, sequences: np.ndarray, *, num_following: int = 1) -> np.ndarray:
+        """Read sequences of the stream, as read_sequences does."""
+        return read_sequences([self], make_addresses(0, sequences), num_following=num_following)
 
-    def read(self, indices: np.ndarray, *, num_following: int = 1) -> np.ndarray:
-        """Return sequences by index, each with the tokens after it: int64 [len(indices), S + num_following].
+    def read_into(self, out: np.ndarray, sequence: int) -> None:
+        """Fill int64 `out` with the tokens from the first of `sequence` on."""
+        self.stream.read_into(out, sequence * self.context_length)
 
-        ValueError for a damaged block, naming its file.
-        """
-        rows = np.empty((len(indices), self.context_length + num_following), dtype=np.int64)
-        streams = np.searchsorted(self.starts, indices, side="right") - 1
-        begins = (indices - self.starts[streams]) * self.context_length
-        for row, stream, begin in zip(rows, streams.tolist(), begins.tolist(), strict=True):
-            self.streams[stream].read_into(row, begin)
-        return rows
+
+def read_sequences(parts: list[Sequences], addresses: np.ndarray, *, num_following: int = 1) -> np.ndarray:
+    """Read the sequences at addresses [n, 2], each with the tokens that follow it: int64 [n, S + num_following].
+
+    A damaged block raises ValueError, which names its file.
+    """
+    tokens = np.empty((len(addresses), parts[0].context_length + num_following), dtype=np.int64)
+    for out, (part, sequence) in zip(tokens, addresses.tolist(), strict=True):
+        parts[part].read_into(out, sequence)
+    return tokens
+
+
+def make_addresses(part: int, sequences: np.ndarray) -> np.ndarray:
+    """Return the addresses int64 [n, 2] of sequences [n] of one part."""
+    return np.stack([np.full_like(sequences, part), sequences], axis=-1)

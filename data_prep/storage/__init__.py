@@ -1,1 +1,1 @@
-"""Files that appear whole or not at all, and record their own digest."""
+"""Files that appear complete or not at all, and record their own digest."""

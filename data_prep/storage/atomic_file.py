@@ -1,4 +1,4 @@
-"""Write a file so that its final name only ever holds a complete file: temporary name, fsync, rename."""
+"""Write a file so that its final name only ever refers to a complete file: temporary name, fsync, rename."""
 
 import os
 from collections.abc import Iterator
@@ -9,10 +9,10 @@ from typing import BinaryIO
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
-    """Yield a binary file that replaces `path` when the block ends; after an error `path` is as it was before."""
+    """Yield a binary file that replaces `path` when the block ends; an error leaves `path` unchanged."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # same folder, so that the rename is atomic
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # in the same folder, so that the rename is atomic
     try:
         with open(temporary, "wb") as file:
             yield file
@@ -25,13 +25,13 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
 
 
 def flush_to_disk(file: BinaryIO) -> None:
-    """Return once the file's bytes would survive a power cut."""
+    """Return when the file's bytes would survive a power failure."""
     file.flush()
     os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames inside `folder` survive a power cut: a rename is a change of the folder, not of the file."""
+    """Make renames inside `folder` survive a power failure: a rename changes the folder, not the file."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

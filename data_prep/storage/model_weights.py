@@ -1,4 +1,4 @@
-"""Read single tensors of a model's .safetensors files, sharded or not, also in bfloat16, which numpy lacks."""
+"""Read single tensors from a model's .safetensors files, sharded or not, including bfloat16, which numpy lacks."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8",
 
 
 def tensor_files(path: str | Path) -> dict[str, Path]:
-    """Return which file holds each tensor of `path`: one file, or a folder with one, several or an index of them."""
+    """Return tensor name -> file; `path` is a file, or a folder with one or several files or with an index of them."""
     path = Path(path)
     if path.is_file():
         return dict.fromkeys(_header(path)[0], path)
@@ -19,16 +19,16 @@ def tensor_files(path: str | Path) -> dict[str, Path]:
         return {name: path / file for name, file in weight_map.items()}
     files = {name: file for file in sorted(path.glob("*.safetensors")) for name in _header(file)[0]}
     if not files:
-        raise FileNotFoundError(f"{path} holds no .safetensors file; give a file, or a model's folder that has some")
+        raise FileNotFoundError(f"{path} has no .safetensors file; give such a file, or the folder of a model")
     return files
 
 
 def read_tensor(path: Path, name: str) -> np.ndarray:
-    """Return tensor `name` of one file; bfloat16 becomes float32."""
+    """Return tensor `name` of a file; bfloat16 becomes float32."""
     header, start = _header(path)
     entry = header[name]
     if entry["dtype"] not in DTYPES:
-        raise ValueError(f"{path}: {name} is {entry['dtype']}, but only {', '.join(DTYPES)} are read; convert it")
+        raise ValueError(f"{path}: {name} is {entry['dtype']}, but must be one of {', '.join(DTYPES)}; convert it")
     first, end = entry["data_offsets"]
     with open(path, "rb") as file:
         file.seek(start + first)
@@ -40,13 +40,13 @@ def read_tensor(path: Path, name: str) -> np.ndarray:
 
 
 def read_embeddings(model: str | Path, *, num_tokens: int, name: str = "transformer.wte.weight") -> np.ndarray:
-    """Return the embeddings of the first `num_tokens` token ids, float32 [num_tokens, width]; more rows are padding."""
+    """Return the embeddings of the first `num_tokens` ids, float32 [num_tokens, width]; further rows are padding."""
     files = tensor_files(model)
     if name not in files:
         raise ValueError(f"{model} has no tensor {name}; give --embeddings_name, e.g. {_like(files)}")
     embeddings = read_tensor(files[name], name).astype(np.float32)
     if embeddings.ndim != 2 or len(embeddings) < num_tokens:
-        raise ValueError(f"{model}: {name} has shape {embeddings.shape}, but rows for {num_tokens} tokens are needed")
+        raise ValueError(f"{model}: {name} has shape {embeddings.shape}, but {num_tokens} tokens need a row each")
     return embeddings[:num_tokens]
 
 
@@ -55,11 +55,11 @@ def _like(files: dict[str, Path]) -> str:
 
 
 def _header(path: Path) -> tuple[dict, int]:
-    """Return the entry of each tensor and where the tensors' bytes start."""
+    """Return the header's entry of each tensor, and the position at which the tensors' bytes start."""
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if not 0 < length <= path.stat().st_size - 8:
-            raise ValueError(f"{path} is not a whole .safetensors file; copy it again")
+            raise ValueError(f"{path} is not a complete .safetensors file; copy it again")
         header = json.loads(file.read(length))
     header.pop("__metadata__", None)
     return header, 8 + length

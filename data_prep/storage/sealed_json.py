@@ -1,6 +1,6 @@
-"""JSON that names its own digest: a file of it is byte for byte what was written, or it is refused.
+"""JSON that records its own digest: a file that is not, byte for byte, what was written is refused.
 
-It reads {"xxh3": "<32 hex digits>", "<kind>": <content>}, and the digest is of the content's bytes.
+Its form is {"xxh3": "<32 hex digits>", "<kind>": <content>}; the digest is that of the content's bytes.
 """
 
 import json
@@ -11,13 +11,13 @@ _TAIL = b"}\n"
 
 
 def sealed_json(content: dict, *, kind: str) -> bytes:
-    """Return the bytes of a file that holds `content` under the name `kind`; equal contents give equal bytes."""
+    """Return the bytes of a file with `content` under the name `kind`; equal contents give equal bytes."""
     body = json.dumps(content, indent=1, sort_keys=True).encode()
     return _head(_digest(body), kind) + body + _TAIL
 
 
 def unsealed(sealed: bytes, *, kind: str) -> dict:
-    """Return the content of a whole file's bytes; ValueError where they are not those that sealed_json returned."""
+    """Return the content of a file, given its bytes; ValueError if they are not what sealed_json returned."""
     start = len(_head(_digest(b""), kind))
     body = sealed[start : -len(_TAIL)]
     found = _digest(body)

@@ -1,7 +1,7 @@
-"""Write and read .safetensors files of numpy integers whose bytes are the same on every run.
+"""Write and read .safetensors files of numpy integers, with the same bytes on every run.
 
-safetensors' own `save` orders metadata at random, so the header is written here; any safetensors library reads it.
-Its metadata names the digest of the whole file, so that no changed bit, of tensors or of header, is read.
+The `save` of safetensors orders metadata at random, so the header is written here; any safetensors library reads it.
+Its metadata records the digest of the whole file, so that a changed bit, of tensors or header, is detected.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from data_prep.storage.atomic_file import atomic_file
 
 DTYPE_NAMES = {np.dtype("<i4"): "I32", np.dtype("<i8"): "I64"}
-FILE_DIGEST = "file_xxh3"  # in the metadata: xxh3-128 of the whole file, in which the digest itself is 32 zeros
+FILE_DIGEST = "file_xxh3"  # in the metadata: xxh3-128 of the whole file with 32 zeros in place of the digest
 ZEROS = "0" * 32
 
 
@@ -41,9 +41,9 @@ def read_tensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except SafetensorError as error:
-        raise ValueError(f"{path} is not a whole .safetensors file ({error}); make it again") from error
+        raise ValueError(f"{path} is not a complete .safetensors file ({error}); write it again") from error
     if FILE_DIGEST not in metadata:
-        raise ValueError(f"{path} names no {FILE_DIGEST}: it is damaged or of another program; make it again")
+        raise ValueError(f"{path} names no {FILE_DIGEST}: it is damaged or of another program; write it again")
     _check_digest(path, metadata[FILE_DIGEST])
     return tensors, metadata
 
@@ -54,7 +54,7 @@ def check_schema(path: str | Path, metadata: dict[str, str], *, kind: str, schem
     if found != (kind, str(schema_version)):
         raise ValueError(
             f"{path} holds {found[0]} (schema_version {found[1]}), but {kind} "
-            f"(schema_version {schema_version}) is needed; give another file or make it again"
+            f"(schema_version {schema_version}) is needed; give another file or write it again"
         )
 
 
@@ -69,20 +69,20 @@ def _check_digest(path: str | Path, written: str) -> None:
     if digest.hexdigest() != written:
         raise ValueError(
             f"{path} is damaged: it has digest {digest.hexdigest()} but was written with {written}; "
-            "copy it or make it again"
+            "copy it or write it again"
         )
 
 
 def _entry(digest: str) -> bytes:
-    """The digest as it stands in the header; quotes inside of texts are escaped, so it stands there once."""
+    """Return the digest's entry in the header; quotes within strings are escaped, so it occurs there only once."""
     return f'"{FILE_DIGEST}":"{digest}"'.encode()
 
 
 def check_range(name: str, values: np.ndarray, least: int, most: int) -> None:
-    """Refuse numbers outside least..most."""
+    """Raise ValueError for values outside least..most."""
     lowest, highest = int(values.min(initial=most)), int(values.max(initial=least))
     if lowest < least or highest > most:
-        raise ValueError(f"{name} holds {lowest}..{highest}, but only {least}..{most} exist")
+        raise ValueError(f"{name} holds {lowest}..{highest}, but its values must be in {least}..{most}")
 
 
 def tensor_digest(tensor: np.ndarray) -> str:
@@ -96,7 +96,7 @@ def _little_endian(array: np.ndarray) -> np.ndarray:
 
 
 def _header(arrays: dict[str, np.ndarray], *, metadata: dict[str, str]) -> bytes:
-    """8 bytes of length, then JSON padded with spaces, so that the tensors start at a multiple of 8 bytes."""
+    """Return 8 bytes of length, then JSON padded with spaces, so that the tensors start at a multiple of 8 bytes."""
     entries: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
     end = 0
     for name, array in arrays.items():

@@ -1,4 +1,4 @@
-"""Read a YAML file so that no entry goes missing: a name that stands twice in one mapping is refused."""
+"""Read a YAML file so that no entry goes missing: a name that occurs twice in one mapping is refused."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import yaml
 
 
 def read_yaml(path: str | Path) -> Any:
-    """Return the file's content; ValueError naming the file, and the name that stands twice."""
+    """Return the file's content; ValueError names the file and a name that occurs twice."""
     try:
         return yaml.load(Path(path).read_bytes(), Loader=_Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -21,7 +21,7 @@ class _NamedTwice(Exception):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's own loader keeps the last of two entries with one name."""
+    """PyYAML's own loader keeps the last of two entries with the same name."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         names = [name.value for name, _ in node.value if isinstance(name, yaml.ScalarNode)]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data_prep.shards.sequences import Sequences
 from data_prep.shards.token_stream import TokenStream
 from data_prep.tables.apply_table import apply_table
 from data_prep.tables.assignments import random_uint64
@@ -30,14 +31,16 @@ class BatchLoad:
 
 
 class Contexts:
-    """Sequence i of a stream is its tokens [i * S, i * S + S), as in training; at most `max_tokens`, evenly spaced."""
+    """The sequences of a stream as training reads them, or at most `max_tokens` of their tokens, evenly spaced."""
 
     def __init__(
         self, stream: TokenStream, *, context_length: int, max_tokens: int, predicted: TokenStream | None = None
     ):
-        """`predicted` holds a prediction of the next token for each token of the stream."""
-        self.stream, self.context_length, self.predicted = stream, context_length, predicted
-        available = max(stream.num_tokens - 1, 0) // context_length
+        """predicted: a prediction of the next token for each token of the stream."""
+        self.stream, self.context_length = stream, context_length
+        self._sequences = Sequences(stream, context_length=context_length)
+        self._predicted = None if predicted is None else Sequences(predicted, context_length=context_length)
+        available = self._sequences.num_sequences
         if available == 0:
             raise ValueError(
                 f"{stream.folder} holds {stream.num_tokens} tokens, not one context of {context_length} and the token "
@@ -56,14 +59,13 @@ class Contexts:
         return self.num_contexts * self.context_length
 
     def read(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield tokens [n, S] and what follows each or is predicted to [n, S], some contexts at a time."""
-        length = self.context_length
+        """Yield tokens [n, S], and for each the next one [n, S], or the prediction of it, n contexts at a time."""
         for indices in np.array_split(self._indices, -(-self.num_tokens // READ_TOKENS)):
-            rows = np.stack([self.stream.read(index * length, length + 1) for index in indices.tolist()])
-            future = rows[:, 1:]
-            if self.predicted is not None:
-                future = np.stack([self.predicted.read(index * length, length) for index in indices.tolist()])
-            yield rows[:, :-1], future
+            tokens = self._sequences.read(indices)
+            future = tokens[:, 1:]
+            if self._predicted is not None:
+                future = self._predicted.read(indices, num_following=0)
+            yield tokens[:, :-1], future
 
 
 def load_of_pieces(table: RouteTable, layer: int, contexts: Contexts, *, piece: int) -> np.ndarray:

@@ -1,1 +1,1 @@
-"""From a corpus to a finished folder of token shards, on many processes, whatever is killed."""
+"""From raw shards to a finished folder of token shards, on many processes, even if some are killed."""

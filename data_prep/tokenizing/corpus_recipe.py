@@ -1,32 +1,32 @@
-"""CorpusRecipe: the parts of a corpus, each with its raw shards, its rules for documents and its weight."""
+"""Corpus recipes: the parts of a corpus, each with its raw shards, its document rules and its epochs."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data_prep.documents.document_rules import TextRules
+from data_prep.documents.document_rules import DocumentRules
 from data_prep.documents.hub_datasets import PREFIX
 from data_prep.documents.raw_shards import RawShard, find_raw_shards
-from data_prep.shards.mixture import check_weights
+from data_prep.shards.mixture import check_epochs
 from data_prep.storage.yaml_file import read_yaml
 
-_FIELDS = {"input", "text_field", "document_rule", "lines_per_document", "weight", "obtain"}
+_FIELDS = {"input", "text_field", "document_rule", "lines_per_document", "epochs", "obtain"}
 
 
 @dataclass(frozen=True)
 class CorpusPart:
-    """One part of a corpus, which becomes one folder of token shards."""
+    """One part of a corpus; it becomes one folder of token shards."""
 
     name: str
-    input: list[str]  # raw shards, folders and globs of them relative to the folder of raw text; or hf:NAME
-    rules: TextRules = field(default_factory=TextRules)
-    weight: float | str = 1  # how often each sequence is seen per epoch, relative to the other parts; 0: never sampled
+    input: list[str]  # raw shards, folders or globs of them, relative to the folder of raw text; or hf:NAME
+    rules: DocumentRules = field(default_factory=DocumentRules)
+    epochs: float | str = 1  # passes over the part per epoch of the mixture; 0 leaves it out of training
     obtain: str = ""  # where its raw shards come from
 
     def inputs(self, raw: Path) -> list[str]:
         return [each if each.startswith(PREFIX) else str(raw / each) for each in self.input]
 
     def find_raw_shards(self, raw: Path) -> list[RawShard]:
-        """ValueError or FileNotFoundError where there are none, with where to obtain them."""
+        """ValueError or FileNotFoundError if there are none; the message says where to obtain them."""
         try:
             return find_raw_shards(self.inputs(raw), text_field=self.rules.text_field)
         except (ValueError, FileNotFoundError) as error:
@@ -35,30 +35,32 @@ class CorpusPart:
 
 
 def read_corpus_recipe(path: str | Path) -> list[CorpusPart]:
-    """Read `boundary` and `parts` of a YAML file; ValueError naming file, part and value for what makes no sense."""
+    """Read `end_token_rule` and `parts` from a YAML file; ValueError names the file, the part and the invalid value."""
     content = read_yaml(path)
     parts = content.get("parts") if isinstance(content, dict) else None
-    if not isinstance(parts, dict) or not parts or content.keys() - {"parts", "boundary"}:
+    if not isinstance(parts, dict) or not parts or content.keys() - {"parts", "end_token_rule"}:
         found = ", ".join(map(str, content)) if isinstance(content, dict) else repr(content)
-        raise ValueError(f"{path} must hold parts, each with a name, and may hold boundary; it holds {found}")
-    boundary = content.get("boundary", "gpt2")
-    read = [_part(f"{path}, part {name}", str(name), values, boundary) for name, values in parts.items()]
-    check_weights(path, {part.name: part.weight for part in read})
+        raise ValueError(f"{path} must have parts, each with a name, and may have end_token_rule; it has {found}")
+    end_token_rule = content.get("end_token_rule", "gpt2")
+    read = [_part(f"{path}, part {name}", str(name), values, end_token_rule) for name, values in parts.items()]
+    check_epochs(path, {part.name: part.epochs for part in read})
     return read
 
 
-def _part(where: str, name: str, values: dict, boundary: str) -> CorpusPart:
+def _part(where: str, name: str, values: dict, end_token_rule: str) -> CorpusPart:
+    if isinstance(values, dict) and "weight" in values:
+        raise ValueError(f"{where}: weight is epochs now, passes over the part per epoch of the mixture; rename it")
     if not isinstance(values, dict) or "input" not in values or values.keys() - _FIELDS:
-        raise ValueError(f"{where} must have input, and of {', '.join(sorted(_FIELDS))} what it needs; it is {values}")
+        raise ValueError(f"{where} must have input, and may have {', '.join(sorted(_FIELDS))}; it is {values}")
     values = dict(values)
-    paths, weight, obtain = values.pop("input"), values.pop("weight", 1), values.pop("obtain", "")
+    paths, epochs, obtain = values.pop("input"), values.pop("epochs", 1), values.pop("obtain", "")
     paths = [paths] if isinstance(paths, str) else paths
     if not isinstance(paths, list) or not paths or not all(isinstance(each, str) for each in paths):
         raise ValueError(f"{where}: input={paths!r} must be a path, or a list of paths")
     if name != Path(name).name or name.startswith("."):
-        raise ValueError(f"{where}: its name {name!r} must be a folder's")
+        raise ValueError(f"{where}: the name {name!r} must be that of a folder")
     try:
-        rules = TextRules(boundary=boundary, **values)
+        rules = DocumentRules(end_token_rule=end_token_rule, **values)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where}: {error}") from error
-    return CorpusPart(name, paths, rules, weight, obtain)
+    return CorpusPart(name, paths, rules, epochs, obtain)

@@ -1,4 +1,4 @@
-"""Run shard jobs in worker processes, one shard per process at a time, with one progress bar."""
+"""Run shard jobs in worker processes, one shard per process at a time, under one progress bar."""
 
 import os
 import sys
@@ -17,7 +17,7 @@ POLL_SECONDS = 0.2
 
 
 def run_jobs(jobs: list[ShardJob], *, num_workers: int, backend: str, ranks: MpiRanks = ONE_PROCESS) -> list[Shard]:
-    """Return the finished shards in the order of `jobs`; the first error of a job stops the others and is raised."""
+    """Return the finished shards in the order of `jobs`; the first error stops the other jobs and is raised."""
     if not jobs:  # more ranks than raw shards
         return []
     num_workers = min(num_workers, len(jobs))
@@ -36,9 +36,9 @@ def run_jobs(jobs: list[ShardJob], *, num_workers: int, backend: str, ranks: Mpi
 
 
 class Progress:
-    """Numbers that workers and their parent share.
+    """Counters that workers and their parent share.
 
-    The parent takes no lock: a worker that is killed while it holds one would never give it back.
+    The parent takes no lock: a worker that is killed while it holds one would never release it.
     """
 
     def __init__(self):
@@ -58,7 +58,7 @@ class Progress:
         self._is_stopped.value = 1
 
     def add_bytes(self, num_bytes: int) -> None:
-        """Count bytes read; InterruptedError where another job has failed."""
+        """Count bytes read; InterruptedError if another job has failed."""
         if self._is_stopped.value:
             raise InterruptedError("stopped because another shard failed")
         with self._bytes_read.get_lock():
@@ -70,8 +70,8 @@ class Progress:
 
 
 def _watch(futures: list[Future], progress: Progress, *, total_bytes: int, rank: int) -> None:
-    """Show progress, of rank 0's share alone, until all jobs are done; raise the first error at once."""
-    seconds = 0.5 if sys.stderr.isatty() else 30  # a log file gets few lines
+    """Show progress, only of rank 0's share, until all jobs are done; raise the first error at once."""
+    seconds = 0.5 if sys.stderr.isatty() else 30  # few lines in a log file
     options = {"desc": "tokenize", "mininterval": seconds, "disable": rank > 0}
     with tqdm(total=total_bytes, unit="B", unit_scale=True, **options) as bar:
         pending = set(futures)
@@ -80,11 +80,11 @@ def _watch(futures: list[Future], progress: Progress, *, total_bytes: int, rank:
             rate = progress.num_tokens / max(bar.format_dict["elapsed"], 1e-9)
             bar.set_postfix_str(f"{rate:,.0f} tokens/s", refresh=False)
             bar.update(progress.bytes_read - bar.n)
-            for future in filter(done.__contains__, futures):  # of several errors the first in the order of the jobs
+            for future in filter(done.__contains__, futures):  # if several failed, raise the first in the order of jobs
                 future.result()
 
 
-# What one worker process keeps between jobs.
+# The state of a worker process between jobs.
 _tokenizer: ShardTokenizer
 _progress: Progress
 

@@ -1,7 +1,7 @@
-"""What an unfinished folder of token shards remembers: the plan that it follows, and a record of each finished shard.
+"""The state of an unfinished folder of token shards: its spec, and one record per finished shard.
 
-A shard is kept when its record belongs to the plan, its raw shard is the one that was read and its files have their
-digests; otherwise it is made again. Once the manifest is written the plan and the records are removed.
+A shard is kept if its record belongs to the spec, its raw shard has not changed since it was read, and its files have
+the recorded digests; otherwise it is written again. When the manifest is written, the records and the spec are removed.
 """
 
 from dataclasses import asdict, dataclass
@@ -15,23 +15,23 @@ from data_prep.shards.megatron_index import check_index
 from data_prep.storage.atomic_file import atomic_file, sync_folder
 from data_prep.storage.sealed_json import sealed_json, unsealed
 
-PLAN_NAME = "unfinished.json"
-PLAN_KIND, RECORD_KIND = "unfinished_token_shards", "finished_token_shard"
+SPEC_NAME = "unfinished.json"
+SPEC_KIND, RECORD_KIND = "unfinished_token_shards", "finished_token_shard"
 SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
-class Plan:
-    """All that decides the bytes of a folder, but for what is in the raw shards."""
+class FolderSpec:
+    """Everything that decides the bytes of a folder, except the content of the raw shards."""
 
     tokenizer_digest: str
     text_field: str
     document_rule: str
     lines_per_document: int
-    boundary: str
+    end_token_rule: str
     block_bytes: int
-    shards: tuple[str, ...]  # names of the token shards in their order
-    sources: tuple[str, ...]  # of each raw shard, as the manifest names it
+    shards: tuple[str, ...]  # names of the token shards, in order
+    sources: tuple[str, ...]  # the raw shard of each, as the manifest names it
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -39,48 +39,48 @@ class Plan:
         return xxhash.xxh3_128_hexdigest(self.to_bytes())
 
     def to_bytes(self) -> bytes:
-        return sealed_json(asdict(self), kind=PLAN_KIND)
+        return sealed_json(asdict(self), kind=SPEC_KIND)
 
 
-def write_plan(folder: Path, plan: Plan) -> None:
-    with atomic_file(folder / PLAN_NAME) as file:
-        file.write(plan.to_bytes())
+def write_spec(folder: Path, spec: FolderSpec) -> None:
+    with atomic_file(folder / SPEC_NAME) as file:
+        file.write(spec.to_bytes())
 
 
-def check_plan(folder: Path, plan: Plan) -> None:
-    """Raise ValueError where <folder>/unfinished.json is not `plan`, naming what differs."""
-    path = folder / PLAN_NAME
-    advice = "give another --output, or --overwrite to begin anew"
+def check_spec(folder: Path, spec: FolderSpec) -> None:
+    """Raise ValueError if <folder>/unfinished.json differs from `spec`, naming the difference."""
+    path = folder / SPEC_NAME
+    advice = "give another --output, or --overwrite to start over"
     try:
-        begun = unsealed(path.read_bytes(), kind=PLAN_KIND)
+        recorded = unsealed(path.read_bytes(), kind=SPEC_KIND)
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}; {advice}") from None
-    for name, value in unsealed(plan.to_bytes(), kind=PLAN_KIND).items():
-        if begun.get(name) != value:
-            was, is_now = _first_difference(begun.get(name), value)
+    for name, value in unsealed(spec.to_bytes(), kind=SPEC_KIND).items():
+        if recorded.get(name) != value:
+            was, is_now = _first_difference(recorded.get(name), value)
             raise ValueError(
-                f"{folder} was begun with {name} {was} and not finished, now it is {is_now}; repeat the command that "
-                f"began it, {advice}"
+                f"{folder} is unfinished and has {name} {was}, but this command has {is_now}; repeat the command that "
+                f"started it, {advice}"
             )
 
 
 def is_recorded(folder: Path, name: str) -> bool:
-    """Whether shard `name` seems to be finished; only finished_shard looks closely."""
+    """Whether shard `name` has a record; only finished_shard checks it."""
     return _record_path(folder, name).is_file()
 
 
-def write_record(folder: Path, shard: Shard, *, plan_digest: str, raw_shard: dict) -> None:
-    """Record that the files of `shard` are on the disk; `raw_shard` is its identity before it was read."""
-    content = {"plan_digest": plan_digest, "raw_shard": raw_shard, "shard": asdict(shard)}
+def write_record(folder: Path, shard: Shard, *, spec_digest: str, raw_shard: dict) -> None:
+    """Record that the files of `shard` are on the disk; `raw_shard` is the identity of its raw shard before reading."""
+    content = {"spec_digest": spec_digest, "raw_shard": raw_shard, "shard": asdict(shard)}
     with atomic_file(_record_path(folder, shard.name)) as file:
         file.write(sealed_json(content, kind=RECORD_KIND))
 
 
-def finished_shard(folder: Path, name: str, *, plan_digest: str, raw_shard: dict) -> Shard | None:
-    """Return the shard where its record and both of its files are sound and belong to the plan and the raw shard."""
+def finished_shard(folder: Path, name: str, *, spec_digest: str, raw_shard: dict) -> Shard | None:
+    """Return shard `name` if its record and both of its files are intact and belong to the spec and the raw shard."""
     try:
         record = unsealed(_record_path(folder, name).read_bytes(), kind=RECORD_KIND)
-        if (record["plan_digest"], record["raw_shard"]) != (plan_digest, raw_shard):
+        if (record["spec_digest"], record["raw_shard"]) != (spec_digest, raw_shard):
             return None
         shard = shard_from_json(record["shard"])
         _check_files(folder, shard)
@@ -89,11 +89,11 @@ def finished_shard(folder: Path, name: str, *, plan_digest: str, raw_shard: dict
     return shard
 
 
-def forget(folder: Path, plan: Plan) -> None:
-    """Remove the records and, last, the plan, whose presence says that something may be left to do."""
-    for name in plan.shards:
+def remove_records(folder: Path, spec: FolderSpec) -> None:
+    """Remove the records and, last, the spec: while it exists, the folder counts as unfinished."""
+    for name in spec.shards:
         _record_path(folder, name).unlink(missing_ok=True)
-    (folder / PLAN_NAME).unlink(missing_ok=True)
+    (folder / SPEC_NAME).unlink(missing_ok=True)
     sync_folder(folder)
 
 
@@ -105,7 +105,7 @@ def _check_files(folder: Path, shard: Shard) -> None:
 
 
 def _first_difference(was: object, is_now: object) -> tuple[object, object]:
-    """Of two lists return the first entries that differ, or their lengths; other values are returned as they are."""
+    """Return the first entries in which two lists differ, or their lengths; other values are returned as they are."""
     if not isinstance(was, list) or not isinstance(is_now, list):
         return was, is_now
     if len(was) != len(is_now):

@@ -97,7 +97,7 @@ def _loaded_per_second(planner: RowPlanner, config: RunConfig, source: TokenSour
     if source.stream is None:
         return None
     sequences = PackedSequences([source.stream], context_length=config.context_length)
-    order = MixtureOrder(sequences.sizes, [Fraction(1)], seed=config.seed, part_seeds=[0])
+    order = MixtureOrder(sequences.parts, [Fraction(1)], seed=config.seed, part_seeds=[0])
     loader = MicroBatches(sequences, order, planner, config.micro_batch_size, rank, EP_SIZE)
     dist.barrier()
     start = time.perf_counter()

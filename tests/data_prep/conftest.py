@@ -1,16 +1,26 @@
-"""Tiny tokenizers and the few documents that the tests of data_prep share."""
+"""The tiny tokenizers and the few documents that the tests of data_prep share."""
 
 import pytest
 
 from data_prep.train_tokenizer import save_tokenizer, train_tokenizer
 from tests.data_prep.nasty_texts import nasty_texts
+from tests.data_prep.raw_shards import write_raw_shard
 
 DOCUMENTS = ["The first line\nand the second", "naïve café \U0001f600", "a third document"]
+RAW_SUFFIXES = [".txt", ".txt.xz", ".jsonl.zst", ".parquet"]
 
 
 @pytest.fixture
 def documents() -> list[str]:
     return list(DOCUMENTS)
+
+
+@pytest.fixture
+def raw_folder(tmp_path, documents):
+    """Four raw shards of different formats; shard i holds the documents from number i % 3 on."""
+    for number, suffix in enumerate(RAW_SUFFIXES):
+        write_raw_shard(tmp_path / "raw" / f"part{number}{suffix}", documents[number % 3 :])
+    return tmp_path / "raw"
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +33,7 @@ def tokenizer_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def nasty_folder(tmp_path_factory):
-    """A tokenizer with 743 merges of nasty texts, among them of whitespace and of parts of characters."""
+    """A tokenizer with 743 merges from nasty texts, some of whitespace and some of parts of characters."""
     folder = tmp_path_factory.mktemp("nasty")
     save_tokenizer(train_tokenizer(nasty_texts(2000, seed=0), vocab_size=1000), folder)
     return folder

@@ -1,4 +1,4 @@
-"""Random texts of what tokenizers disagree on: whitespace, contractions, marks, surrogates, long words."""
+"""Random texts from whatever tokenizers disagree on: whitespace, contractions, marks, surrogates, long words."""
 
 import random
 
@@ -11,7 +11,7 @@ KINDS = [WHITESPACE, WORDS, NUMBERS, SIGNS, EMOJI]
 
 
 def nasty_texts(num_texts: int, *, seed: int, surrogates: bool = True) -> list[str]:
-    """Return texts of 0 to 60 parts; every fourth has characters of all planes."""
+    """Return texts of 0 to 59 parts; every fourth text has characters of all Unicode planes."""
     random_ = random.Random(seed)
     return [_text(random_, planes=number % 4 == 0, surrogates=surrogates) for number in range(num_texts)]
 

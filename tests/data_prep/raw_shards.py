@@ -1,15 +1,19 @@
-"""Write raw shards of every supported format, and archives of them."""
+"""Write raw shards of every supported format, and archives of them, and read their documents."""
 
 import gzip
 import io
 import json
 import lzma
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import pyarrow
 import pyarrow.parquet
 import zstandard
+
+from data_prep.documents.document_rules import DocumentRules
+from data_prep.documents.raw_shards import RawFile, read_documents
 
 COMPRESSORS = {
     "": bytes,
@@ -17,6 +21,7 @@ COMPRESSORS = {
     ".xz": lzma.compress,
     ".zst": zstandard.ZstdCompressor(write_checksum=True).compress,
 }
+COMPRESSED = [suffix for suffix in COMPRESSORS if suffix]
 FORMATS = [kind + compression for kind in (".txt", ".jsonl") for compression in COMPRESSORS] + [".parquet"]
 
 
@@ -55,3 +60,17 @@ def blank_line_separated(documents: list[str]) -> str:
 
 def jsonl(documents: list[str]) -> str:
     return "".join(json.dumps({"text": document}) + "\n" for document in documents)
+
+
+def documents_of(path: Path, **rules) -> list[str]:
+    """Read the documents of a raw shard by DocumentRules(**rules)."""
+    return list(read_documents(RawFile(path), DocumentRules(**rules)))
+
+
+def count_characters(path: Path) -> tuple[int, int]:
+    """Read a whole raw shard; return its number of characters, and the peak memory in bytes that reading took."""
+    tracemalloc.start()
+    num_characters = sum(len(document) for document in read_documents(RawFile(path)))
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return num_characters, peak_bytes

@@ -1,4 +1,4 @@
-"""Every command explains itself, answers a mistake in one line, and runs on machines without torch."""
+"""Every command has a --help, reports a user's mistake in one line, and runs on machines without torch."""
 
 import importlib
 import subprocess
@@ -25,7 +25,7 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_shows_an_explained_usage(command, capsys):
+def test_help_shows_the_usage(command, capsys):
     with pytest.raises(SystemExit) as stop:
         importlib.import_module(f"data_prep.{command}").main(["--help"])
     assert stop.value.code == 0

@@ -1,4 +1,4 @@
-"""The corpus that Python carries: every topic once, a twelfth of them held out."""
+"""The embedded corpus has every help topic of Python once, and holds a twelfth of them out."""
 
 from pydoc_data.topics import topics
 
@@ -10,12 +10,12 @@ def documents_of(folder):
     return [document for shard in find_raw_shards([folder]) for document in read_documents(shard)]
 
 
-def test_each_topic_is_one_document_of_one_part(tmp_path, capsys):
+def test_each_topic_is_one_document_in_one_of_the_two_parts(tmp_path, capsys):
     assert main(["--output", str(tmp_path)]) == 0
     train, valid = documents_of(tmp_path / "train"), documents_of(tmp_path / "valid")
     assert len(train) + len(valid) == len(topics) and not set(train) & set(valid)
     assert 0.05 < len(valid) / len(topics) < 0.11
-    assert f"{len(train)} topics to train on, {len(valid)} held out" in capsys.readouterr().out
+    assert f"{len(train)} topics for training, {len(valid)} held out" in capsys.readouterr().out
 
 
 def test_the_files_are_reproducible(tmp_path):

@@ -1,4 +1,4 @@
-"""A recipe becomes folders of token shards, a mixture and its counts; it goes on where it was stopped."""
+"""A recipe becomes folders of token shards, a mixture and its counts; a stopped command resumes."""
 
 import shutil
 
@@ -6,25 +6,22 @@ import pytest
 import yaml
 
 from data_prep.counts.counts_file import read_counts
-from data_prep.documents.document_rules import TextRules
+from data_prep.documents.document_rules import DocumentRules
 from data_prep.prepare import main
 from data_prep.shards.manifest import read_manifest
 from data_prep.shards.mixture import read_mixture
-from data_prep.tokenizing.corpus_recipe import read_corpus_recipe
 from tests.data_prep.raw_shards import write_raw_shard
-from train.processes.project_root import ROOT
 
-CORPORA = ROOT / "data_prep" / "corpora"
 PARTS = {
-    "books": {"input": "books/*.txt", "document_rule": "line", "lines_per_document": 2, "weight": 0.5},
+    "books": {"input": "books/*.txt", "document_rule": "line", "lines_per_document": 2, "epochs": 0.5},
     "web": {"input": ["web/*.jsonl.gz"]},
-    "valid": {"input": ["valid"], "weight": 0},
+    "valid": {"input": ["valid"], "epochs": 0},
 }
 
 
 @pytest.fixture
 def prepare(tmp_path, tokenizer_folder, documents):
-    """Write raw shards and a recipe of them; return a function that prepares them with more arguments."""
+    """Write raw shards and a recipe; return a function that runs the command on them, with further arguments."""
     for name in ("books/a.txt", "books/b.txt", "web/c.jsonl.gz", "valid/d.txt"):
         write_raw_shard(tmp_path / "raw" / name, documents)
     write_recipe(tmp_path, {"parts": PARTS})
@@ -44,15 +41,15 @@ def write_recipe(folder, content):
 def test_every_part_becomes_a_folder_by_its_own_rules(prepare, tmp_path):
     assert prepare("--workers", "2") == 0
     books, web = (read_manifest(tmp_path / "data" / name) for name in ("books", "web"))
-    assert books.rules == TextRules(document_rule="line", lines_per_document=2)
-    assert web.rules == TextRules()
+    assert books.rules == DocumentRules(document_rule="line", lines_per_document=2)
+    assert web.rules == DocumentRules()
     assert [books.num_documents, web.num_documents] == [4, 3]  # 4 lines of each of two books
 
 
-def test_the_mixture_is_counted_by_its_weights_without_the_part_of_weight_0(prepare, tmp_path):
+def test_the_mixture_is_counted_by_its_epochs_without_the_part_of_0_epochs(prepare, tmp_path):
     prepare()
     mixture = read_mixture(tmp_path / "data")
-    assert [(stream.folder.name, weight) for stream, weight in zip(mixture.streams, mixture.weights, strict=True)] == [
+    assert [(part.stream.folder.name, part.epochs) for part in mixture.parts] == [
         ("books", 0.5),
         ("web", 1),
     ]
@@ -61,25 +58,25 @@ def test_the_mixture_is_counted_by_its_weights_without_the_part_of_weight_0(prep
     assert counts.counts[259] == 0.5 * 4 + 3  # end tokens
 
 
-def test_finished_parts_are_left_alone_and_missing_ones_made(prepare, tmp_path, capsys):
+def test_finished_parts_are_kept_and_missing_ones_written(prepare, tmp_path, capsys):
     prepare()
     kept = (tmp_path / "data" / "books" / "manifest.json").stat().st_mtime_ns
     shutil.rmtree(tmp_path / "data" / "web")
     assert prepare() == 0
     out = capsys.readouterr().out
-    assert "books: finished already" in out and "web: 3 documents" in out
+    assert "books: already finished" in out and "web: 3 documents" in out
     assert (tmp_path / "data" / "books" / "manifest.json").stat().st_mtime_ns == kept
     assert (tmp_path / "data" / "web" / "manifest.json").exists()
 
 
-def test_a_finished_part_that_was_made_by_other_rules_is_refused(prepare, tmp_path, capsys):
+def test_a_finished_part_that_was_written_by_other_rules_is_refused(prepare, tmp_path, capsys):
     prepare()
-    write_recipe(tmp_path, {"parts": PARTS, "boundary": "fairseq"})
+    write_recipe(tmp_path, {"parts": PARTS, "end_token_rule": "fairseq"})
     assert prepare() == 2
-    assert "books was made with rules TextRules(" in (error := capsys.readouterr().err) and "'fairseq'" in error
+    assert "books was written with rules DocumentRules(" in (error := capsys.readouterr().err) and "'fairseq'" in error
 
 
-def test_a_part_without_raw_shards_is_named_with_where_to_obtain_them_before_anything_is_made(
+def test_a_part_without_raw_shards_is_named_with_where_to_obtain_them_before_anything_is_written(
     prepare, tmp_path, capsys
 ):
     write_recipe(tmp_path, {"parts": {**PARTS, "news": {"input": "news/*.txt", "obtain": "the news agency"}}})
@@ -89,48 +86,6 @@ def test_a_part_without_raw_shards_is_named_with_where_to_obtain_them_before_any
     assert not (tmp_path / "data").exists()
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ([], r"must hold parts, each with a name, and may hold boundary; it holds \[\]"),
-        ({"parts": {}, "colour": 1}, "it holds parts, colour"),
-        ({"parts": {"a": {"inputs": "x"}}}, "part a must have input, and of document_rule, input, .* it is {'inputs'"),
-        ({"parts": {"a": {"input": "x", "weight": -1}}}, "gives 'a' the weight -1; it must be a number from 0"),
-        ({"parts": {"a": {"input": "x", "weight": float("inf")}}}, "gives 'a' the weight inf, which is not a number"),
-        ({"parts": {"a": {"input": "x", "weight": 0}}}, "has no part with a weight above 0"),
-        ({"parts": {"a": {"input": None}}}, "part a: input=None must be a path, or a list of paths"),
-        ({"parts": {"a": {"input": []}}}, r"part a: input=\[\] must be a path, or a list of paths"),
-        ({"parts": {"a": {"input": "x", "text_field": 3}}}, "part a: text_field=3 must be a name"),
-        ({"parts": {"a": {"input": "x", "lines_per_document": 2.5}}}, "lines_per_document=2.5 must be a whole number"),
-        ({"parts": {"a": {"input": "x", "document_rule": "page"}}}, "part a: document_rule 'page' is not one of auto"),
-        ({"parts": {"../a": {"input": "x"}}}, "its name '../a' must be a folder's"),
-        ({"parts": {"a": {"input": "x"}}, "boundary": "bert"}, "part a: boundary 'bert' is not one of gpt2, fairseq"),
-    ],
-)
-def test_a_recipe_that_makes_no_sense_is_refused_with_its_value(tmp_path, content, message):
-    write_recipe(tmp_path, content)
-    with pytest.raises(ValueError, match=message):
-        read_corpus_recipe(tmp_path / "recipe.yaml")
-
-
-def test_a_part_that_is_named_twice_is_refused(tmp_path):
-    (tmp_path / "recipe.yaml").write_text("parts:\n  a: {input: x}\n  a: {input: y}\n")
-    with pytest.raises(ValueError, match="recipe.yaml names 'a' twice; name it once"):
-        read_corpus_recipe(tmp_path / "recipe.yaml")
-
-
-def test_a_weight_may_be_a_fraction(tmp_path):
-    write_recipe(tmp_path, {"parts": {"a": {"input": "x", "weight": "1/3"}}})
-    assert read_corpus_recipe(tmp_path / "recipe.yaml")[0].weight == "1/3"
-
-
-def test_the_recipe_of_the_mini_corpus_differs_from_the_real_one_by_nothing_but_where_to_obtain_it():
-    mini, real = (read_corpus_recipe(CORPORA / f"{name}.yaml") for name in ("mini_corpus", "roberta_cc100en"))
-    assert [vars(part) | {"obtain": ""} for part in mini] == [vars(part) | {"obtain": ""} for part in real]
-    assert all(part.obtain for part in real)
-    assert [part.weight for part in real] == [1] * 6 + [0]
-
-
 def test_a_missing_recipe_is_named(tmp_path, capsys):
     assert main([str(tmp_path / "none.yaml"), "--raw", "raw", "--tokenizer", "tokenizer", "--output", "data"]) == 2
-    assert "none.yaml is no file; give a recipe, such as one of data_prep/corpora/" in capsys.readouterr().err
+    assert "none.yaml is not a file; give a recipe, such as one of data_prep/corpora/" in capsys.readouterr().err

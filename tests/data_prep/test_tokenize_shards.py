@@ -1,46 +1,11 @@
-"""Raw shards become token shards with an end token after each document, the same ones however many processes work."""
-
-import hashlib
+"""The command tokenizes, reports what it skipped, and refuses damaged input and folders in use."""
 
 import pytest
 
-from data_prep.encoding.tokenizer import load_tokenizer
+from data_prep.shards.manifest import read_manifest
 from data_prep.shards.token_stream import TokenStream
-from data_prep.tokenize_shards import main, tokenize_shards
+from data_prep.tokenize_shards import main
 from tests.data_prep.raw_shards import write_raw_shard
-
-SUFFIXES = [".txt", ".txt.xz", ".jsonl.zst", ".parquet"]
-
-
-@pytest.fixture
-def raw_folder(tmp_path, documents):
-    for number, suffix in enumerate(SUFFIXES):
-        write_raw_shard(tmp_path / "raw" / f"part{number}{suffix}", documents[number % 3 :])
-    return tmp_path / "raw"
-
-
-def digests(folder):
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-def test_shards_hold_the_documents_each_with_its_end_token(raw_folder, tmp_path, tokenizer_folder, documents):
-    manifest = tokenize_shards([raw_folder], tokenizer=tokenizer_folder, output=tmp_path / "tokens")
-    stream, tokenizer = TokenStream(tmp_path / "tokens"), load_tokenizer(tmp_path / "tokens" / "tokenizer")
-    expected = [documents[number % 3 :] for number in range(4)]
-    ids = [id_ for shard in expected for text in shard for id_ in [*tokenizer.encode(text).ids, 259]]
-    assert stream.read(0, stream.num_tokens).tolist() == ids
-    assert [shard.num_documents for shard in manifest.shards] == [3, 2, 1, 3]
-    assert [shard.source for shard in manifest.shards] == [f"raw/part{i}{suffix}" for i, suffix in enumerate(SUFFIXES)]
-
-
-def test_the_number_of_workers_does_not_change_a_byte(raw_folder, tmp_path, tokenizer_folder):
-    manifests = []
-    for num_workers in (1, 3):
-        output = tmp_path / f"tokens{num_workers}"
-        manifests += [tokenize_shards([raw_folder], tokenizer=tokenizer_folder, output=output, num_workers=num_workers)]
-    assert manifests[0] == manifests[1]  # the digests of all blocks among it
-    assert digests(tmp_path / "tokens1") == digests(tmp_path / "tokens3")
 
 
 def test_a_damaged_shard_is_reported_and_leaves_no_manifest(raw_folder, tmp_path, tokenizer_folder, capsys):
@@ -77,6 +42,36 @@ def test_a_folder_in_use_is_replaced_only_when_asked(raw_folder, tmp_path, token
     assert not (tmp_path / "tokens" / "00009-old.bin").exists() and (tmp_path / "tokens" / "notes.md").exists()
 
 
-def test_no_worker_at_all_is_refused(raw_folder, tmp_path, tokenizer_folder):
-    with pytest.raises(ValueError, match="--workers 0 must be at least 1"):
-        tokenize_shards([raw_folder], tokenizer=tokenizer_folder, output=tmp_path / "tokens", num_workers=0)
+@pytest.fixture
+def raw_with_two_bad_rows(tmp_path):
+    for name in ("a", "b"):
+        write_raw_shard(tmp_path / "raw" / f"{name}.jsonl", ["good"])
+        with open(tmp_path / "raw" / f"{name}.jsonl", "a") as file:
+            file.write("bad\n")
+    return tmp_path / "raw"
+
+
+def arguments_of(raw, tokenizer_folder, output, *more):
+    return ["--input", str(raw), "--tokenizer", str(tokenizer_folder), "--output", str(output), *more]
+
+
+def test_skipped_records_are_in_the_manifest_and_counted(raw_with_two_bad_rows, tokenizer_folder, tmp_path, capsys):
+    assert (
+        main(arguments_of(raw_with_two_bad_rows, tokenizer_folder, tmp_path / "tokens", "--max_bad_records", "2")) == 0
+    )
+    assert "2 documents, " in (out := capsys.readouterr().out) and "2 records skipped (manifest.json lists them)" in out
+    skipped = [shard.skipped for shard in read_manifest(tmp_path / "tokens").shards]
+    assert skipped == [("line 2 (byte 17 of its text) is not JSON: Expecting value: line 1 column 1 (char 0)",)] * 2
+
+
+def test_more_skipped_records_than_allowed_leave_a_folder_to_finish_without_manifest(
+    raw_with_two_bad_rows, tokenizer_folder, tmp_path, capsys
+):
+    arguments = arguments_of(raw_with_two_bad_rows, tokenizer_folder, tmp_path / "tokens", "--max_bad_records")
+    assert main([*arguments, "1"]) == 2
+    error = capsys.readouterr().err
+    assert "2 records cannot be read, but --max_bad_records is 1: raw/a.jsonl, line 2" in error
+    assert not (tmp_path / "tokens" / "manifest.json").exists()
+    assert main([*arguments, "2"]) == 0
+    assert main(arguments_of(raw_with_two_bad_rows, tokenizer_folder, tmp_path / "other")) == 2
+    assert "a.jsonl, line 2 (byte 17 of its text) is not JSON" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""A trained tokenizer is of GPT-2's kind, reproducible, and loads in transformers."""
+"""A trained tokenizer is of GPT-2's kind, is reproducible, and loads in transformers."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def test_transformers_loads_it_and_gives_the_same_ids(tokenizer_folder, document
     assert (theirs.eos_token, theirs.eos_token_id, theirs.bos_token_id, len(theirs)) == (END_TOKEN, 259, 259, 260)
 
 
-def test_any_text_survives_encoding(tokenizer_folder):
+def test_any_text_is_decoded_from_its_ids(tokenizer_folder):
     text = " Unheard-of: \t日本語 \U0001f600\n\n  x"
     tokenizer = load_tokenizer(tokenizer_folder)
     assert tokenizer.decode(tokenizer.encode(text).ids) == text

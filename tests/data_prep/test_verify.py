@@ -1,4 +1,4 @@
-"""verify says in one line that a folder is as it was written, or for each damaged file what is wrong with it."""
+"""verify reports in one line that a folder is intact, or for each damaged file what is wrong with it."""
 
 import shutil
 from dataclasses import replace
@@ -7,7 +7,7 @@ import pytest
 
 from data_prep.shards.manifest import read_manifest, write_manifest
 from data_prep.shards.mixture import write_mixture
-from data_prep.tokenize_shards import tokenize_shards
+from data_prep.tokenizing.tokenize_folder import tokenize_folder
 from data_prep.verify import main, verify
 from tests.damage import damages, flip_bit
 from tests.data_prep.raw_shards import write_raw_shard
@@ -19,13 +19,13 @@ def folder(tmp_path):
     return write_folder(tmp_path / "tokens")
 
 
-def test_a_sound_folder_is_one_line(folder, capsys):
+def test_an_intact_folder_is_one_line(folder, capsys):
     assert main([str(folder)]) == 0
-    facts = "shards: 3, tokens: 12, blocks: 7, records dropped: 0, tokenizer: none beside the tokens"
-    assert capsys.readouterr().out == f"{folder} is as it was written ({facts})\n"
+    facts = "shards: 3, tokens: 12, blocks: 7, records skipped: 0, tokenizer: none in the folder"
+    assert capsys.readouterr().out == f"{folder} is intact ({facts})\n"
 
 
-def test_every_damaged_file_is_told_with_what_is_wrong(folder, capsys):
+def test_every_damaged_file_is_reported_with_its_damage(folder, capsys):
     for position in (0, 13):
         flip_bit(folder / "shard2.bin", position)
     flip_bit(folder / "shard2.idx", 20)
@@ -40,31 +40,31 @@ def test_every_damaged_file_is_told_with_what_is_wrong(folder, capsys):
     assert blocks.endswith("(2 of its 4 blocks are damaged)")
 
 
-def test_a_mixture_is_checked_part_by_part_those_of_weight_0_included(tmp_path, capsys):
+def test_a_mixture_is_checked_part_by_part_those_of_0_epochs_included(tmp_path, capsys):
     parts = {name: write_folder(tmp_path / name) for name in ("one", "two", "valid")}
     write_mixture(tmp_path / "mixture.yaml", {"one": 1, "two": 2, "valid": 0})
     assert main([str(tmp_path), str(parts["one"])]) == 0
-    assert capsys.readouterr().out.count("is as it was written") == 4
+    assert capsys.readouterr().out.count(" is intact (") == 4
     flip_bit(parts["valid"] / "shard0.bin", 0)
     assert main([str(tmp_path)]) == 1
-    sound, also_sound, damaged = capsys.readouterr().out.splitlines()
+    intact, also_intact, damaged = capsys.readouterr().out.splitlines()
     assert f"{parts['valid']}/shard0.bin is damaged" in damaged
 
 
-def test_an_id_that_the_vocabulary_does_not_have_is_told(folder, capsys):
-    manifest = read_manifest(folder)  # as a program would write it that knows the digests and not the ids
+def test_an_id_outside_the_vocabulary_is_reported(folder, capsys):
+    manifest = read_manifest(folder)  # as written by a program that knows the digests but not the ids
     write_manifest(folder, replace(manifest, vocab_size=9))
     assert main([str(folder)]) == 1
     assert "shard0.bin holds token id 9, but vocab_size=9 in its manifest" in capsys.readouterr().out
 
 
-def test_a_damaged_manifest_is_told(folder, capsys):
+def test_a_damaged_manifest_is_reported(folder, capsys):
     flip_bit(folder / "manifest.json", 100)
     assert main([str(folder)]) == 1
     assert "manifest.json is damaged: its content has digest " in capsys.readouterr().out
 
 
-def test_a_folder_of_something_else_is_a_mistake_of_the_user(tmp_path, capsys):
+def test_a_folder_without_token_shards_is_a_mistake_of_the_user(tmp_path, capsys):
     assert main([str(tmp_path)]) == 2
     assert "manifest.json is missing" in capsys.readouterr().err
 
@@ -87,9 +87,9 @@ def test_every_damage_is_found(folder):
 
 def test_the_tokenizer_is_compared_with_the_one_that_made_the_tokens(tmp_path, tokenizer_folder, documents, capsys):
     raw = write_raw_shard(tmp_path / "raw" / "part.txt", documents)
-    tokenize_shards([raw], tokenizer=tokenizer_folder, output=tmp_path / "tokens")
+    tokenize_folder([raw], tokenizer=tokenizer_folder, output=tmp_path / "tokens")
     assert main([str(tmp_path / "tokens")]) == 0
-    assert capsys.readouterr().out.endswith("blocks: 1, records dropped: 0, tokenizer: its own)\n")
+    assert capsys.readouterr().out.endswith("blocks: 1, records skipped: 0, tokenizer: intact)\n")
     path = tmp_path / "tokens" / "tokenizer" / "tokenizer.json"
     text = path.read_text()
     path.write_text(text.replace("<|endoftext|>", "<|endofbooks|>"))
@@ -97,6 +97,6 @@ def test_the_tokenizer_is_compared_with_the_one_that_made_the_tokens(tmp_path, t
     assert f"{path.parent} has digest sha256:" in capsys.readouterr().out
     path.write_text(text[:-9])
     [problem] = verify(tmp_path / "tokens")
-    assert problem.startswith(f"{path} is not a tokenizer")
+    assert problem.startswith(f"{path} cannot be loaded by the tokenizers library")
     shutil.rmtree(path.parent)
     assert verify(tmp_path / "tokens") == []

@@ -57,7 +57,7 @@ def test_a_folder_that_is_refused_is_refused_once(data):
 def test_several_processes_that_mpi_does_not_know_of_are_refused(data, tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
     status, _, errors = run("tokenize_shards", *inputs(data), "--output", tmp_path / "tokens", num_ranks=0)
-    assert status == 2 and "error: Slurm started 4 processes but MPI sees 1: mpi4py uses another" in errors
+    assert status == 2 and "error: Slurm started 4 processes, but MPI counts 1: mpi4py uses another" in errors
     assert not (tmp_path / "tokens").exists()
 
 

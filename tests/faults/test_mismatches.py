@@ -13,7 +13,7 @@ import yaml
 from data_prep.counts.counts_file import read_counts
 from data_prep.tables.make_route_table import TableOptions, make_route_table
 from data_prep.tables.route_table_file import write_route_table
-from data_prep.tokenize_shards import tokenize_shards
+from data_prep.tokenizing.tokenize_folder import tokenize_folder
 from data_prep.train_tokenizer import save_tokenizer, train_tokenizer
 from tests.tiny_run import NUM_EXPERTS, TinyData, make_tiny_data, tiny_run_fields
 from train.checkpoint.commit import commit_checkpoint
@@ -46,7 +46,7 @@ def data(original, tmp_path) -> TinyData:
 def tokenize_again(data: TinyData, *, words: list[str], tokenizer: Path) -> None:
     (data.folder / "train.txt").write_text("\n\n".join(words))
     shutil.rmtree(data.train)
-    tokenize_shards([data.folder / "train.txt"], tokenizer=tokenizer, output=data.train)
+    tokenize_folder([data.folder / "train.txt"], tokenizer=tokenizer, output=data.train)
 
 
 def other_corpus(data: TinyData) -> list:

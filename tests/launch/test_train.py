@@ -92,7 +92,7 @@ def test_the_exported_model_has_the_validation_loss_of_the_run(finished_run, rec
     fields = yaml.safe_load(recipe.read_text())
     model = HashGPTForCausalLM.from_pretrained(newest_model(finished_run)).eval()
     sequences = PackedSequences([TokenStream(fields["eval_data"])], context_length=fields["context_length"])
-    batch = sequences.batch(range(fields["eval_sequences"]))  # 10: the last batch needs fillers
+    batch = sequences.batch(sequences.first(fields["eval_sequences"]))  # 10: the last batch is padded
     with torch.no_grad():
         logits = model(batch.input_ids).logits
     loss = F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten()).item()

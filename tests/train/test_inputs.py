@@ -185,7 +185,7 @@ def test_predictions_come_with_every_batch(tiny_data, changed_table, with_predic
     inputs = open_inputs(config)
     assert inputs.network(config).hash_keys == ["predicted"]
     for part in (inputs.train, inputs.valid):
-        batch = part.batch(np.array([1]))
+        batch = part.batch(np.array([[0, 1]]))
         assert batch.predicted.tolist() == batch.input_ids.tolist()
 
 

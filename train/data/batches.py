@@ -1,4 +1,4 @@
-"""Batches: sequences cut from streams of tokens, in a shuffled order that any number of ranks shares."""
+"""Batches of sequences, read by their addresses (part, sequence), and this rank's among those of all ranks."""
 
 import copy
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from data_prep.counts.hash_keys import document_positions
-from data_prep.shards.sequences import Sequences
+from data_prep.shards.sequences import Sequences, make_addresses, read_sequences
 from data_prep.shards.token_stream import TokenStream
 from models.dispatch import Plan
 from train.data.mixture_order import MixtureOrder
@@ -19,10 +19,10 @@ from train.data.validation_split import Subset
 class Batch:
     """One micro-batch: input_ids [B, S], and targets [B, S], the token that follows each input.
 
-    weights: [B], 1 for a sequence that counts and 0 for one that only fills the batch up.
-    predicted: a baseline's guess of each target [B, S], where the data come with predictions.
-    position_ids: [B, S], 0 at the first token of each document, where documents do not see each other.
-    plans: the plans of all sparse layers, where they were made ahead (train/prefetch/route_ahead.py).
+    weights: [B], 1 for a sequence that counts and 0 for one that pads the batch.
+    predicted: a baseline's guess of each target [B, S], if the data come with predictions.
+    position_ids: [B, S], 0 at the first token of each document, if documents are masked from each other.
+    plans: the dispatch plans of all sparse layers, if they were made ahead (train/prefetch/route_ahead.py).
     """
 
     input_ids: torch.Tensor
@@ -42,13 +42,13 @@ class Batch:
 
     @property
     def known(self) -> dict[str, torch.Tensor]:
-        """What hashes may look at besides input_ids, as models/hash_keys.py's token_context takes it."""
+        """What a hash may read besides input_ids, as keyword arguments of models/hash_keys.py's token_context."""
         known = {"next_ids": self.targets, "predicted_ids": self.predicted, "position_ids": self.position_ids}
         return {name: ids for name, ids in known.items() if ids is not None}
 
 
 class PackedSequences:
-    """The sequences of one or more streams, or a subset of each, numbered from 0 without gaps; read as batches."""
+    """The sequences of a mixture's parts, or a subset of each part's, read as batches."""
 
     def __init__(
         self,
@@ -58,60 +58,52 @@ class PackedSequences:
         predictions: list[TokenStream] | None = None,
         end_token_id: int | None = None,
     ):
-        """predictions: streams as long as `streams`, whose token n is a guess of token n + 1.
-        end_token_id: ends documents that are not to see each other; None: they do.
+        """streams: one per part.
+        predictions: streams as long as `streams`, whose token n is a guess of token n + 1.
+        end_token_id: ends each document, and documents are masked from each other; None: they are not.
         """
         _check_lengths(streams, predictions)
         self.streams, self.predictions, self.end_token_id = streams, predictions, end_token_id
-        self._tokens = Sequences(streams, context_length=context_length)
-        self._predicted = predictions and Sequences(predictions, context_length=context_length)
-        self._choose([Subset(size) for size in self._tokens.sizes])
+        self._tokens = [Sequences(stream, context_length=context_length) for stream in streams]
+        self._predicted = [Sequences(stream, context_length=context_length) for stream in predictions or []]
+        self.parts = [Subset(sequences.num_sequences) for sequences in self._tokens]
 
-    def _choose(self, subsets: list[Subset]) -> None:
-        self._subsets = subsets
-        self.sizes = [subset.num_sequences for subset in subsets]  # of each stream
-        self._starts = np.cumsum([0, *self.sizes])
-
-    def subset(self, subsets: list[Subset]) -> "PackedSequences":
-        """The same with fewer sequences: a subset for each stream."""
+    def subset(self, parts: list[Subset]) -> "PackedSequences":
+        """Return the same data with fewer sequences of each part."""
         chosen = copy.copy(self)
-        chosen._choose(subsets)
+        chosen.parts = parts
         return chosen
 
     @property
     def num_sequences(self) -> int:
-        return int(self._starts[-1])
+        return sum(part.num_sequences for part in self.parts)
 
-    def batch(self, indices: np.ndarray) -> Batch:
-        """Sequences by index; -1 stands for one that fills the batch up."""
-        indices = np.asarray(indices)
-        sequences = self._sequences(np.maximum(indices, 0))
-        tokens = self._tokens.read(sequences)
+    def batch(self, addresses: np.ndarray, *, weights: np.ndarray | None = None) -> Batch:
+        """Read the sequences at addresses [B, 2]. weights: of each, all 1 by default."""
+        tokens = read_sequences(self._tokens, addresses)
         inputs = torch.from_numpy(tokens[:, :-1]).contiguous()
         targets = torch.from_numpy(tokens[:, 1:]).contiguous()
-        weights = torch.from_numpy((indices >= 0).astype(np.float32))
+        weights = np.ones(len(addresses)) if weights is None else weights
         predicted = position_ids = None
         if self._predicted:
-            predicted = torch.from_numpy(self._predicted.read(sequences, num_following=0))
+            predicted = torch.from_numpy(read_sequences(self._predicted, addresses, num_following=0))
         if self.end_token_id is not None:
             position_ids = torch.from_numpy(document_positions(tokens[:, :-1], end_token_id=self.end_token_id))
-        return Batch(inputs, targets, weights, predicted, position_ids)
+        return Batch(inputs, targets, torch.from_numpy(weights.astype(np.float32)), predicted, position_ids)
 
     def first(self, num_sequences: int) -> np.ndarray:
-        """Indices of so many sequences: the first ones of each stream, which gets its share of them."""
-        ends = self._starts * num_sequences // self.num_sequences
-        counts = np.diff(ends)
-        return np.concatenate([start + np.arange(n) for start, n in zip(self._starts, counts, strict=False)])
+        """Return num_sequences addresses: the first sequences of each part, in proportion to its size."""
+        starts = np.cumsum([0, *(part.num_sequences for part in self.parts)])
+        counts = np.diff(starts * num_sequences // self.num_sequences).tolist()
+        return np.concatenate([self._first_of_part(part, count) for part, count in enumerate(counts)])
 
-    def _sequences(self, indices: np.ndarray) -> np.ndarray:
-        """The sequences of whole streams that indices of subsets stand for."""
-        streams = np.searchsorted(self._starts, indices, side="right") - 1
-        sequences = np.empty_like(indices)
-        for stream in np.unique(streams).tolist():
-            mine = streams == stream
-            own = self._subsets[stream].sequences(indices[mine] - self._starts[stream])
-            sequences[mine] = self._tokens.starts[stream] + own
-        return sequences
+    def padding(self, num_sequences: int) -> np.ndarray:
+        """Return num_sequences times the address of the first sequence of all."""
+        part = next(number for number, part in enumerate(self.parts) if part.num_sequences > 0)
+        return np.tile(self._first_of_part(part, 1), (num_sequences, 1))
+
+    def _first_of_part(self, part: int, count: int) -> np.ndarray:
+        return make_addresses(part, self.parts[part].sequences(np.arange(count)))
 
 
 def _check_lengths(streams: list[TokenStream], predictions: list[TokenStream] | None) -> None:
@@ -123,24 +115,28 @@ def _check_lengths(streams: list[TokenStream], predictions: list[TokenStream] | 
             )
 
 
-def micro_batch_indices(
+def micro_batch_addresses(
     order: MixtureOrder, number: int, *, micro_batch_size: int, rank: int, world_size: int
 ) -> np.ndarray:
-    """Sequence indices of this rank's micro-batch `number` of the run, counted from 0: int64 [micro_batch_size].
+    """Return the addresses of this rank's micro-batch `number` of the run, from 0: int64 [micro_batch_size, 2].
 
-    Ranks take turns, so step s takes positions [s * G, (s + 1) * G) of the order whatever the number of ranks, G being
-    the global batch: a run may go on with another number of them.
+    Micro-batches go to the ranks in rotation. With G sequences in the global batch, step s takes the positions
+    [s * G, (s + 1) * G) of the order on any number of ranks, so a run may resume on another number.
     """
-    return order.samples((number * world_size + rank) * micro_batch_size, micro_batch_size)
+    return order.addresses((number * world_size + rank) * micro_batch_size, micro_batch_size)
 
 
 def validation_batches(
     sequences: PackedSequences, *, num_sequences: int, micro_batch_size: int, rank: int, world_size: int
 ) -> Iterator[Batch]:
-    """So many sequences in order, each on exactly one rank; every rank yields equally many batches."""
-    per_pass = micro_batch_size * world_size
-    num_passes = -(-num_sequences // per_pass)
-    indices = np.full(num_passes * per_pass, -1)
-    indices[:num_sequences] = sequences.first(num_sequences)
-    for row in indices.reshape(num_passes, world_size, micro_batch_size)[:, rank]:
-        yield sequences.batch(row)
+    """Yield this rank's batches of the first num_sequences sequences; each sequence counts on exactly one rank.
+
+    Batches are padded so that every rank yields the same number of them.
+    """
+    num_passes = -(-num_sequences // (micro_batch_size * world_size))
+    size = num_passes * world_size * micro_batch_size
+    addresses = np.concatenate([sequences.first(num_sequences), sequences.padding(size - num_sequences)])
+    addresses = addresses.reshape(num_passes, world_size, micro_batch_size, 2)[:, rank]
+    weights = (np.arange(size) < num_sequences).reshape(num_passes, world_size, micro_batch_size)[:, rank]
+    for addresses_B2, weights_B in zip(addresses, weights, strict=True):
+        yield sequences.batch(addresses_B2, weights=weights_B)

@@ -1,4 +1,4 @@
-"""Predictions of a baseline model beside token shards, which predicted-future hashes route by (section 3.1)."""
+"""Predictions of a baseline model beside token shards, for hashes of the predicted next token (section 3.1)."""
 
 from pathlib import Path
 
@@ -8,23 +8,24 @@ from tqdm import tqdm
 
 from data_prep.counts.hash_keys import document_positions
 from data_prep.shards.manifest import MANIFEST_NAME, make_manifest, write_manifest
-from data_prep.shards.token_stream import ShardWriter, TokenStream
+from data_prep.shards.shard_writer import ShardWriter
+from data_prep.shards.token_stream import TokenStream
 from models.modeling_hash_gpt import HashGPTForCausalLM
 
-FOLDER = "predictions"
+PREDICTIONS_FOLDER = "predictions"
 
 
 def write_predictions(model: HashGPTForCausalLM, folder: Path, *, batch_size: int = 8) -> Path:
     """Write FOLDER/predictions, token shards whose token n is the model's arg-max guess of token n + 1 of FOLDER.
 
-    Each guess sees its own window of n_positions tokens, up to token n, and of these its own document alone where the
-    model was trained so. ValueError where the vocabularies differ.
+    Each guess reads the tokens up to n of its window of n_positions tokens, or only those of its document if the model
+    was trained with document_mask. ValueError if the model's vocabulary is smaller than that of FOLDER.
     """
     stream = TokenStream(folder)
     _check_vocabulary(model, stream)
-    output = folder / FOLDER
+    output = folder / PREDICTIONS_FOLDER
     output.mkdir(exist_ok=True)
-    (output / MANIFEST_NAME).unlink(missing_ok=True)  # until all is written anew, there are no predictions
+    (output / MANIFEST_NAME).unlink(missing_ok=True)  # the folder is unfinished until the new manifest is written
     source = f"{folder.name}, predicted"
     with ShardWriter(output, "shard_00000", source=source, vocab_size=stream.manifest.vocab_size) as writer:
         for window in _predict(model, stream, batch_size=batch_size):
@@ -40,9 +41,14 @@ def write_predictions(model: HashGPTForCausalLM, folder: Path, *, batch_size: in
     return output
 
 
+def has_predictions(stream: TokenStream) -> bool:
+    """Whether finished predictions stand beside a stream."""
+    return (stream.folder / PREDICTIONS_FOLDER / MANIFEST_NAME).is_file()
+
+
 @torch.no_grad()
 def _predict(model: HashGPTForCausalLM, stream: TokenStream, *, batch_size: int):
-    """Yield the guesses of each window in order, int64 [n_positions], the last one shorter."""
+    """Yield the guesses of each window in order, int64 [n_positions]; the last one may be shorter."""
     length = model.config.n_positions
     starts = range(0, stream.num_tokens, length)
     full = [start for start in starts if start + length <= stream.num_tokens]
@@ -50,8 +56,8 @@ def _predict(model: HashGPTForCausalLM, stream: TokenStream, *, batch_size: int)
     batches += [[start] for start in starts if start + length > stream.num_tokens]
     with tqdm(total=stream.num_tokens, unit="token", unit_scale=True, desc="predicting") as bar:
         for batch in batches:
-            rows = [stream.read(start, min(length, stream.num_tokens - start)) for start in batch]
-            tokens = torch.from_numpy(np.stack(rows)).to(model.device)
+            windows = [stream.read(start, min(length, stream.num_tokens - start)) for start in batch]
+            tokens = torch.from_numpy(np.stack(windows)).to(model.device)
             logits = model(tokens, position_ids=_positions(model, stream, tokens), use_cache=False).logits
             guesses = logits[..., : stream.manifest.vocab_size].argmax(-1)
             yield from guesses.cpu().numpy()
@@ -59,7 +65,7 @@ def _predict(model: HashGPTForCausalLM, stream: TokenStream, *, batch_size: int)
 
 
 def _positions(model: HashGPTForCausalLM, stream: TokenStream, tokens: torch.Tensor) -> torch.Tensor | None:
-    """As training has them, train/data/batches.py."""
+    """Return the position_ids of training, as train/data/batches.py makes them."""
     if not model.config.document_mask:
         return None
     positions = document_positions(tokens.cpu().numpy(), end_token_id=stream.manifest.end_token_id)

@@ -1,6 +1,8 @@
-"""SampleOrder: a shuffled order of samples that needs no memory, each sample exactly once per epoch."""
+"""SampleOrder: a shuffled order in constant memory, with each sample exactly once per epoch."""
 
 import numpy as np
+
+from data_prep.counts.hash_keys import mix64
 
 _ROUNDS = 6
 _MASK = np.uint64(0xFFFFFFFFFFFFFFFF)
@@ -9,7 +11,7 @@ _MASK = np.uint64(0xFFFFFFFFFFFFFFFF)
 class SampleOrder:
     """A permutation of range(num_samples) per epoch: a Feistel network with cycle walking.
 
-    Stateless: position n of a run is sample(n), whatever the number of ranks, so that a run resumes from one integer.
+    Stateless: position n of a run is samples(n, 1) on any number of ranks, so a run resumes from one integer.
     """
 
     def __init__(self, num_samples: int, *, seed: int):
@@ -22,11 +24,11 @@ class SampleOrder:
         self._half_mask = np.uint64((1 << int(self._half_bits)) - 1)
 
     def samples(self, first: int, count: int) -> np.ndarray:
-        """Sample indices of the positions [first, first + count) of the run, int64 [count], across epochs."""
+        """Return the samples at the positions [first, first + count) of the run, int64 [count], across epochs."""
         return self.at(np.arange(first, first + count))
 
     def at(self, positions: np.ndarray) -> np.ndarray:
-        """Sample indices of any positions of the run, int64 of their shape."""
+        """Return the samples at any positions of the run, int64 of the same shape."""
         epochs, values = np.divmod(positions.astype(np.uint64), np.uint64(self.num_samples))
         values = self._encrypt(values, epochs)
         while (outside := values >= self.num_samples).any():
@@ -41,11 +43,4 @@ class SampleOrder:
 
     def _round(self, half: np.ndarray, epochs: np.ndarray, number: int) -> np.ndarray:
         salt = np.uint64((self.seed * 0x9E3779B97F4A7C15 + number * 0xD1B54A32D192ED03) & int(_MASK))
-        return _mix(_mix(half ^ salt) + epochs)
-
-
-def _mix(x: np.ndarray) -> np.ndarray:
-    """The finaliser of splitmix64: every input bit changes half of the output bits."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+        return mix64(mix64(half ^ salt) + epochs)

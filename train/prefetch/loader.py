@@ -1,6 +1,6 @@
-"""The loader: this rank's micro-batches with their row plans, made in the caller's thread or by processes ahead of it.
+"""The loader: this rank's micro-batches with their row plans, made in the caller's thread or ahead of it by processes.
 
-A micro-batch is a function of its number, so that processes need not know of each other, and the order is that of one.
+A micro-batch is a function of its number alone, so processes need no communication, and their order is that of one.
 """
 
 import multiprocessing.resource_tracker
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from train.data.batches import Batch, PackedSequences, micro_batch_indices
+from train.data.batches import Batch, PackedSequences, micro_batch_addresses
 from train.data.mixture_order import MixtureOrder
 from train.prefetch.row_plans import RowPlanner
 from train.processes.error_origin import is_ours
@@ -28,9 +28,9 @@ _SECONDS_BETWEEN_LOOKS = 1.0
 
 @dataclass(frozen=True)
 class MicroBatches(Dataset):
-    """Micro-batch n of the run on this rank; step s has those from s * (micro-batches per step) on.
+    """Micro-batch n of the run on this rank; step s begins with micro-batch s * (micro-batches per step).
 
-    planner: None leaves the batches without plans.
+    planner: None yields batches without plans.
     """
 
     sequences: PackedSequences
@@ -41,23 +41,23 @@ class MicroBatches(Dataset):
     world_size: int
 
     def __getitem__(self, number: int) -> Batch:
-        batch = self.sequences.batch(self.indices(number))
+        batch = self.sequences.batch(self.addresses(number))
         if self.planner is None:
             return batch
         return replace(batch, plans=self.planner.plan(batch))
 
-    def indices(self, number: int) -> np.ndarray:
-        """Its sequences, int64 [micro_batch_size]."""
-        return micro_batch_indices(
+    def addresses(self, number: int) -> np.ndarray:
+        """Addresses (part, sequence) of its sequences, int64 [micro_batch_size, 2]."""
+        return micro_batch_addresses(
             self.order, number, micro_batch_size=self.micro_batch_size, rank=self.rank, world_size=self.world_size
         )
 
 
 def read_ahead(micro_batches: MicroBatches, numbers: range, *, num_workers: int) -> Iterator[Batch]:
-    """Yield the micro-batches of `numbers` in order, the same however many processes make them; 0: none.
+    """Yield the micro-batches `numbers` in order, the same for any num_workers; 0 makes them in this thread.
 
-    ValueError of this project's code, such as a damaged token shard, is raised here as it was raised in a process.
-    Processes end with the iterator, and within seconds of this process, however it ends.
+    If a worker process meets a ValueError of this project's code, such as a damaged token shard, it is raised here.
+    Workers end with the iterator, and within seconds of this process, even if it is killed.
     """
     if num_workers == 0:
         yield from map(micro_batches.__getitem__, numbers)
@@ -73,7 +73,7 @@ def _start_workers(micro_batches: MicroBatches, numbers: range, num_workers: int
         _Answers(micro_batches),
         sampler=numbers,
         batch_size=None,
-        collate_fn=_as_it_is,
+        collate_fn=_unchanged,
         num_workers=num_workers,
         prefetch_factor=_BATCHES_AHEAD,
         multiprocessing_context="spawn",  # a fork would copy the locks of DeepSpeed's and gloo's threads
@@ -81,7 +81,7 @@ def _start_workers(micro_batches: MicroBatches, numbers: range, num_workers: int
         generator=torch.Generator(),  # its own: the global one belongs to dropout
     )
     multiprocessing.resource_tracker.ensure_running()  # here, since starting it unblocks signals
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # inherited: see _leave_with
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # inherited: see _exit_with
     try:
         return iter(loader)
     finally:
@@ -90,7 +90,7 @@ def _start_workers(micro_batches: MicroBatches, numbers: range, num_workers: int
 
 @dataclass(frozen=True)
 class _Answers(Dataset):
-    """Micro-batches, or this project's ValueError instead of one: DataLoader would hide where it was raised."""
+    """Micro-batches, or in place of one this project's ValueError: DataLoader would hide where it was raised."""
 
     micro_batches: MicroBatches
 
@@ -103,24 +103,24 @@ class _Answers(Dataset):
             return ValueError(str(error))
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _unchanged(batch: Batch) -> Batch:
     return batch
 
 
 def _prepare_worker(trainer: int, _: int) -> None:
-    """Send tensors by value: so they need neither /dev/shm, which is small in containers, nor a descriptor each."""
+    """Send tensors by value, which needs neither /dev/shm, small in containers, nor a file descriptor per tensor."""
     ForkingPickler.register(torch.Tensor, _by_value)
-    threading.Thread(target=_leave_with, args=(trainer,), daemon=True).start()
+    threading.Thread(target=_exit_with, args=(trainer,), daemon=True).start()
 
 
 def _by_value(tensor: torch.Tensor) -> tuple:
     return torch.from_numpy, (tensor.numpy(),)
 
 
-def _leave_with(trainer: int) -> None:
-    """End this process when the training process says so, or is gone, whatever this one is waiting for.
+def _exit_with(trainer: int) -> None:
+    """Exit when the training process requests it or is gone, even if this process is blocked.
 
-    Schedulers and terminals send requests to stop to all processes: the training process answers them, not this one.
+    Schedulers and terminals send stop requests to all processes. Only the training process acts on them.
     """
     while os.getppid() == trainer:
         request = signal.sigtimedwait(SIGNALS, _SECONDS_BETWEEN_LOOKS)

@@ -3,20 +3,7 @@
 import socket
 from dataclasses import dataclass
 
-# Rank, world size, local rank and number of processes on this host, as each launcher names them. Slurm's are those
-# of a step: a batch script that calls python without srun is one process, whatever the job's number of tasks. Open MPI
-# stands before it, since mpirun starts its daemons as a step of Slurm.
-_LAUNCHERS = {
-    "torchrun or deepspeed": ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"),
-    "Open MPI": (
-        "OMPI_COMM_WORLD_RANK",
-        "OMPI_COMM_WORLD_SIZE",
-        "OMPI_COMM_WORLD_LOCAL_RANK",
-        "OMPI_COMM_WORLD_LOCAL_SIZE",
-    ),
-    "Slurm": ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", ""),
-    "MPICH": ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
-}
+from data_prep.processes.launchers import LAUNCHERS
 
 
 @dataclass(frozen=True)
@@ -30,7 +17,7 @@ class Ranks:
 
 def is_first_of_its_host(environ: dict[str, str]) -> bool:
     """Whether this process speaks for its host, as far as the environment tells."""
-    return all(environ.get(local_rank, "0") == "0" for _, _, local_rank, _ in _LAUNCHERS.values())
+    return all(environ.get(launcher.local_rank, "0") == "0" for launcher in LAUNCHERS.values())
 
 
 def read_ranks(environ: dict[str, str]) -> Ranks:
@@ -38,7 +25,7 @@ def read_ranks(environ: dict[str, str]) -> Ranks:
 
     ValueError where several hosts are started without MASTER_ADDR.
     """
-    for launcher, (rank, world_size, local_rank, local_size) in _LAUNCHERS.items():
+    for launcher, (rank, world_size, local_rank, local_size) in LAUNCHERS.items():
         if rank in environ and world_size in environ:
             ranks = Ranks(int(environ[rank]), int(environ[world_size]), int(environ.get(local_rank, 0)))
             several_hosts = environ.get(local_size, environ[world_size]) != environ[world_size]

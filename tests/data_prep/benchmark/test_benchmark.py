@@ -1,8 +1,8 @@
-"""The benchmark times every stage on the same text, and does not compare ways that do different work."""
+"""The benchmark times every stage on the same text, and refuses to compare cases that do different work."""
 
 import pytest
 
-from data_prep.benchmark import measure as benchmark
+from data_prep.benchmark import measure
 from data_prep.benchmark.cases import CASES, LARGE_DOCUMENT, REFERENCE, write_files, write_large_document
 from data_prep.benchmark.measure import Measurement, main, table
 from data_prep.embedded_corpus import write_corpus
@@ -17,7 +17,7 @@ def files(tmp_path_factory, tokenizer_folder):
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name != LARGE_DOCUMENT])
-def test_every_case_does_the_work_that_it_counts(files, name, monkeypatch):
+def test_every_case_returns_the_amount_of_its_work(files, name, monkeypatch):
     monkeypatch.setattr("data_prep.benchmark.cases.COUNTED_TOKENS", 1)
     monkeypatch.setattr("data_prep.benchmark.cases.LOADED_TOKENS", 1)
     amount, case = CASES[name].make(files)(), CASES[name]
@@ -29,7 +29,7 @@ def test_every_case_does_the_work_that_it_counts(files, name, monkeypatch):
         assert amount > 1000
 
 
-def test_the_large_document_is_one(files):
+def test_the_large_document_is_one_document(files):
     write_large_document(files, num_bytes=50_000)
     assert (files.folder / "large.txt").stat().st_size >= 50_000
     assert CASES[LARGE_DOCUMENT].make(files)() > CASES[REFERENCE].make(files)()
@@ -41,13 +41,13 @@ def test_the_command_prints_a_line_per_case(tmp_path, tokenizer_folder, capsys):
     assert main([*map(str, arguments), "--only", "read .txt"]) == 0
     header, *lines = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[0] for line in lines] == ["read .txt", "read .txt.gz", "read .txt.xz", "read .txt.zst"]
-    assert all(int(line.split()[-1].replace(",", "")) > 20 for line in lines)  # MiB of a Python with its libraries
+    assert all(int(line.split()[-1].replace(",", "")) > 20 for line in lines)  # peak MiB of Python with its libraries
 
 
-def test_ways_that_find_other_numbers_of_tokens_are_not_compared():
-    measured = {REFERENCE: [Measurement(10, 1.0, 1)], "tokenize_shards, tiktoken": [Measurement(9, 1.0, 1)]}
+def test_cases_that_find_different_numbers_of_tokens_are_not_compared():
+    measured = {REFERENCE: [Measurement(10, 1.0, 1)], "tokenize_shards, gigatoken": [Measurement(9, 1.0, 1)]}
     with pytest.raises(ValueError, match="find different numbers of tokens: .* 10, .* 9"):
-        benchmark._check_same_amounts(measured)
+        measure._check_same_amounts(measured)
 
 
 def test_the_table_has_medians_and_ratios():
@@ -63,9 +63,9 @@ def test_the_table_has_medians_and_ratios():
     [
         (["--repeats", "0"], "--repeats 0 must be at least 1"),
         (["--megabytes", "0"], "--megabytes 0 above 0"),
-        (["--only", "paint"], "--only 'paint' is in no case's name; the names are: tokenizers' own encode_batch; "),
+        (["--only", "paint"], "--only 'paint' matches no case; the cases are: tokenizers' own encode_batch; "),
     ],
 )
-def test_options_that_leave_nothing_to_measure_are_refused(options, message, capsys):
+def test_options_with_nothing_to_measure_are_refused(options, message, capsys):
     assert main(["--input", "text", "--tokenizer", "tokenizer", *options]) == 2
     assert message in capsys.readouterr().err

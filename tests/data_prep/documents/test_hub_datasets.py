@@ -1,14 +1,14 @@
-"""Hugging Face data sets are raw shards like files: saved, local or streamed, in as many shards as asked for."""
+"""Hugging Face data sets are raw shards like files: saved, local or streamed, in the number of shards given."""
 
 import json
 
 import pytest
 
-from data_prep.documents.document_rules import TextRules
+from data_prep.documents.document_rules import DocumentRules
 from data_prep.documents.raw_shards import find_raw_shards, read_documents
 from data_prep.encoding.tokenizer import load_tokenizer
 from data_prep.shards.token_stream import TokenStream
-from data_prep.tokenize_shards import tokenize_shards
+from data_prep.tokenizing.tokenize_folder import tokenize_folder
 
 ROWS = [f"row {number}" for number in range(9)]
 
@@ -39,7 +39,7 @@ def saved(tmp_path):
     return tmp_path / "saved"
 
 
-def texts(given, rules=TextRules()):
+def texts(given, rules=DocumentRules()):
     shards = find_raw_shards([given], text_field=rules.text_field)
     return [list(read_documents(shard, rules)) for shard in shards]
 
@@ -48,7 +48,7 @@ def test_a_saved_and_a_local_data_set_are_read_in_order(saved, local):
     assert texts(f"hf:{saved}") == texts(f"hf:{local}") == [ROWS]
 
 
-def test_a_data_set_is_divided_as_asked(saved):
+def test_a_data_set_is_divided_into_num_shards(saved):
     assert texts(f"hf:{saved}?num_shards=2") == [ROWS[:5], ROWS[5:]]
 
 
@@ -58,14 +58,14 @@ def test_a_stream_is_divided_by_its_files(local):
 
 
 def test_rows_are_grouped_by_the_rule(saved):
-    rules = TextRules(document_rule="line", lines_per_document=8)
+    rules = DocumentRules(document_rule="line", lines_per_document=8)
     assert texts(f"hf:{saved}", rules) == [["\n".join(ROWS[:8]), ROWS[8]]]
 
 
 def test_a_loading_script_is_refused_with_what_to_download(tmp_path):
     (tmp_path / "cc100").mkdir()
     (tmp_path / "cc100" / "cc100.py").write_text("import datasets\n")
-    message = r"is made by a loading script, which datasets .* refuses; download https://.*/en.txt.xz .* --input FILE"
+    message = r"needs a loading script, which datasets .* refuses; download https://.*/en.txt.xz .* --input FILE"
     with pytest.raises(ValueError, match=message):
         texts(f"hf:{tmp_path}/cc100")
 
@@ -73,13 +73,13 @@ def test_a_loading_script_is_refused_with_what_to_download(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("?text_column=a", "has the option 'text_column', which is not one of name, split, revision, streaming"),
+        ("?text_column=a", "has the option 'text_column'; choose from name, split, revision, streaming"),
         ("?num_shards=many", "num_shards='many' is not a number"),
         ("?num_shards=0", "cannot be divided into 0 shards; it has 9 rows"),
         ("?num_shards=10", "cannot be divided into 10 shards; it has 9 rows"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(saved, options, message):
+def test_invalid_options_are_refused(saved, options, message):
     with pytest.raises(ValueError, match=message):
         texts(f"hf:{saved}{options}")
 
@@ -89,19 +89,19 @@ def test_a_stream_has_no_more_shards_than_files(local):
         texts(f"hf:{local}?streaming=true&num_shards=4")
 
 
-def test_a_column_that_is_not_there_is_refused(saved):
+def test_a_missing_column_is_refused(saved):
     with pytest.raises(ValueError, match=r"has no column 'body' \(it has text\); choose with --text_field"):
-        texts(f"hf:{saved}", TextRules("body"))
+        texts(f"hf:{saved}", DocumentRules("body"))
 
 
-def test_what_cannot_be_opened_is_refused(tmp_path):
+def test_a_data_set_that_cannot_be_opened_is_refused(tmp_path):
     with pytest.raises(OSError, match="nobody/nothing"):
         texts("hf:nobody/nothing")
 
 
 def test_a_data_set_becomes_token_shards(saved, tmp_path, tokenizer_folder):
     given = f"hf:{saved}?num_shards=2"
-    manifest = tokenize_shards([given], tokenizer=tokenizer_folder, output=tmp_path / "tokens", num_workers=2)
+    manifest = tokenize_folder([given], tokenizer=tokenizer_folder, output=tmp_path / "tokens", num_workers=2)
     stream = TokenStream(tmp_path / "tokens")
     text = load_tokenizer(tokenizer_folder).decode(stream.read(0, stream.num_tokens).tolist())
     assert text == "".join(ROWS)

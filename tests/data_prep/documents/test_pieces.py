@@ -1,4 +1,4 @@
-"""Documents come out whole, or in pieces whose borders follow from the text alone."""
+"""Documents are yielded whole, or in pieces whose borders depend on the text alone."""
 
 import random
 
@@ -19,19 +19,19 @@ def last_space(text):
 
 
 def in_parts(document, generator):
-    """Cut a document at random places, as a reader of blocks might."""
+    """Divide a document at random places, as a reader of blocks might."""
     places = sorted(generator.sample(range(len(document) + 1), k=min(5, len(document))))
     cuts = [0, *places, len(document)]
     parts = [document[start:end] for start, end in zip(cuts[:-1], cuts[1:], strict=True)]
     return [(part, number == len(parts) - 1) for number, part in enumerate(parts)]
 
 
-def test_short_documents_stay_whole_and_empty_ones_are_left_out():
+def test_short_documents_stay_whole_and_empty_ones_are_skipped():
     parts = [("one", True), ("", True), ("tw", False), ("o", True), ("", False), ("", True), ("three", False)]
     assert list(cut_documents(iter(parts), last_space)) == [("one", True), ("two", True), ("three", True)]
 
 
-def test_long_documents_are_cut_at_the_last_place_and_their_last_piece_says_so():
+def test_long_documents_are_cut_at_the_last_place_and_their_last_piece_is_marked():
     cut = list(cut_documents(iter([("one two three four", True), ("five", True)]), last_space))
     assert cut == [("one two", False), (" three", False), (" four", True), ("five", True)]
 
@@ -55,7 +55,7 @@ def test_without_a_way_to_cut_documents_stay_whole():
     assert list(cut_documents(iter([("one " * 20, False), ("end", True)]), None)) == [("one " * 20 + "end", True)]
 
 
-def test_pieces_follow_from_the_text_not_from_its_parts():
+def test_pieces_depend_on_the_text_and_not_on_its_parts():
     generator = random.Random(0)
     for _ in range(300):
         documents = ["".join(generator.choices("abcdef ", k=generator.randrange(120))) for _ in range(3)]

@@ -1,4 +1,4 @@
-"""Only tokenizers that tiktoken and gigatoken can stand in for are read as plain BPE."""
+"""Only a tokenizer of GPT-2's kind, which a fast backend can reproduce, is read as plain BPE."""
 
 import json
 
@@ -29,7 +29,7 @@ def set_merges(description, *merges):
     description["added_tokens"] = []
 
 
-def test_tokens_are_all_bytes_and_what_merges_make(tokenizer_folder):
+def test_tokens_are_all_bytes_and_the_results_of_merges(tokenizer_folder):
     bpe = plain_bpe(load_tokenizer(tokenizer_folder))
     ids = bpe.ids_of_bytes()
     assert len(bpe.merges) == 3
@@ -42,9 +42,9 @@ def test_tokens_are_all_bytes_and_what_merges_make(tokenizer_folder):
     "part, change, reason",
     [
         ("normalizer", {"type": "NFC"}, "has a normalizer, NFC"),
-        ("pre_tokenizer", None, "cuts words by the pre-tokenizer .*none"),
-        ("pre_tokenizer", {"type": "Whitespace"}, "cuts words by the pre-tokenizer .*Whitespace"),
-        ("pre_tokenizer", {"use_regex": False}, "cuts words by the pre-tokenizer .*false.*not by GPT-2's pattern"),
+        ("pre_tokenizer", None, "splits words by the pre-tokenizer .*none"),
+        ("pre_tokenizer", {"type": "Whitespace"}, "splits words by the pre-tokenizer .*Whitespace"),
+        ("pre_tokenizer", {"use_regex": False}, "splits words by the pre-tokenizer .*false.*not by GPT-2's pattern"),
         ("pre_tokenizer", {"add_prefix_space": True}, "puts a space before each text"),
         ("model", {"dropout": 0.1}, "has dropout=0.1"),
         ("model", {"unk_token": "!"}, "has unk_token='!'"),
@@ -85,13 +85,13 @@ def test_merges_out_of_the_order_of_ids_are_named(description):
         plain_bpe(load(description))
 
 
-def test_a_token_that_its_own_bytes_do_not_make_is_named(description):
-    # "abc" becomes "ab", "c", which tiktoken would join: it joins whatever makes a token.
+def test_a_token_that_its_own_bytes_do_not_produce_is_named(description):
+    # "abc" becomes "ab", "c"; a backend that joins any two parts whose concatenation is a token would join them.
     set_merges(description, ("a", "b"), ("b", "c"), ("a", "bc"))
     with pytest.raises(ValueError, match=r"encodes its own token 'abc', id 258, as ids \[256, [0-9]+\]"):
         plain_bpe(load(description))
 
 
-def test_a_byte_level_tokenizer_of_any_merges_is_taken(description):
+def test_a_byte_level_tokenizer_with_any_merges_is_accepted(description):
     set_merges(description, ("a", "b"), ("ab", "c"), ("\u0120", "abc"))
     assert plain_bpe(load(description)).ids_of_bytes()[b" abc"] == 258

@@ -1,4 +1,4 @@
-"""Pieces that are cut at safe places have, together, the ids of the whole text."""
+"""Pieces that are cut at safe places have, concatenated, the ids of the whole text."""
 
 import json
 
@@ -13,7 +13,7 @@ from tests.data_prep.nasty_texts import nasty_texts
 
 
 def pieces_of(text):
-    """Cut at every safe place, the last one first."""
+    """Cut at every safe place, the last place first."""
     pieces = []
     while cut := last_cut(text):
         pieces.append(text[cut:])
@@ -39,7 +39,7 @@ def test_ids_of_all_pieces_are_those_of_the_whole(nasty_folder, backend, num_tex
         *[("a  b", 1), ("a \n b", 1), ("a\t b", 0), ("a\xa0 b", 0), ("a\x1c b", 0), ("a\tb c", 3), ("a\x85\nb", 0)],
     ],
 )
-def test_a_cut_lies_before_whitespace_and_after_anything_else(text, cut):
+def test_a_cut_lies_between_another_character_and_whitespace(text, cut):
     assert last_cut(text) == cut
 
 
@@ -50,11 +50,11 @@ def test_a_cut_is_found_across_windows(num_after):
 
 
 @pytest.mark.parametrize("text, cut", [("", 0), ("abc", 3), ("ab cd ef", 2), (" a b", 2), ("a\t b c", 4)])
-def test_the_first_cut_is_the_texts_end_where_there_is_none(text, cut):
+def test_the_first_cut_is_the_end_of_the_text_if_there_is_none(text, cut):
     assert first_cut(text) == cut
 
 
-def test_gpt2s_kind_can_be_cut(nasty_folder):
+def test_text_for_a_tokenizer_of_gpt2s_kind_can_be_cut(nasty_folder):
     assert can_be_cut(load_tokenizer(nasty_folder))
 
 
@@ -66,14 +66,14 @@ def test_gpt2s_kind_can_be_cut(nasty_folder):
         ("pre_tokenizer", {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}),
     ],
 )
-def test_other_ways_to_cut_words_cannot(nasty_folder, part, change):
+def test_text_for_a_tokenizer_that_splits_words_otherwise_cannot_be_cut(nasty_folder, part, change):
     description = json.loads((nasty_folder / "tokenizer.json").read_text()) | {part: change}
     tokenizer = Tokenizer.from_str(json.dumps(description))
     tokenizer.encode_special_tokens = True
     assert not can_be_cut(tokenizer)
 
 
-def test_random_merges_cannot(nasty_folder):
+def test_text_for_random_merges_cannot_be_cut(nasty_folder):
     tokenizer = load_tokenizer(nasty_folder)
     tokenizer.model.dropout = 0.1
     assert not can_be_cut(tokenizer)

@@ -1,4 +1,4 @@
-"""A fast backend that gives other ids than the tokenizers library is caught."""
+"""A fast backend whose ids differ from those of the tokenizers library is caught."""
 
 import json
 import random
@@ -6,10 +6,11 @@ import random
 import numpy as np
 import pytest
 
-from data_prep.encoding import spot_check as canary
+from data_prep.encoding import spot_check
+from data_prep.encoding.encoder import join
 from data_prep.encoding.make_encoder import make_encoder
 from data_prep.encoding.plain_bpe import plain_bpe
-from data_prep.encoding.reference import ReferenceEncoder, join
+from data_prep.encoding.reference import ReferenceEncoder
 from data_prep.encoding.tokenizer import load_tokenizer
 from tests.data_prep.nasty_texts import nasty_texts
 
@@ -17,7 +18,7 @@ TEXT = "hello " * 20 + "the end"  # the wrong merge comes after the first window
 
 
 class Changed:
-    """An encoder that changes the ids of each text."""
+    """An encoder that applies `change` to the ids of each text."""
 
     def __init__(self, encoder, change):
         self.encoder, self.change = encoder, change
@@ -40,15 +41,17 @@ class Counting:
 
 @pytest.fixture
 def compare_with(nasty_folder):
-    """Make a canary over a fast backend, or over the reference itself."""
+    """Make a spot-checked encoder over a fast backend, or over the reference itself."""
     tokenizer = load_tokenizer(nasty_folder)
     reference = ReferenceEncoder(tokenizer)
-    return lambda fast=reference: canary.Canary(fast, reference, backend="fast", bpe=plain_bpe(tokenizer))
+    return lambda fast=reference: spot_check.SpotCheckedEncoder(
+        fast, reference, backend="fast", bpe=plain_bpe(tokenizer)
+    )
 
 
 @pytest.fixture
 def one_merge_less(nasty_folder, tmp_path):
-    """The reference, but for "the", which stays two tokens."""
+    """The reference, except that "the" stays two tokens."""
     description = json.loads((nasty_folder / "tokenizer.json").read_text())
     merges = description["model"]["merges"]
     merges.remove(next(pair for pair in merges if "".join(pair) == "the"))
@@ -58,8 +61,8 @@ def one_merge_less(nasty_folder, tmp_path):
 
 @pytest.fixture
 def compare_everywhere(monkeypatch):
-    monkeypatch.setattr(canary, "STRIDE_BITS", 2)
-    monkeypatch.setattr(canary, "STRIDE", 4)
+    monkeypatch.setattr(spot_check, "STRIDE_BITS", 2)
+    monkeypatch.setattr(spot_check, "STRIDE", 4)
 
 
 def test_equal_ids_pass_wherever_they_are_compared(compare_with, compare_everywhere):
@@ -69,7 +72,7 @@ def test_equal_ids_pass_wherever_they_are_compared(compare_with, compare_everywh
         assert found.tolist() == expected.tolist()
 
 
-def test_right_ids_are_never_compared_at_length(compare_with, compare_everywhere):
+def test_correct_ids_are_never_compared_as_a_whole(compare_with, compare_everywhere):
     encoder = compare_with()
     encoder._reference = Counting(encoder._reference)
     encoder.encode(["".join(nasty_texts(100, seed=10, surrogates=False))])
@@ -117,12 +120,12 @@ def test_a_later_text_without_ids_is_caught(compare_with):
         compare_with(lose).encode(["A text that is long enough", "", "short"])
 
 
-def test_texts_are_compared_alike_in_all_batches(monkeypatch, nasty_folder):
-    monkeypatch.setattr(canary, "STRIDE_BITS", 8)
-    monkeypatch.setattr(canary, "STRIDE", 256)
+def test_the_sample_of_a_text_does_not_depend_on_its_batch(monkeypatch, nasty_folder):
+    monkeypatch.setattr(spot_check, "STRIDE_BITS", 8)
+    monkeypatch.setattr(spot_check, "STRIDE", 256)
     encoder, texts = make_encoder(nasty_folder, "tokenizers"), nasty_texts(400, seed=7)
-    whole = canary.sample(*encoder.encode(texts))
-    parts = [canary.sample(*encoder.encode(texts[start : start + 50])) for start in range(0, 400, 50)]
+    whole = spot_check.sample(*encoder.encode(texts))
+    parts = [spot_check.sample(*encoder.encode(texts[start : start + 50])) for start in range(0, 400, 50)]
     firsts = [part.pop(0) for part in parts]
     assert whole[0] == (0, 0) and firsts == [(0, 0)] * 8
     later = {(number + 50 * batch, position) for batch, part in enumerate(parts) for number, position in part}
@@ -130,17 +133,17 @@ def test_texts_are_compared_alike_in_all_batches(monkeypatch, nasty_folder):
     assert len(later) > 20
 
 
-def test_one_id_in_a_stride_is_chosen(monkeypatch):
-    monkeypatch.setattr(canary, "STRIDE_BITS", 10)
-    monkeypatch.setattr(canary, "STRIDE", 1024)
+def test_one_position_per_stride_is_chosen(monkeypatch):
+    monkeypatch.setattr(spot_check, "STRIDE_BITS", 10)
+    monkeypatch.setattr(spot_check, "STRIDE", 1024)
     generator = np.random.default_rng(0)
     lengths = generator.integers(1, 5000, size=400)
     ids = generator.integers(0, 50_000, size=lengths.sum(), dtype=np.uint32)
     expected = lengths.sum() / 1024
-    assert abs(len(canary.sample(ids, lengths)) - 1 - expected) < 4 * expected**0.5
+    assert abs(len(spot_check.sample(ids, lengths)) - 1 - expected) < 4 * expected**0.5
 
 
-def test_the_reference_encodes_less_than_a_thousandth(nasty_folder):
+def test_the_reference_encodes_less_than_a_thousandth_of_the_text(nasty_folder):
     encoder = make_encoder(nasty_folder, "gigatoken")
     encoder._reference = Counting(encoder._reference)
     texts = [
@@ -151,7 +154,7 @@ def test_the_reference_encodes_less_than_a_thousandth(nasty_folder):
     assert 0 < encoder._reference.num_characters < sum(map(len, texts)) / 1000
 
 
-def test_text_that_cannot_be_cut_is_compared_where_it_is_short(compare_with, one_merge_less):
+def test_text_that_cannot_be_cut_is_compared_if_it_is_short(compare_with, one_merge_less):
     compare_with().encode(["\u4e2d" * 10**5])
     with pytest.raises(ValueError, match="use --backend tokenizers"):
         compare_with(one_merge_less).encode(["\u4e2d" * 200 + "\U0001f600the"])

@@ -1,4 +1,4 @@
-"""Text is only ever text, and a tokenizer's digest follows what decides its ids."""
+"""Text never becomes a special token, and a tokenizer's digest changes if and only if ids may change."""
 
 import json
 
@@ -10,7 +10,7 @@ from data_prep.encoding.tokenizer import end_token_id, load_tokenizer, tokenizer
 
 
 def encode(tokenizer, documents):
-    """The ids of all documents."""
+    """Return the ids of all documents, concatenated."""
     return ReferenceEncoder(tokenizer).encode(documents)[0].tolist()
 
 
@@ -60,13 +60,13 @@ def test_vocabulary_and_merges_give_the_same_ids_as_tokenizer_json(tokenizer_fol
 
 
 def test_a_folder_without_tokenizer_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="holds no tokenizer.json, nor vocab.json and merges.txt"):
+    with pytest.raises(ValueError, match="has neither tokenizer.json nor vocab.json and merges.txt"):
         load_tokenizer(tmp_path)
 
 
 def test_a_damaged_tokenizer_is_named(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{")
-    with pytest.raises(ValueError, match="tokenizer.json is not a tokenizer"):
+    with pytest.raises(ValueError, match="tokenizer.json cannot be loaded by the tokenizers library"):
         load_tokenizer(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""All backends agree which characters are letters, numbers, whitespace and signs, but for those of Unicode 17."""
+"""All backends agree which characters are letters, numbers, whitespace and signs, except those new in Unicode 17."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ ALL = [code for code in range(0x110000) if not 0xD800 <= code < 0xE000]
 
 @pytest.fixture(scope="session")
 def kinds_folder(tmp_path_factory):
-    """A tokenizer that merges "a", "1" and "." with any first byte of a character, where they are of one word."""
+    """A tokenizer that merges "a", "1" and "." with the first byte of the next character if both are in one word."""
     spelling = {byte: character for character, byte in byte_alphabet().items()}
     merges = [(sign, spelling[byte]) for sign in "a1." for byte in range(0xC2, 0xF5)]
     vocabulary = {token: id_ for id_, token in enumerate([*byte_alphabet(), *map("".join, merges)])}
@@ -29,7 +29,7 @@ def kinds_folder(tmp_path_factory):
 
 
 def texts_of(codes):
-    """Ids of "a?", "1?" and ".?" say whether the character is a letter, a number, a sign, or none of them."""
+    """Return texts whose ids tell whether each character is a letter, a number, a sign, or none of them."""
     return ["a{0}\n1{0}\n.{0}\n".format(chr(code)) for code in codes]
 
 
@@ -43,8 +43,8 @@ def test_characters_are_of_the_same_kind(kinds_folder, backend, codes):
     assert np.array_equal(lengths, expected_lengths) and np.array_equal(ids, expected)
 
 
-def test_gigatoken_alone_takes_a_letter_of_unicode_17_for_a_letter(kinds_folder):
-    # Where this fails, the libraries have come to agree, and unicode_17.py may go or needs the next version's letters.
+def test_only_gigatoken_classifies_a_letter_of_unicode_17_as_a_letter(kinds_folder):
+    # If this fails, the libraries agree: delete unicode_17.py, or update it to the letters of the next version.
     text = "a\U000323b0"
     alone = make_encoder(kinds_folder, "gigatoken")._fast._fast.encode([text])[0]
     assert len(alone) < len(make_encoder(kinds_folder, "tokenizers").encode([text])[0])

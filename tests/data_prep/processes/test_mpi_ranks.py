@@ -1,4 +1,4 @@
-"""Ranks are found from the launcher's environment, and work is divided so that every item has one owner."""
+"""Ranks are read from the launcher's environment, and work is divided so that every item has one owner."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ from data_prep.processes.mpi_ranks import ONE_PROCESS, divide, find_ranks, launc
         ({"SLURM_NTASKS": "5"}, ("", 1)),  # a batch script that calls python without srun
     ],
 )
-def test_launchers_are_known_by_their_environment(environ, expected):
+def test_a_launcher_is_recognised_by_its_environment(environ, expected):
     assert launched(environ) == expected
 
 
@@ -30,13 +30,13 @@ def test_one_process_imports_no_mpi():
     assert find_ranks({}) is ONE_PROCESS
 
 
-def test_ranks_without_mpi4py_are_told_so(monkeypatch):
+def test_several_processes_without_mpi4py_are_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "mpi4py", None)
     with pytest.raises(ValueError, match="MPICH started 2 processes, but mpi4py cannot be imported: .*start one"):
         find_ranks({"PMI_SIZE": "2"})
 
 
-def test_the_largest_items_are_divided_first():
+def test_the_largest_items_are_dealt_first():
     assert divide([1, 7, 2, 2, 5, 1], 2) == [[1, 3], [0, 2, 4, 5]]  # 9 and 9
     assert divide([5, 5], 3) == [[0], [1], []]
     assert divide([], 2) == [[], []]

@@ -1,4 +1,4 @@
-"""Processes of a pool end with the command, and the command with them."""
+"""The workers of a pool end with their command, and the command ends with them."""
 
 import os
 import signal
@@ -21,8 +21,8 @@ if __name__ == "__main__":
 """
 
 
-def test_a_killed_worker_is_reported_as_such():
-    with pytest.raises(OSError, match="a worker process was killed, perhaps for want of memory; use fewer --workers"):
+def test_a_killed_worker_is_reported():
+    with pytest.raises(OSError, match="a worker process was killed, perhaps out of memory; use fewer --workers"):
         with worker_pool(1) as pool:
             pool.submit(os.kill, pool.submit(os.getpid).result(), signal.SIGKILL).result()
 

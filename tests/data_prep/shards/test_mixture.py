@@ -1,4 +1,4 @@
-"""A mixture is read as it was meant, counts by its weights to the last digit, and says what is wrong with it."""
+"""A mixture is read as written, is counted by its epochs to the last digit, and is refused with the wrong value."""
 
 from fractions import Fraction
 
@@ -36,9 +36,9 @@ def error_of(folder, text: str) -> str:
     return str(error.value)
 
 
-def test_a_folder_of_token_shards_is_one_part_of_weight_1(folder):
+def test_a_folder_of_token_shards_is_one_part_of_one_epoch(folder):
     found = read_mixture(folder / "one")
-    assert [(part.stream.num_tokens, part.weight) for part in found.parts] == [(12, 1)]
+    assert [(part.stream.num_tokens, part.epochs) for part in found.parts] == [(12, 1)]
     assert found.corpus_digest == read_manifest(folder / "one").corpus_digest
 
 
@@ -47,16 +47,16 @@ def test_a_file_and_its_folder_name_the_same_mixture(folder):
     for path in (folder, folder / "mixture.yaml"):
         found = read_mixture(path)
         assert [part.stream.folder.name for part in found.parts] == ["two", "one"]
-        assert found.weights == [Fraction(1, 10), 3]
+        assert found.epochs == [Fraction(1, 10), 3]
         assert (found.vocab_size, found.end_token_id, found.tokenizer_digest) == (10, 9, "sha256:t")
 
 
-def test_weights_may_be_written_as_yaml_has_them(folder):
-    assert mixture(folder, "parts: {one: 1e-3, two: 2.50}").weights == [Fraction(1, 1000), Fraction(5, 2)]
-    assert mixture(folder, "parts: {one: 1/3}").weights == [Fraction(1, 3)]
+def test_epochs_may_be_written_as_yaml_has_them(folder):
+    assert mixture(folder, "parts: {one: 1e-3, two: 2.50}").epochs == [Fraction(1, 1000), Fraction(5, 2)]
+    assert mixture(folder, "parts: {one: 1/3}").epochs == [Fraction(1, 3)]
 
 
-def test_a_part_of_weight_0_is_left_out(folder):
+def test_a_part_of_0_epochs_is_left_out(folder):
     found = mixture(folder, "parts: {one: 0, two: 1}")
     assert found.corpus_digest == read_manifest(folder / "two").corpus_digest
 
@@ -64,24 +64,26 @@ def test_a_part_of_weight_0_is_left_out(folder):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("parts: {one: often}", "'one' the weight 'often', which is not a number"),
-        ("parts: {one: .nan}", "'one' the weight nan, which is not a number"),
-        ("parts: {one: .inf}", "'one' the weight inf, which is not a number"),
-        ("parts: {one: true}", "'one' the weight True, which is not a number"),
-        ("parts: {one:}", "'one' the weight None, which is not a number"),
-        ("parts: {one: 1/0}", "'one' the weight '1/0', which is not a number"),
-        ("parts: {one: -0.5}", "'one' the weight -0.5; it must be a number from 0"),
-        ("parts: {one: 0, two: 0.0}", "no part with a weight above 0: {'one': 0, 'two': 0.0}"),
-        ("parts: {}", "no part with a weight above 0: {}"),
+        ("parts: {one: often}", "'one' epochs='often', which is not a number"),
+        ("parts: {one: .nan}", "'one' epochs=nan, which is not a number"),
+        ("parts: {one: .inf}", "'one' epochs=inf, which is not a number"),
+        ("parts: {one: true}", "'one' epochs=True, which is not a number"),
+        ("parts: {one:}", "'one' epochs=None, which is not a number"),
+        ("parts: {one: 1/0}", "'one' epochs='1/0', which is not a number"),
+        ("parts: {one: -0.5}", "'one' epochs=-0.5; it must be at least 0"),
+        ("parts: {one: 0, two: 0.0}", "no part with epochs above 0: {'one': 0, 'two': 0.0}"),
+        ("parts: {}", "no part with epochs above 0: {}"),
         ("parts: {one: 1, nowhere: 1}", "names 'nowhere': "),
         ("parts: {one: 1, two: 1, one: 2}", "names 'one' twice"),
+        ("parts: {one: {weight: 2}}", "'one' epochs={'weight': 2}, which is not a number"),
+        ("parts: {one: 1}\nweights: {one: 2}", "it must read `parts: {FOLDER: EPOCHS, ...}` and nothing else"),
         ("parts: [one, two]", "is not a mixture"),
         ("one: 1", "is not a mixture"),
         ("", "is not a mixture"),
         ("parts: {one: 1", "is not YAML"),
     ],
 )
-def test_what_cannot_be_a_mixture_is_refused_with_file_and_value(folder, text, message):
+def test_a_file_that_is_no_mixture_is_refused_with_its_name_and_value(folder, text, message):
     assert message in error_of(folder, text)
 
 
@@ -100,22 +102,22 @@ def test_a_folder_of_token_shards_with_a_mixture_is_ambiguous(folder):
         read_mixture(folder / "one")
 
 
-def test_a_mixture_that_could_not_be_read_is_not_written(tmp_path):
-    with pytest.raises(ValueError, match="'one' the weight -1"):
+def test_a_mixture_that_cannot_be_read_is_not_written(tmp_path):
+    with pytest.raises(ValueError, match="'one' epochs=-1"):
         write_mixture(tmp_path / "mixture.yaml", {"one": -1})
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_digest_follows_parts_order_and_weights(folder):
+def test_the_digest_follows_parts_order_and_epochs(folder):
     texts = ["one: 1", "two: 1", "one: 1, two: 1", "two: 1, one: 1", "one: 2, two: 1", "one: 1, two: 2", "one: 2"]
     assert len({mixture(folder, f"parts: {{{text}}}").corpus_digest for text in texts}) == len(texts)
     same = ["one: 1, two: 0.5", "one: 1.0, two: 1/2", "one: 1, two: 5e-1"]
     assert len({mixture(folder, f"parts: {{{text}}}").corpus_digest for text in same}) == 1
 
 
-@pytest.mark.parametrize(("weight", "expected"), [("1/2", [0, 1, 1, 2]), ("0.1", [0, 0, 0, 0]), ("2.5", [0, 3, 5, 8])])
-def test_halves_are_rounded_up(weight, expected):
-    assert scaled(np.arange(4), Fraction(weight)).tolist() == expected
+@pytest.mark.parametrize(("factor", "expected"), [("1/2", [0, 1, 1, 2]), ("0.1", [0, 0, 0, 0]), ("2.5", [0, 3, 5, 8])])
+def test_halves_are_rounded_up(factor, expected):
+    assert scaled(np.arange(4), Fraction(factor)).tolist() == expected
 
 
 def test_numbers_beyond_the_digits_of_a_float_are_exact():
@@ -131,14 +133,14 @@ def counts_of(*paths, **options):
 
 
 @pytest.mark.parametrize("options", [{}, {"hash_key": "previous", "context_length": 2}])
-def test_counts_of_a_mixture_are_those_of_its_parts_by_their_weights(folder, options):
+def test_counts_of_a_mixture_are_those_of_its_parts_times_their_epochs(folder, options):
     mixture(folder, "parts: {one: 0.5, two: 3}")
     one, two = counts_of(folder / "one", **options), counts_of(folder / "two", **options)
     expected = [(a + 1) // 2 + 3 * b for a, b in zip(one, two, strict=True)]
     assert counts_of(folder, **options) == expected
 
 
-def test_weight_1_counts_as_two_folders_do(folder):
+def test_one_epoch_of_each_part_counts_as_two_folders(folder):
     mixture(folder, "parts: {one: 1, two: 1}")
     together = count_folders([folder / "one", folder / "two"])
     found = count_folders([folder])
@@ -147,11 +149,11 @@ def test_weight_1_counts_as_two_folders_do(folder):
 
 def test_mixtures_are_counted_together(folder):
     mixture(folder, "parts: {one: 2}")
-    assert read_mixtures([folder, folder / "two"]).weights == [2, 1]
+    assert read_mixtures([folder, folder / "two"]).epochs == [2, 1]
     assert sum(counts_of(folder, folder / "two")) == 2 * 12 + 5
 
 
-def test_numbers_are_rounded_after_the_ranks_added_them_up(folder):
+def test_counts_are_rounded_after_the_ranks_are_summed(folder):
     write_folder(folder / "halves", shards=[[[1, 9]], [[1, 9]]])  # a shard for each rank
     mixture(folder, "parts: {halves: 1/2}")
     shares = []

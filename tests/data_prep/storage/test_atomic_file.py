@@ -1,4 +1,4 @@
-"""A file appears under its name when it is complete, or not at all."""
+"""A file appears under its name when it is complete, or never."""
 
 import pytest
 

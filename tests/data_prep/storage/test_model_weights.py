@@ -1,4 +1,4 @@
-"""Tensors are found in one file, in several and by an index, in every dtype that models are saved in."""
+"""Tensors are read from one file, from several and by an index, in every dtype that models are saved in."""
 
 import json
 
@@ -36,7 +36,7 @@ def test_several_files_without_an_index_are_read_together(tmp_path):
     assert sorted(files) == ["a", "b"] and read_tensor(files["b"], "b").tolist() == [3]
 
 
-def test_a_missing_tensor_is_named_with_a_likely_one(tmp_path):
+def test_a_missing_tensor_is_named_with_one_that_may_be_meant(tmp_path):
     save_file({"model.embed_tokens.weight": WEIGHT}, tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match=f"no tensor {NAME}; give --embeddings_name, e.g. model.embed_tokens.weight"):
         read_embeddings(tmp_path, num_tokens=6)
@@ -44,21 +44,21 @@ def test_a_missing_tensor_is_named_with_a_likely_one(tmp_path):
 
 def test_too_few_rows_are_refused(tmp_path):
     save_file({NAME: WEIGHT}, tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match=r"has shape \(6, 2\), but rows for 7 tokens are needed"):
+    with pytest.raises(ValueError, match=r"has shape \(6, 2\), but 7 tokens need a row each"):
         read_embeddings(tmp_path, num_tokens=7)
 
 
 def test_a_folder_without_weights_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="holds no .safetensors file"):
+    with pytest.raises(FileNotFoundError, match="has no .safetensors file"):
         tensor_files(tmp_path)
 
 
-def test_a_cut_file_is_refused(tmp_path):
+def test_a_truncated_file_is_refused(tmp_path):
     save_file({NAME: WEIGHT}, tmp_path / "model.safetensors")
     path = tmp_path / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ValueError, match="ends after 47 of 48 bytes"):
         read_embeddings(tmp_path, num_tokens=6)
     path.write_bytes(b"short")
-    with pytest.raises(ValueError, match="is not a whole .safetensors file"):
+    with pytest.raises(ValueError, match="is not a complete .safetensors file"):
         tensor_files(path)

@@ -32,11 +32,11 @@ def test_a_truncated_file_is_refused(tmp_path):
     path = tmp_path / "file.safetensors"
     write_tensors(path, TENSORS, metadata=METADATA)
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ValueError, match="file.safetensors is not a whole .safetensors file"):
+    with pytest.raises(ValueError, match="file.safetensors is not a complete .safetensors file"):
         read_tensors(path)
 
 
-def test_the_digest_is_that_of_the_file_with_zeros_in_its_place(tmp_path):
+def test_the_digest_is_that_of_the_file_with_zeros_in_place_of_the_digest(tmp_path):
     path = tmp_path / "file.safetensors"
     lookalike = {"before": "0" * 64, "f": '"file_xxh3":"' + "0" * 32 + '"'}
     write_tensors(path, TENSORS, metadata=lookalike)

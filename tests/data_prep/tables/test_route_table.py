@@ -66,7 +66,7 @@ def test_columns_of_a_rotation_are_no_choices():
     [
         ({"tables": TABLE.tables[:, :, 0]}, r"not int32 \[2, 5\]"),
         ({"tables": TABLE.tables.astype(np.int64)}, r"not int64 \[2, 5, 1\]"),
-        ({"tables": TABLE.tables - 1}, r"holds -1..2, but only 0..3 exist"),
+        ({"tables": TABLE.tables - 1}, r"holds -1..2, but its values must be in 0..3"),
         ({"load": TABLE.load[:1]}, r"load has shape \(1, 4\), but 2 tables of 4 experts"),
         ({"load": TABLE.load * [[1], [2]]}, r"load counts \[10, 20\]"),
         ({"columns": "layers"}, "columns='layers' is unknown; it must be hashes, top_k or rotation"),

@@ -78,7 +78,7 @@ def test_tables_that_do_not_have_the_digest_are_refused(path):
 
 def test_an_expert_out_of_range_is_refused(path):
     rewrite(path, "route_table", TABLE.tables + 1)
-    with pytest.raises(ValueError, match=r"table.safetensors: route_table holds 1..4, but only 0..3 exist"):
+    with pytest.raises(ValueError, match=r"table.safetensors: route_table holds 1..4, but its values must be in 0..3"):
         read_route_table(path)
 
 

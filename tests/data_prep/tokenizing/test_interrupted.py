@@ -1,31 +1,32 @@
-"""Killed before any step that reaches the disk, tokenizing again keeps what is finished and makes the same folder."""
+"""After a kill before any change of the disk, the same call keeps the finished shards and ends with the same folder."""
 
 import os
 import signal
 
 import pytest
 
-from data_prep import tokenize_shards as command
-from data_prep.documents.document_rules import TextRules
+from data_prep.documents.document_rules import DocumentRules
 from data_prep.tokenizing.shard_job import ShardTokenizer, finish_shard
-from data_prep.tokenizing.unfinished import PLAN_NAME
+from data_prep.tokenizing.tokenize_folder import tokenize_folder
+from data_prep.tokenizing.unfinished import SPEC_NAME
 from data_prep.train_tokenizer import save_tokenizer, train_tokenizer
 from tests.damage import flip_bit
 from tests.data_prep.raw_shards import write_raw_shard
 
 NUM_SHARDS = 3
+RUN_JOBS = "data_prep.tokenizing.tokenize_folder.run_jobs"
 
 
 @pytest.fixture
 def run(tmp_path, documents, tokenizer_folder, monkeypatch):
-    """Tokenize three raw shards in this process; the options replace those of the call."""
+    """Return a function that tokenizes three raw shards in this process; it takes the options of tokenize_folder."""
     for number in range(NUM_SHARDS):
         write_raw_shard(tmp_path / "raw" / f"part{number}.txt", documents[number:])
-    monkeypatch.setattr(command, "run_jobs", run_jobs_here)
+    monkeypatch.setattr(RUN_JOBS, run_jobs_here)
 
     def tokenize(output, **options):
         options = {"tokenizer": tokenizer_folder, **options}
-        return command.tokenize_shards([tmp_path / "raw"], output=tmp_path / output, **options)
+        return tokenize_folder([tmp_path / "raw"], output=tmp_path / output, **options)
 
     return tokenize
 
@@ -36,7 +37,7 @@ def run_jobs_here(jobs, **_):
 
 
 def killed_before_step(number, function):
-    """Call `function` in a process of its own that kills itself before its step `number`; whether it came so far."""
+    """Call `function` in a process that kills itself before step `number`; return whether it reached that step."""
     child = os.fork()
     if child == 0:
         count_steps_down(number)
@@ -67,13 +68,13 @@ def contents(folder):
 
 
 def recorded_files(folder):
-    """Inode and time of the files of every shard that has a record."""
+    """Return name -> (inode, time of change) for the files of every shard that has a record."""
     files = [path for record in folder.glob("*.done.json") for path in folder.glob(f"{record.name.split('.')[0]}.*")]
     return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files if path.suffix != ".json"}
 
 
 def interrupt_after(num_shards, run, output):
-    """Leave a folder with `num_shards` finished shards."""
+    """Leave `output` unfinished, with `num_shards` finished shards."""
     step = 0
     while len(list(output.glob("*.done.json"))) < num_shards:
         assert killed_before_step(step, lambda: run(output.name))
@@ -87,7 +88,7 @@ def test_a_kill_before_any_step_changes_nothing_in_the_end(run, tmp_path, option
     while is_killed:
         output = tmp_path / f"killed{step}"
         if options:
-            run(output.name, rules=TextRules("other"))
+            run(output.name, rules=DocumentRules("other"))
         before = contents(output)
         is_killed = killed_before_step(step, lambda output=output: run(output.name, **options))
         kept = recorded_files(output) if output.exists() else {}
@@ -100,7 +101,7 @@ def test_a_kill_before_any_step_changes_nothing_in_the_end(run, tmp_path, option
 
 
 def is_complete(folder):
-    return (folder / "manifest.json").exists() and not (folder / PLAN_NAME).exists()
+    return (folder / "manifest.json").exists() and not (folder / SPEC_NAME).exists()
 
 
 def all_files(folder):
@@ -108,7 +109,7 @@ def all_files(folder):
 
 
 @pytest.mark.parametrize("suffix", ["bin", "idx", "done.json"])
-def test_a_finished_shard_that_is_damaged_is_made_again(run, tmp_path, suffix):
+def test_a_finished_shard_that_is_damaged_is_written_again(run, tmp_path, suffix):
     run("untouched")
     output = tmp_path / "tokens"
     interrupt_after(2, run, output)
@@ -134,13 +135,13 @@ def test_a_raw_shard_that_changed_is_read_again(run, tmp_path, documents):
     assert kept["00000-part0.bin"] != all_files(output)["00000-part0.bin"]
 
 
-def test_another_tokenizer_is_refused_or_begins_anew(run, tmp_path, documents):
+def test_another_tokenizer_is_refused_or_starts_over(run, tmp_path, documents):
     other = tmp_path / "other"
     save_tokenizer(train_tokenizer(documents, vocab_size=258), other)
     output = tmp_path / "tokens"
     interrupt_after(2, run, output)
     before = contents(output)
-    with pytest.raises(ValueError, match="was begun with tokenizer_digest sha256:.* now it is sha256:.*--overwrite"):
+    with pytest.raises(ValueError, match="has tokenizer_digest sha256:.* this command has sha256:.*--overwrite"):
         run("tokens", tokenizer=other)
     assert contents(output) == before
     run("tokens", tokenizer=other, overwrite=True)
@@ -150,20 +151,20 @@ def test_another_tokenizer_is_refused_or_begins_anew(run, tmp_path, documents):
 
 def test_other_arguments_are_refused_with_both_values(run, tmp_path, documents):
     interrupt_after(1, run, tmp_path / "tokens")
-    with pytest.raises(ValueError, match="was begun with document_rule auto and not finished, now it is line;"):
-        run("tokens", rules=TextRules(document_rule="line"))
+    with pytest.raises(ValueError, match="is unfinished and has document_rule auto, but this command has line;"):
+        run("tokens", rules=DocumentRules(document_rule="line"))
     write_raw_shard(tmp_path / "raw" / "part00.txt", documents)
-    with pytest.raises(ValueError, match=r"begun with shards \(3 of them\) and not finished, now it is \(4 of them\);"):
+    with pytest.raises(ValueError, match=r"has shards \(3 of them\), but this command has \(4 of them\);"):
         run("tokens")
     (tmp_path / "raw" / "part2.txt").unlink()
-    with pytest.raises(ValueError, match="begun with shards 00001-part1 and not finished, now it is 00001-part00;"):
+    with pytest.raises(ValueError, match="has shards 00001-part1, but this command has 00001-part00;"):
         run("tokens")
 
 
-def test_a_damaged_plan_is_refused_or_replaced(run, tmp_path):
+def test_a_damaged_spec_is_refused_or_replaced(run, tmp_path):
     run("untouched")
     interrupt_after(1, run, tmp_path / "tokens")
-    flip_bit(tmp_path / "tokens" / PLAN_NAME, 60)
+    flip_bit(tmp_path / "tokens" / SPEC_NAME, 60)
     with pytest.raises(ValueError, match="unfinished.json is damaged: its content has digest .*--overwrite"):
         run("tokens")
     run("tokens", overwrite=True)
@@ -176,7 +177,7 @@ def test_a_finished_folder_is_refused(run):
         run("tokens")
 
 
-def test_two_commands_do_not_write_one_folder(run, monkeypatch):
-    monkeypatch.setattr(command, "run_jobs", lambda *_, **__: run("tokens"))
-    with pytest.raises(ValueError, match="tokens is being written by another process; wait for its end, or end it"):
+def test_two_commands_cannot_write_one_folder(run, monkeypatch):
+    monkeypatch.setattr(RUN_JOBS, lambda *_, **__: run("tokens"))
+    with pytest.raises(ValueError, match="tokens is being written by another process; wait for it, or stop it"):
         run("tokens")

@@ -1,24 +1,25 @@
-"""End tokens stand where the boundary says, whatever the batches, and drops are counted over all shards."""
+"""End tokens stand where end_token_rule puts them, whatever the pieces and batches."""
 
 import pytest
 
 from data_prep.documents import pieces
-from data_prep.documents.document_rules import TextRules
+from data_prep.documents.document_rules import DocumentRules
 from data_prep.documents.raw_shards import RawFile
 from data_prep.encoding.tokenizer import load_tokenizer
 from data_prep.shards.manifest import read_manifest
 from data_prep.shards.token_stream import TokenStream
-from data_prep.tokenize_shards import main, tokenize_shards
 from data_prep.tokenizing import shard_job
-from tests.data_prep.raw_shards import write_raw_shard
+from data_prep.tokenizing.tokenize_folder import tokenize_folder
 
 END = "|"
 
 
 def tokenize(tmp_path, tokenizer_folder, content, *, name="shard.txt", **rules):
-    """Tokenize one raw shard; return its tokens as text with | for the end token, and where documents begin."""
+    """Tokenize one raw shard; return its tokens as text, with | for the end token, and the starts of its documents."""
     (tmp_path / name).write_text(content)
-    tokenize_shards([tmp_path / name], tokenizer=tokenizer_folder, output=tmp_path / "tokens", rules=TextRules(**rules))
+    tokenize_folder(
+        [tmp_path / name], tokenizer=tokenizer_folder, output=tmp_path / "tokens", rules=DocumentRules(**rules)
+    )
     stream, tokenizer = TokenStream(tmp_path / "tokens"), load_tokenizer(tokenizer_folder)
     ids = stream.read(0, stream.num_tokens).tolist()
     text = "".join(END if id_ == 259 else tokenizer.decode([id_]) for id_ in ids)
@@ -30,29 +31,31 @@ def tokenize(tmp_path, tokenizer_folder, content, *, name="shard.txt", **rules):
     [
         ({}, "ax\nbx|cx|"),
         ({"document_rule": "line"}, "ax|bx|cx|"),
-        ({"boundary": "fairseq"}, "ax|bx||cx||"),  # the blank line is a newline, too
-        ({"boundary": "fairseq", "document_rule": "line", "lines_per_document": 2}, "ax|bx|cx|"),
+        ({"end_token_rule": "fairseq"}, "ax|bx||cx||"),  # the blank line is a newline, too
+        ({"end_token_rule": "fairseq", "document_rule": "line", "lines_per_document": 2}, "ax|bx|cx|"),
     ],
 )
-def test_the_end_token_stands_where_the_boundary_says(tmp_path, tokenizer_folder, rules, text):
+def test_the_end_token_stands_where_the_rule_puts_it(tmp_path, tokenizer_folder, rules, text):
     assert tokenize(tmp_path, tokenizer_folder, "ax\nbx\n\ncx\n\n", **rules)[0] == text
-    assert read_manifest(tmp_path / "tokens").rules == TextRules(**rules)
+    assert read_manifest(tmp_path / "tokens").rules == DocumentRules(**rules)
 
 
-def test_fairseqs_lines_are_those_of_rows_too(tmp_path, tokenizer_folder):
+def test_with_fairseqs_rule_the_lines_of_rows_end_too(tmp_path, tokenizer_folder):
     content = '{"text": "a\\n\\nb"}\n{"text": "c"}\n'
-    assert tokenize(tmp_path, tokenizer_folder, content, name="shard.jsonl", boundary="fairseq")[0] == "a||b|c|"
+    assert tokenize(tmp_path, tokenizer_folder, content, name="shard.jsonl", end_token_rule="fairseq")[0] == "a||b|c|"
 
 
-@pytest.mark.parametrize("boundary", ["gpt2", "fairseq"])
-def test_neither_pieces_nor_batches_change_tokens_and_documents(tmp_path, tokenizer_folder, monkeypatch, boundary):
+@pytest.mark.parametrize("end_token_rule", ["gpt2", "fairseq"])
+def test_neither_pieces_nor_batches_change_tokens_and_documents(
+    tmp_path, tokenizer_folder, monkeypatch, end_token_rule
+):
     content = "a few words\nand a longer line of them " * 9 + "\n\nx\n\n" + "more\n" * 50
-    expected = tokenize(tmp_path, tokenizer_folder, content, boundary=boundary)
+    expected = tokenize(tmp_path, tokenizer_folder, content, end_token_rule=end_token_rule)
     monkeypatch.setattr(pieces, "PIECE_CHARACTERS", 16)
     monkeypatch.setattr(pieces, "LONGEST_WORD", 64)
     monkeypatch.setattr(shard_job, "BATCH_CHARACTERS", 20)
     job = shard_job.ShardJob(
-        RawFile(tmp_path / "shard.txt"), "shard", tmp_path / "cut", "", TextRules(boundary=boundary)
+        RawFile(tmp_path / "shard.txt"), "shard", tmp_path / "cut", "", DocumentRules(end_token_rule=end_token_rule)
     )
     (tmp_path / "cut").mkdir()
     tokenizer = shard_job.ShardTokenizer(tokenizer_folder, backend="tokenizers", num_threads=1)
@@ -60,38 +63,3 @@ def test_neither_pieces_nor_batches_change_tokens_and_documents(tmp_path, tokeni
     (whole,) = read_manifest(tmp_path / "tokens").shards
     assert (shard.block_xxh3, shard.index_xxh3) == (whole.block_xxh3, whole.index_xxh3)
     assert len(expected[1]) == 3 + 1
-
-
-@pytest.fixture
-def raw_with_two_bad_rows(tmp_path):
-    for name in ("a", "b"):
-        write_raw_shard(tmp_path / "raw" / f"{name}.jsonl", ["good"])
-        with open(tmp_path / "raw" / f"{name}.jsonl", "a") as file:
-            file.write("bad\n")
-    return tmp_path / "raw"
-
-
-def arguments_of(raw, tokenizer_folder, output, *more):
-    return ["--input", str(raw), "--tokenizer", str(tokenizer_folder), "--output", str(output), *more]
-
-
-def test_drops_are_in_the_manifest_and_counted(raw_with_two_bad_rows, tokenizer_folder, tmp_path, capsys):
-    assert (
-        main(arguments_of(raw_with_two_bad_rows, tokenizer_folder, tmp_path / "tokens", "--max_bad_records", "2")) == 0
-    )
-    assert "2 documents, " in (out := capsys.readouterr().out) and "2 records dropped (manifest.json names them)" in out
-    drops = [shard.drops for shard in read_manifest(tmp_path / "tokens").shards]
-    assert drops == [("line 2 (byte 17 of its text) is not JSON: Expecting value: line 1 column 1 (char 0)",)] * 2
-
-
-def test_more_drops_than_allowed_over_all_shards_leave_no_manifest_and_a_folder_to_finish(
-    raw_with_two_bad_rows, tokenizer_folder, tmp_path, capsys
-):
-    arguments = arguments_of(raw_with_two_bad_rows, tokenizer_folder, tmp_path / "tokens", "--max_bad_records")
-    assert main([*arguments, "1"]) == 2
-    error = capsys.readouterr().err
-    assert "2 records cannot be read, --max_bad_records 1 lets so many be dropped: raw/a.jsonl, line 2" in error
-    assert not (tmp_path / "tokens" / "manifest.json").exists()
-    assert main([*arguments, "2"]) == 0
-    assert main(arguments_of(raw_with_two_bad_rows, tokenizer_folder, tmp_path / "other")) == 2
-    assert "a.jsonl, line 2 (byte 17 of its text) is not JSON" in capsys.readouterr().err

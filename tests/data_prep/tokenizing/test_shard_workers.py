@@ -1,4 +1,4 @@
-"""A command hears of its workers, and stops them, whatever becomes of one of them."""
+"""A command reads its workers' progress, and stops them, even if one of them is killed."""
 
 import signal
 

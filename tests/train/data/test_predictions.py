@@ -1,4 +1,4 @@
-"""Predictions stand beside their tokens, one for each, and look at no later token."""
+"""Predictions lie beside their tokens, one per token, and read no later token."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def test_each_token_has_the_guess_of_its_window(valid):
         assert np.array_equal(predicted.read(start, len(tokens)), guesses)
 
 
-def test_a_baseline_of_separate_documents_guesses_from_each_token_s_own(valid):
+def test_a_baseline_with_a_document_mask_guesses_from_the_document_of_each_token(valid):
     stream, model = TokenStream(valid), baseline()
     model.config.document_mask = True
     predicted = TokenStream(write_predictions(model, valid, batch_size=3))
@@ -49,7 +49,7 @@ def test_a_baseline_of_separate_documents_guesses_from_each_token_s_own(valid):
         assert found[document].tolist() == guesses.tolist()
 
 
-def test_a_flipped_bit_of_a_prediction_is_not_read(valid):
+def test_a_flipped_bit_of_a_prediction_is_an_error(valid):
     predictions = write_predictions(baseline(), valid)
     flip_bit(predictions / "shard_00000.bin", 3)
     with pytest.raises(ValueError, match="predictions/shard_00000.bin is damaged: bytes 0.."):
@@ -61,7 +61,7 @@ def test_a_baseline_of_a_smaller_vocabulary_is_refused(valid):
         write_predictions(baseline(vocab_size=200), valid)
 
 
-def test_an_interrupted_prediction_leaves_none(valid, monkeypatch):
+def test_interrupted_predictions_leave_an_unfinished_folder(valid, monkeypatch):
     write_predictions(baseline(), valid)
     monkeypatch.setattr("train.data.predictions._predict", lambda *_, **__: iter([1 / 0 for _ in "x"]))
     with pytest.raises(ZeroDivisionError):

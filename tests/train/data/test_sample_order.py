@@ -1,4 +1,4 @@
-"""Every epoch is a permutation of all samples, and the same seed gives the same order for ever."""
+"""Every epoch is a permutation of all samples, and a seed always gives the same order."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def test_epochs_and_seeds_have_orders_of_their_own():
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 17, 40])
-def test_the_order_does_not_depend_on_how_it_is_asked_for(chunk):
+def test_the_order_is_the_same_in_chunks_of_any_size(chunk):
     order = SampleOrder(17, seed=5)  # 40 positions reach into the third epoch
     chunks = [order.samples(first, min(chunk, 40 - first)) for first in range(0, 40, chunk)]
     assert np.concatenate(chunks).tolist() == order.samples(0, 40).tolist()
@@ -47,7 +47,7 @@ def test_the_order_never_changes_silently(size, seed, epoch_0, epoch_1):
 def test_the_order_looks_shuffled():
     order = np.array(epoch(SampleOrder(1000, seed=0), 0))
     assert abs(np.corrcoef(order, np.arange(1000))[0, 1]) < 0.1
-    # A random permutation has 1 fixed point and 2 neighbours that stay neighbours on average.
+    # On average, a random permutation has 1 fixed point and 2 neighbours that stay neighbours.
     assert (order == np.arange(1000)).sum() < 8
     assert (abs(np.diff(order)) == 1).sum() < 12
 

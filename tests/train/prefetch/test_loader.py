@@ -1,4 +1,4 @@
-"""Batches and plans are the same whoever makes them, and processes that make them end with the run."""
+"""Batches and plans are the same in the caller's thread and in workers, and workers end with the run."""
 
 import os
 import shutil
@@ -34,16 +34,16 @@ def make_model(hash_name: str = "token and bigram"):
 
 
 def make_micro_batches(folder, hash_name: str = "token and bigram") -> MicroBatches:
-    """Of documents that do not see each other, with the tokens themselves for predictions."""
+    """Micro-batches of documents that are masked from each other, with the tokens themselves as predictions."""
     streams = [TokenStream(folder)]
     sequences = PackedSequences(streams, context_length=8, predictions=streams, end_token_id=299)
-    order = MixtureOrder(sequences.sizes, [Fraction(1)], seed=0, part_seeds=[0])
+    order = MixtureOrder(sequences.parts, [Fraction(1)], seed=0, part_seeds=[0])
     planner = make_row_planner(make_model(hash_name))
     return MicroBatches(sequences, order, planner, micro_batch_size=4, rank=1, world_size=2)
 
 
 def values(value) -> object:
-    """Plain values of tensors in dataclasses, dicts and lists."""
+    """Return the plain values of tensors in dataclasses, dicts and lists."""
     if is_dataclass(value):
         return {field.name: values(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, dict):
@@ -54,7 +54,7 @@ def values(value) -> object:
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
-def test_processes_make_the_batches_and_plans_of_the_thread(tiny_data, num_workers):
+def test_workers_make_the_batches_and_plans_of_the_thread(tiny_data, num_workers):
     micro_batches = make_micro_batches(tiny_data.train)
     state = torch.get_rng_state()
     found = list(read_ahead(micro_batches, range(5, 12), num_workers=num_workers))
@@ -71,7 +71,7 @@ def test_row_plans_are_those_of_the_model(tiny_data, hash_name):
     assert values(batch.plans) == values(model.transformer.plan(batch.input_ids, **batch.known))
 
 
-def test_damage_that_a_process_meets_is_an_error_of_this_project_here(tiny_data, tmp_path):
+def test_damage_that_a_worker_meets_is_an_error_of_this_project_in_the_caller(tiny_data, tmp_path):
     shutil.copytree(tiny_data.train, tmp_path / "train")
     [path] = (tmp_path / "train").glob("*.bin")
     flip_bit(path, 100)
@@ -82,7 +82,7 @@ def test_damage_that_a_process_meets_is_an_error_of_this_project_here(tiny_data,
 
 
 def start_trainer(tiny_data, folder, *, then: str) -> tuple[subprocess.Popen, list[int]]:
-    """A process that has read a batch of two workers and does `then`; and its workers."""
+    """Start a process that reads a batch from two workers and then runs `then`; return it and its workers."""
     program = f"""
         import multiprocessing, os, sys, time
 
@@ -128,7 +128,7 @@ def test_workers_end_with_the_training_process(tiny_data, tmp_path, then):
 
 
 @pytest.mark.slow
-def test_a_request_to_stop_that_reaches_workers_is_left_to_the_training_process(tiny_data, tmp_path):
+def test_workers_ignore_stop_requests_and_leave_them_to_the_training_process(tiny_data, tmp_path):
     process, workers = start_trainer(tiny_data, tmp_path, then="time.sleep(2); print(sum(1 for _ in batches))")
     for worker in workers:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):

@@ -1,20 +1,22 @@
-"""Texts on which a fast encoder fails are encoded by the reference."""
+"""Texts on which a fast encoder fails are encoded by the reference instead."""
 
 import numpy as np
 import pytest
 
+from data_prep.encoding.encoder import join
+from data_prep.encoding.fallback import FallbackEncoder
 from data_prep.encoding.make_encoder import make_encoder
 from data_prep.encoding.plain_bpe import plain_bpe
-from data_prep.encoding.reference import ReferenceEncoder, WithReference, join
+from data_prep.encoding.reference import ReferenceEncoder
 from data_prep.encoding.tokenizer import load_tokenizer
 
 
 class PanicException(BaseException):
-    """What a panic of Rust raises in Python: no Exception."""
+    """Stands for a Rust panic, which Python code does not see as an Exception."""
 
 
 class Failing:
-    """An encoder that gives one id 7 for each text, and raises for "bad"."""
+    """An encoder that returns the id 7 for each text, and raises for "bad"."""
 
     def __init__(self, error):
         self.error = error
@@ -25,14 +27,14 @@ class Failing:
         return join([np.array([7], np.uint32)] * len(texts))
 
 
-def with_reference(fast, folder):
+def with_fallback(fast, folder):
     tokenizer = load_tokenizer(folder)
-    return WithReference(fast, ReferenceEncoder(tokenizer), bpe=plain_bpe(tokenizer))
+    return FallbackEncoder(fast, ReferenceEncoder(tokenizer), bpe=plain_bpe(tokenizer))
 
 
 @pytest.mark.parametrize("error", [ValueError("too long"), TypeError("surrogates"), PanicException("stack")])
 def test_only_the_texts_that_fail_go_to_the_reference(tokenizer_folder, error):
-    encoder = with_reference(Failing(error), tokenizer_folder)
+    encoder = with_fallback(Failing(error), tokenizer_folder)
     ids, lengths = encoder.encode(["x", "bad", "y"])
     assert lengths.tolist() == [1, 3, 1]
     assert [ids[0], ids[4]] == [7, 7]
@@ -40,6 +42,6 @@ def test_only_the_texts_that_fail_go_to_the_reference(tokenizer_folder, error):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError()])
-def test_what_ends_a_program_is_raised(tokenizer_folder, error):
+def test_an_error_that_ends_the_program_is_raised(tokenizer_folder, error):
     with pytest.raises(type(error)):
-        with_reference(Failing(error), tokenizer_folder).encode(["bad"])
+        with_fallback(Failing(error), tokenizer_folder).encode(["bad"])

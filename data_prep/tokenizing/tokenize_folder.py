@@ -1,0 +1,135 @@
+"""Tokenize raw shards into one folder of token shards, on any number of worker processes and MPI ranks."""
+
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from data_prep.documents.document_rules import DocumentRules
+from data_prep.documents.raw_shards import RawShard, find_raw_shards
+from data_prep.encoding.make_encoder import make_encoder
+from data_prep.encoding.tokenizer import end_token_id, load_tokenizer, tokenizer_digest, vocab_size
+from data_prep.processes.mpi_ranks import ONE_PROCESS, MpiRanks
+from data_prep.shards.blocks import BLOCK_BYTES
+from data_prep.shards.manifest import Manifest, Shard, make_manifest, read_manifest, write_manifest
+from data_prep.tokenizing.output_folder import copy_tokenizer, locked_folder, prepare_folder
+from data_prep.tokenizing.shard_job import ShardJob, share_jobs
+from data_prep.tokenizing.shard_workers import run_jobs
+from data_prep.tokenizing.unfinished import FolderSpec, remove_records
+
+
+def tokenize_folder(
+    inputs: list[str | Path],
+    *,
+    tokenizer: str | Path,
+    output: str | Path,
+    rules: DocumentRules = DocumentRules(),
+    backend: str = "tokenizers",
+    num_workers: int = 1,
+    max_bad_records: int = 0,
+    overwrite: bool = False,
+    ranks: MpiRanks = ONE_PROCESS,
+) -> Manifest | None:
+    """Write the folder `output`: token shards, a copy of the tokenizer and, last of all, the manifest.
+
+    max_bad_records: how many unreadable records may be skipped in all raw shards together; the manifest lists them.
+
+    If the same call left the folder unfinished, it is finished. ValueError for any other folder that is not empty;
+    `overwrite` replaces its token shards. Collective over `ranks`: every rank writes its share of the token shards.
+    Rank 0 does the rest and returns the manifest; the other ranks return None.
+    """
+    run = partial(_run_share, num_workers=num_workers, backend=backend, ranks=ranks)
+    if ranks.rank > 0:
+        run(None)
+        return None
+    _check_numbers(num_workers=num_workers, max_bad_records=max_bad_records)
+    raw_shards = find_raw_shards(inputs, text_field=rules.text_field)
+    loaded = load_tokenizer(tokenizer)
+    end_token_id(loaded)
+    make_encoder(Path(tokenizer), backend)  # raises now what the workers would raise later
+    spec = _folder_spec(raw_shards, loaded, rules)
+    with locked_folder(output) as output:
+        if prepare_folder(output, spec, overwrite=overwrite):
+            run([])
+            return read_manifest(output)
+        copy_tokenizer(tokenizer, output)
+        jobs = [
+            ShardJob(raw_shard, name, output, spec.digest, rules, max_bad_records)
+            for raw_shard, name in zip(raw_shards, spec.shards, strict=True)
+        ]
+        return _finish(output, spec, run(jobs), loaded, rules, max_bad_records=max_bad_records)
+
+
+def summary(manifest: Manifest, *, seconds: float) -> str:
+    """Return one line: what the folder holds, how fast it was written, and how many records were skipped, if any."""
+    num_skipped = sum(len(shard.skipped) for shard in manifest.shards)
+    skipped = f", {num_skipped:,} records skipped (manifest.json lists them)" if num_skipped else ""
+    return (
+        f"{manifest.num_documents:,} documents, {manifest.num_tokens:,} tokens in {len(manifest.shards)} shards, "
+        f"{manifest.num_tokens / seconds:,.0f} tokens/s{skipped}"
+    )
+
+
+def _check_numbers(*, num_workers: int, max_bad_records: int) -> None:
+    if num_workers < 1:
+        raise ValueError(f"--workers {num_workers} must be at least 1")
+    if max_bad_records < 0:
+        raise ValueError(f"--max_bad_records {max_bad_records} must be at least 0")
+
+
+def _run_share(jobs: list[ShardJob] | None, *, num_workers: int, backend: str, ranks: MpiRanks) -> list[Shard]:
+    """Run this rank's share of rank 0's `jobs`; on rank 0, return the shards of all ranks in the order of `jobs`.
+
+    Collective over `ranks`: every rank must call it.
+    """
+    shares = ranks.broadcast(jobs and share_jobs(jobs, ranks.world_size))
+    shards = run_jobs(shares[ranks.rank], num_workers=num_workers, backend=backend, ranks=ranks) if shares else []
+    ranks.wait()
+    gathered = ranks.gather(shards)
+    by_name = {shard.name: shard for shards in gathered or () for shard in shards}
+    return [by_name[job.name] for job in jobs or ()]
+
+
+def _folder_spec(raw_shards: list[RawShard], tokenizer: Tokenizer, rules: DocumentRules) -> FolderSpec:
+    return FolderSpec(
+        tokenizer_digest=tokenizer_digest(tokenizer),
+        **asdict(rules),
+        block_bytes=BLOCK_BYTES,
+        # The number keeps the order and tells equal names apart: "00003-en-00000".
+        shards=tuple(f"{number:05d}-{raw_shard.name}" for number, raw_shard in enumerate(raw_shards)),
+        sources=tuple(raw_shard.source for raw_shard in raw_shards),
+    )
+
+
+def _finish(
+    output: Path,
+    spec: FolderSpec,
+    shards: list[Shard],
+    tokenizer: Tokenizer,
+    rules: DocumentRules,
+    *,
+    max_bad_records: int,
+) -> Manifest:
+    """Write the manifest, and only then remove the records that it was made from."""
+    _check_skipped(shards, max_bad_records=max_bad_records)
+    manifest = make_manifest(
+        shards,
+        tokenizer_digest=spec.tokenizer_digest,
+        vocab_size=vocab_size(tokenizer),
+        end_token_id=end_token_id(tokenizer),
+        rules=rules,
+    )
+    write_manifest(output, manifest)
+    remove_records(output, spec)
+    return manifest
+
+
+def _check_skipped(shards: list[Shard], *, max_bad_records: int) -> None:
+    skipped = [f"{shard.source}, {record}" for shard in shards for record in shard.skipped]
+    if len(skipped) > max_bad_records:
+        listed = "; ".join(skipped[:10]) + (" ..." if len(skipped) > 10 else "")
+        raise ValueError(
+            f"{len(skipped)} records cannot be read, but --max_bad_records is {max_bad_records}: {listed}; "
+            f"repair them, or repeat the command with --max_bad_records {len(skipped)}"
+        )

@@ -1,0 +1,67 @@
+"""A recipe of a corpus is read part by part, and an invalid one is refused with its value."""
+
+import pytest
+import yaml
+
+from data_prep.tokenizing.corpus_recipe import read_corpus_recipe
+from train.processes.project_root import ROOT
+
+CORPORA = ROOT / "data_prep" / "corpora"
+
+
+def write_recipe(folder, content):
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([], r"must have parts, each with a name, and may have end_token_rule; it has \[\]"),
+        ({"parts": {}, "colour": 1}, "it has parts, colour"),
+        (
+            {"parts": {"a": {"inputs": "x"}}},
+            "part a must have input, and may have document_rule, .* it is {'inputs'",
+        ),
+        ({"parts": {"a": {"input": "x", "epochs": -1}}}, "gives 'a' epochs=-1; it must be at least 0"),
+        ({"parts": {"a": {"input": "x", "epochs": float("inf")}}}, "gives 'a' epochs=inf, which is not a number"),
+        ({"parts": {"a": {"input": "x", "epochs": 0}}}, "has no part with epochs above 0"),
+        ({"parts": {"a": {"input": None}}}, "part a: input=None must be a path, or a list of paths"),
+        ({"parts": {"a": {"input": []}}}, r"part a: input=\[\] must be a path, or a list of paths"),
+        ({"parts": {"a": {"input": "x", "text_field": 3}}}, "part a: text_field=3 must be a name"),
+        ({"parts": {"a": {"input": "x", "lines_per_document": 2.5}}}, "lines_per_document=2.5 must be an integer"),
+        ({"parts": {"a": {"input": "x", "document_rule": "page"}}}, "part a: document_rule 'page' is not one of auto"),
+        ({"parts": {"../a": {"input": "x"}}}, "the name '../a' must be that of a folder"),
+        (
+            {"parts": {"a": {"input": "x"}}, "end_token_rule": "bert"},
+            "part a: end_token_rule 'bert' is not one of gpt2, fairseq",
+        ),
+    ],
+)
+def test_an_invalid_recipe_is_refused_with_its_value(tmp_path, content, message):
+    write_recipe(tmp_path, content)
+    with pytest.raises(ValueError, match=message):
+        read_corpus_recipe(tmp_path / "recipe.yaml")
+
+
+def test_a_weight_is_refused_with_the_name_of_epochs(tmp_path):
+    write_recipe(tmp_path, {"parts": {"a": {"input": "x", "weight": 2}}})
+    with pytest.raises(ValueError, match="part a: weight is epochs now, .* per epoch of the mixture; rename it"):
+        read_corpus_recipe(tmp_path / "recipe.yaml")
+
+
+def test_a_part_that_occurs_twice_is_refused(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("parts:\n  a: {input: x}\n  a: {input: y}\n")
+    with pytest.raises(ValueError, match="recipe.yaml names 'a' twice; name it once"):
+        read_corpus_recipe(tmp_path / "recipe.yaml")
+
+
+def test_epochs_may_be_a_fraction(tmp_path):
+    write_recipe(tmp_path, {"parts": {"a": {"input": "x", "epochs": "1/3"}}})
+    assert read_corpus_recipe(tmp_path / "recipe.yaml")[0].epochs == "1/3"
+
+
+def test_the_recipe_of_the_mini_corpus_differs_from_the_real_one_only_in_where_to_obtain_it():
+    mini, real = (read_corpus_recipe(CORPORA / f"{name}.yaml") for name in ("mini_corpus", "roberta_cc100en"))
+    assert [vars(part) | {"obtain": ""} for part in mini] == [vars(part) | {"obtain": ""} for part in real]
+    assert all(part.obtain for part in real)
+    assert [part.epochs for part in real] == [1] * 6 + [0]
