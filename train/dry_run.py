@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data_prep.tables.expert_load import max_over_mean, rank_load
 from models.configuration_hash_gpt import HashGPTConfig
 from models.parameter_count import ParameterCount, count_parameters
 from train.checkpoint.disk_space import MIB, checkpoint_bytes, num_checkpoints
@@ -59,12 +60,6 @@ def bytes_per_rank(
     )
 
 
-def max_over_mean(load: np.ndarray, *, num_groups: int) -> float:
-    """Load imbalance of num_groups equal blocks of consecutive experts; num_groups = E for the experts themselves."""
-    group_load = load.reshape(num_groups, -1).sum(axis=1)
-    return float(group_load.max() / group_load.mean()) if group_load.any() else float("nan")
-
-
 def _ceil(number: int, parts: int) -> int:
     return -(-number // parts)
 
@@ -117,6 +112,6 @@ def _describe_load(load_LE: np.ndarray, sparse_layers: list[int], *, ep_size: in
     num_experts = load_LE.shape[1]
     lines = [f"Predicted load, max / mean (1 is balanced)\n  layer  {num_experts:>4} experts  {ep_size:>4} ranks"]
     for layer, load in zip(sparse_layers, load_LE, strict=True):
-        of_experts, of_ranks = (max_over_mean(load, num_groups=groups) for groups in (num_experts, ep_size))
+        of_experts, of_ranks = max_over_mean(load), max_over_mean(rank_load(load, ep_size))
         lines.append(f"  {layer:<5}  {of_experts:>12.3f}  {of_ranks:>10.3f}")
     return "\n".join(lines)

@@ -14,6 +14,7 @@ import torch
 from deepspeed.runtime.engine import DeepSpeedEngine
 from tqdm import tqdm
 
+from data_prep.tables.expert_load import rank_load, worst_max_over_mean
 from models.dispatch import Plan
 from models.learned_ffn import LatePlan
 from train.config.run_config import RunConfig
@@ -184,12 +185,7 @@ def imbalance(load_LE: np.ndarray | None) -> float | None:
     """Largest max / mean of any layer; None without sparse layers."""
     if load_LE is None or load_LE.size == 0 or load_LE.sum() == 0:
         return None
-    return float((load_LE.max(axis=1) / load_LE.mean(axis=1)).max())
-
-
-def rank_load(load_LE: np.ndarray, ep_size: int) -> np.ndarray:
-    """Rows per rank of the expert-parallel group [L, P]: rank p holds a contiguous run of experts."""
-    return load_LE.reshape(len(load_LE), ep_size, -1).sum(axis=2) if load_LE.size else load_LE
+    return worst_max_over_mean(load_LE)
 
 
 def peak_memory_bytes(device: torch.device) -> int:

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from data_prep.counts.counts_file import read_counts, write_counts
-from data_prep.tables.route_table import read_route_table
+from data_prep.tables.route_table_file import read_route_table
 from launch.study.main import check, main, plan, train_rounds
 from launch.study.recipes import read_study
 from launch.study.runs import Stop, train_run
