@@ -30,7 +30,7 @@ class Experts(nn.Module):
 
     def __init__(self, config):
         super().__init__()
-        num_experts, width, hidden = config.num_experts, config.n_embd, config.intermediate_size
+        num_experts, width, hidden = config.num_experts, config.hidden_size, config.intermediate_size
         self.num_experts = num_experts
         self.up_proj = nn.Parameter(torch.empty(num_experts, width, hidden))
         self.up_proj_bias = nn.Parameter(torch.empty(num_experts, hidden))
@@ -40,7 +40,7 @@ class Experts(nn.Module):
         self.act = ACT2FN[config.activation_function].forward
         # GPT-2 scales the last matrix of each residual branch by 1 / sqrt(number of branches).
         self.up_std = config.initializer_range
-        self.down_std = config.initializer_range / math.sqrt(2 * config.n_layer)
+        self.down_std = config.initializer_range / math.sqrt(2 * config.num_hidden_layers)
 
     @property
     def expert_ids(self) -> range:
@@ -83,7 +83,7 @@ class StackedExperts(Experts):
         for name, parameter in list(self.named_parameters()):
             experts, *shape = parameter.shape
             setattr(self, name, nn.Parameter(parameter.new_empty(experts, config.num_sublayers, *shape)))
-        norm_shape = (config.num_experts, config.num_sublayers, config.n_embd)
+        norm_shape = (config.num_experts, config.num_sublayers, config.hidden_size)
         self.norm_weight = nn.Parameter(torch.empty(norm_shape))
         self.norm_bias = nn.Parameter(torch.empty(norm_shape))
         self.norm_epsilon = config.layer_norm_epsilon

@@ -15,7 +15,7 @@ from .gate import Gate
 from .hash_keys import TokenContext, previous_tokens, token_context
 from .learned_ffn import LatePlan, make_sparse_ffn
 from .positions import SinusoidalPositions
-from .router_expert_choice import LOOKS_AHEAD
+from .router_expert_choice import NOT_CAUSAL
 from .router_hash import UNSET, HashRouter
 from .router_token_switch import TokenVectors
 from .sparse_ffn import SparseFFN
@@ -101,15 +101,17 @@ class HashGPTModel(HashGPTPreTrainedModel, GPT2Model):
 
     def __init__(self, config: HashGPTConfig):
         GPT2PreTrainedModel.__init__(self, config)  # not GPT2Model's: it would build the dense blocks first
-        self.embed_dim = config.n_embd
-        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
+        self.embed_dim = config.hidden_size
+        self.wte = nn.Embedding(config.vocab_size, config.hidden_size)
         if config.position_embedding == "sinusoidal":
-            self.wpe = SinusoidalPositions(config.n_positions, config.n_embd, std=config.initializer_range)
+            self.wpe = SinusoidalPositions(
+                config.max_position_embeddings, config.hidden_size, std=config.initializer_range
+            )
         else:
-            self.wpe = nn.Embedding(config.n_positions, config.n_embd)
+            self.wpe = nn.Embedding(config.max_position_embeddings, config.hidden_size)
         self.drop = nn.Dropout(config.embd_pdrop)
-        self.h = nn.ModuleList(HashGPTBlock(config, layer_idx=i) for i in range(config.n_layer))
-        self.ln_f = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
+        self.h = nn.ModuleList(HashGPTBlock(config, layer_idx=i) for i in range(config.num_hidden_layers))
+        self.ln_f = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
         self.gradient_checkpointing = False
         self._attn_implementation = config._attn_implementation
         self.post_init()
@@ -199,7 +201,7 @@ class HashGPTForCausalLM(HashGPTPreTrainedModel, GPT2LMHeadModel):
     def __init__(self, config: HashGPTConfig):
         GPT2PreTrainedModel.__init__(self, config)
         self.transformer = HashGPTModel(config)
-        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.predictor = None
         self.post_init()
 
@@ -230,7 +232,7 @@ class HashGPTForCausalLM(HashGPTPreTrainedModel, GPT2LMHeadModel):
     def prepare_inputs_for_generation(self, input_ids, *args, attention_mask=None, **kwargs):
         """Add what hashes must know of tokens that are in the cache already: only here are all of them seen."""
         if self.config.sparse_layers and self.config.router == "expert_choice":
-            raise ValueError(LOOKS_AHEAD)
+            raise ValueError(NOT_CAUSAL)
         inputs = super().prepare_inputs_for_generation(input_ids, *args, attention_mask=attention_mask, **kwargs)
         length = inputs["input_ids"].shape[1]
         previous = previous_tokens(input_ids, attention_mask, none=self.config.hash_vocab_size)

@@ -19,10 +19,10 @@ def network(routing: str = "token") -> HashGPTConfig:
     """routing: a name in tests/models/hashes.py or tests/models/routers.py."""
     return HashGPTConfig(
         vocab_size=VOCAB,
-        n_positions=LENGTH,
-        n_embd=16,
-        n_layer=3,
-        n_head=2,
+        max_position_embeddings=LENGTH,
+        hidden_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=2,
         sparse_layers=[0, 2],
         num_experts=NUM_EXPERTS,
         num_buckets=11,

@@ -15,7 +15,11 @@ KEYS = ["token", "bigram", "previous", "position"]
 def make_model(attention: str, **fields) -> HashGPTForCausalLM:
     torch.manual_seed(0)
     config = tiny_config(
-        n_layer=4, sparse_layers=[0, 1, 2, 3], num_experts=NUM_EXPERTS, num_buckets=11, **{"hash_keys": KEYS} | fields
+        num_hidden_layers=4,
+        sparse_layers=[0, 1, 2, 3],
+        num_experts=NUM_EXPERTS,
+        num_buckets=11,
+        **{"hash_keys": KEYS} | fields,
     )
     config._attn_implementation = attention
     model = HashGPTForCausalLM(config).eval()

@@ -78,9 +78,9 @@ def make_case(
 def layer_config(options: Options, *, num_experts: int, vocab_size: int) -> HashGPTConfig:
     return HashGPTConfig(
         vocab_size=vocab_size,
-        n_embd=options.hidden_size,
-        n_inner=options.intermediate_size,
-        n_head=1,
+        hidden_size=options.hidden_size,
+        intermediate_size=options.intermediate_size,
+        num_attention_heads=1,
         activation_function=options.activation,
         resid_pdrop=0.0,
         sparse_layers=[0],
