@@ -48,7 +48,7 @@ class HashGPTConfig(PreTrainedConfig):
     """
 
     model_type = "hash_gpt"
-    keys_to_ignore_at_inference = ["past_key_values"]
+    keys_to_ignore_at_inference = ["past_key_values", "routing"]
     # GPT-2's code reads its own names.
     attribute_map = {
         "n_positions": "max_position_embeddings",
@@ -165,8 +165,8 @@ class HashGPTConfig(PreTrainedConfig):
             raise ValueError(f"num_hashes={self.num_hashes} with placement='insert': MultiHash replaces a feed-forward")
         if self.rotation_period < 1 or (self.rotation_period > 1 and self.num_hashes > 1):
             raise ValueError(
-                f"rotation_period={self.rotation_period} with num_hashes={self.num_hashes}: both must be at least 1, and "
-                "one of them 1"
+                f"rotation_period={self.rotation_period} with num_hashes={self.num_hashes}: both must be at least 1, "
+                "and one of them 1"
             )
         for name in ("hidden_size", "intermediate_size"):
             size = getattr(self, name)

@@ -8,7 +8,7 @@ from torch import nn
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 
-from .dispatch import Plan, make_plan
+from .dispatch import DispatchPlan, make_plan
 from .grouped import grouped_feed_forward, per_expert
 from .routes import Routes
 
@@ -47,14 +47,14 @@ class Experts(nn.Module):
         """Global ids of the experts on this device: all of them."""
         return range(self.num_experts)
 
-    def plan(self, routes: Routes) -> Plan:
+    def plan(self, routes: Routes) -> DispatchPlan:
         return make_plan(routes, self.num_experts)
 
-    def forward(self, hidden_TD: torch.Tensor, plan: Plan, segment: Segment | None = None) -> torch.Tensor:
+    def forward(self, hidden_TD: torch.Tensor, plan: DispatchPlan, segment: Segment | None = None) -> torch.Tensor:
         """Tokens [T, D] -> the outputs of their experts; with a segment, of that part alone."""
         return self.compute(hidden_TD, plan, dict(self.named_parameters()), segment)
 
-    def compute(self, tokens: torch.Tensor, plan: Plan, weights: dict, segment: Segment | None) -> torch.Tensor:
+    def compute(self, tokens: torch.Tensor, plan: DispatchPlan, weights: dict, segment: Segment | None) -> torch.Tensor:
         """As forward(), with stacked weights from elsewhere under the names of this module's."""
         up, down = (weights[f"{name}_proj"] for name in ("up", "down"))
         up_bias, down_bias = (weights[f"{name}_proj_bias"] for name in ("up", "down"))
@@ -88,7 +88,7 @@ class StackedExperts(Experts):
         self.norm_bias = nn.Parameter(torch.empty(norm_shape))
         self.norm_epsilon = config.layer_norm_epsilon
 
-    def compute(self, tokens: torch.Tensor, plan: Plan, weights: dict, segment: Segment | None) -> torch.Tensor:
+    def compute(self, tokens: torch.Tensor, plan: DispatchPlan, weights: dict, segment: Segment | None) -> torch.Tensor:
         return per_expert(self._stack, tokens, plan, *(weights[name] for name, _ in self.named_parameters()))
 
     def initialize(self, weights: dict) -> None:

@@ -56,7 +56,7 @@ def test_a_packed_document_has_the_logits_that_it_has_alone(attention, fields):
 def test_a_packed_document_has_the_gradients_that_it_has_alone(attention, checkpointing):
     model, (ids, positions) = make_model(attention).double().train(), packed()  # dropout is 0
     if checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False})
     weights, gradients = list(model.parameters()), []
     for logits in (model(ids, position_ids=positions, use_cache=False).logits, logits_alone(model, ids)):
         gradients.append(torch.autograd.grad(logits.square().sum(), weights))

@@ -9,7 +9,7 @@ from torch import nn
 from launch.benchmark.layers.options import Options
 from launch.benchmark.layers.tokens import TokenSource
 from models.configuration_hash_gpt import HashGPTConfig
-from models.dispatch import Plan
+from models.dispatch import DispatchPlan
 from models.hash_keys import TokenContext, previous_tokens
 from models.sparse_ffn import SparseFFN
 from train.config.seeds import derive_seed
@@ -33,7 +33,7 @@ class Case:
     hidden_BSD: torch.Tensor
     grad_BSD: torch.Tensor
     expert_T: torch.Tensor
-    plans: list[Plan]
+    plans: list[DispatchPlan]
     ep_size: int
     rank: int
 
