@@ -192,12 +192,13 @@ def test_a_configuration_that_cannot_be_built_is_refused(fields, message):
         HashGPTConfig(**{"num_hidden_layers": 3, "sparse_layers": [1], **fields})
 
 
+@pytest.mark.filterwarnings("default")  # torch.compile warns of what it meets itself while it traces
 def test_the_dense_part_compiles():
-    """Hash layers route by data, which is where a compiler's graph ends; all between them may be compiled."""
+    """Hash layers route by data, where a compiler's graph ends; everything between them can be compiled."""
     model, ids = tiny_model(), token_ids()
     expected = model(ids, labels=ids).loss
     expected_grads = torch.autograd.grad(expected, list(model.parameters()))
-    # Its own code generator would want a C++ compiler; tracing and autograd are what could break.
+    # The default code generator needs a C++ compiler; tracing and autograd are the parts that could break.
     found = torch.compile(model, backend="aot_eager")(ids, labels=ids, plans=model.transformer.plan(ids)).loss
     torch.testing.assert_close(found, expected)
     for a, b in zip(torch.autograd.grad(found, list(model.parameters())), expected_grads, strict=True):
