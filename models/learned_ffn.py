@@ -23,7 +23,7 @@ LEARNED_ROUTERS = {
 
 
 def make_sparse_ffn(config, index: int) -> SparseFFN:
-    """The sparse layer number `index` of a network, with the router that the configuration names."""
+    """Sparse layer number `index` of a network, with the configured router."""
     return SparseFFN(config, index) if config.router == "hash" else LearnedFFN(config, index)
 
 

@@ -1,6 +1,6 @@
-"""HashGPT: transformers' GPT-2 with hash layers in the place of, or between, some of its feed-forwards.
+"""HashGPT: transformers' GPT-2 with hash layers that replace, or stand between, some of its feed-forwards.
 
-The layers that hash layers are compared with, whose routers learn, stand in the same places (models/learned_ffn.py).
+Layers with learned routers, the baselines of hash layers, take the same places (models/learned_ffn.py).
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from .sparse_ffn import SparseFFN
 
 
 class HashGPTBlock(GPT2Block):
-    """GPT-2's block with a sparse layer as its feed-forward, or before it, where the configuration says so."""
+    """GPT-2's block, with a sparse layer as its feed-forward or before it if the configuration says so."""
 
     def __init__(self, config, layer_idx):
         super().__init__(config, layer_idx=layer_idx)
@@ -73,7 +73,7 @@ class HashGPTPreTrainedModel(GPT2PreTrainedModel):
     config_class = HashGPTConfig
     base_model_prefix = "transformer"
     _no_split_modules = ["HashGPTBlock"]
-    # What transformers collects during a forward pass: of sparse layers their second output, the RoutingRecord.
+    # transformers collects these outputs during a forward pass; of sparse layers the second one, the RoutingRecord.
     _can_record_outputs = {
         **GPT2PreTrainedModel._can_record_outputs,
         "hidden_states": HashGPTBlock,
@@ -137,16 +137,16 @@ class HashGPTModel(HashGPTPreTrainedModel, GPT2Model):
     def plan(self, input_ids: torch.Tensor | None, **known) -> dict[int, list[DispatchPlan]]:
         """The plans of all sparse layers, from token ids [B, S] alone: no hidden state is needed.
 
-        known: what else is known of the tokens, as models/hash_keys.py's token_context() takes it. A layer whose router
-        learns has none: it plans in the forward pass.
+        known: further arguments of models/hash_keys.py's token_context(). A layer whose router learns has no plan here:
+        it plans in the forward pass.
         """
         context = self.token_context(input_ids, **known) if self.config.hash_keys else None
         return {layer: sparse_ffn.plan(context) for layer, sparse_ffn in self.sparse_ffns.items()}
 
     def token_context(self, input_ids: torch.Tensor, *, num_cached: int = 0, **known) -> TokenContext:
-        """What hashes may look at, as models/hash_keys.py's function of this name.
+        """The context that hashes may read, as models/hash_keys.py's function of this name.
 
-        ValueError where tokens in the cache would have to be known and are not.
+        ValueError if a hash needs tokens that are in the cache only.
         """
         looks_back = {"previous", "bigram"} & set(self.config.hash_keys) or self.config.split_sizes
         if num_cached and looks_back and known.get("previous_ids") is None:
@@ -179,7 +179,7 @@ class HashGPTModel(HashGPTPreTrainedModel, GPT2Model):
         """
         if input_ids is None and self.config.routes_by_ids:
             raise ValueError(
-                "hash layers and token_switch route by token ids, and inputs_embeds does not tell them: pass "
+                "hash layers and token_switch route by token ids, which inputs_embeds does not contain: pass "
                 "input_ids, or use a model with sparse_layers=[]"
             )
         if plans is None:
@@ -229,7 +229,7 @@ class HashGPTForCausalLM(HashGPTPreTrainedModel, GPT2LMHeadModel):
         self.post_init()
 
     def set_predictor(self, baseline: nn.Module) -> None:
-        """The causal model whose arg-max predicted-future hashes route by in generation; it is not saved along."""
+        """Set the causal model whose arg-max predicted-future hashes route by in generation; it is not saved."""
         object.__setattr__(self, "predictor", baseline)  # not a submodule
 
     @can_return_tuple
@@ -268,7 +268,7 @@ class HashGPTForCausalLM(HashGPTPreTrainedModel, GPT2LMHeadModel):
         )
 
     def prepare_inputs_for_generation(self, input_ids, *args, attention_mask=None, **kwargs):
-        """Add what hashes must know of tokens that are in the cache already: only here are all of them seen."""
+        """Add the ids that hashes need of tokens already in the cache: only here all of them are available."""
         if self.config.sparse_layers and self.config.router == "expert_choice":
             raise ValueError(NOT_CAUSAL)
         inputs = super().prepare_inputs_for_generation(input_ids, *args, attention_mask=attention_mask, **kwargs)
@@ -282,33 +282,33 @@ class HashGPTForCausalLM(HashGPTPreTrainedModel, GPT2LMHeadModel):
 
     @property
     def routers(self) -> list[nn.Module]:
-        """In the order of config.sparse_layers."""
+        """The routers of all sparse layers, in the order of config.sparse_layers."""
         return [sparse_ffn.router for sparse_ffn in self.transformer.sparse_ffns.values()]
 
     @property
     def hash_routers(self) -> list[HashRouter]:
-        """The same where they are hashes; learned routers have no tables."""
+        """The same if they are hashes, else []: learned routers have no tables."""
         return self.routers if self.config.router == "hash" else []
 
     def set_route_tables(self, tables: list[dict[str, torch.Tensor]] | torch.Tensor) -> None:
         """Set the tables of every sparse layer and record their digests in the config.
 
         tables: integers [layers, keys, hashes], or one dict of HashRouter's buffers per layer. A single table for
-        several layers is refused: repeat it to share it on purpose.
+        several layers is refused: to share it, repeat it.
         """
         if self.config.router != "hash":
             raise ValueError(f"router={self.config.router!r} learns its routes and takes no route tables")
         if len(tables) != len(self.hash_routers):
             raise ValueError(
                 f"{len(tables)} route tables for {len(self.hash_routers)} sparse layers "
-                f"{self.config.sparse_layers}: build one table per layer, or share one table on purpose"
+                f"{self.config.sparse_layers}: build one table per layer, or repeat one table to share it"
             )
         for router, table in zip(self.hash_routers, tables, strict=True):
             router.set_table(**table) if isinstance(table, dict) else router.set_table(table)
         self._record_digests()
 
     def resize_token_embeddings(self, new_num_tokens=None, pad_to_multiple_of=None, mean_resizing=True):
-        """Resize the embeddings and, with them, every route table, or what a learned router knows of each token."""
+        """Resize the embeddings and, with them, every route table and the token vectors of learned routers."""
         embeddings = super().resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
         for router in self.routers:
             router.resize(len(embeddings.weight))

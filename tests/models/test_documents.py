@@ -1,4 +1,4 @@
-"""Documents that are packed into one sequence, with positions that begin again at 0, know nothing of each other."""
+"""Documents that are packed into one sequence, with positions that restart at 0, are independent of each other."""
 
 import pytest
 import torch
@@ -28,13 +28,13 @@ def make_model(attention: str, **fields) -> HashGPTForCausalLM:
 
 
 def packed() -> tuple[torch.Tensor, torch.Tensor]:
-    """Two rows of ids, the second without a border, and their positions."""
+    """Two sequences of ids, the second a single document, and their positions."""
     positions = torch.cat([torch.arange(length) for length in LENGTHS])
     return token_ids(2, sum(LENGTHS)), torch.stack([positions, torch.arange(sum(LENGTHS))])
 
 
 def logits_alone(model, ids: torch.Tensor) -> torch.Tensor:
-    """Of each document as a text of its own."""
+    """The logits of each document as a text of its own."""
     documents = [model(document, use_cache=False).logits for document in ids[:1].split(LENGTHS, dim=1)]
     return torch.cat([torch.cat(documents, dim=1), model(ids[1:], use_cache=False).logits])
 

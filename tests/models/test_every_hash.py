@@ -20,7 +20,7 @@ def make_model(name: str, *, seed=0) -> HashGPTForCausalLM:
 
 
 def known(name: str, ids: torch.Tensor) -> dict[str, torch.Tensor]:
-    """What a training loop would know of the batch."""
+    """The ids that a training loop would pass besides input_ids."""
     if name == "next":
         return {"next_ids": ids.roll(-1, dims=1)}
     return {"predicted_ids": (ids * 7 + 3) % VOCAB} if name == "predicted" else {}

@@ -17,7 +17,7 @@ EVERY = pytest.mark.parametrize("name", ROUTERS)
 
 
 def make_model(name: str, *, seed=0) -> HashGPTForCausalLM:
-    """In evaluation mode, with parameters large enough for everything to be seen."""
+    """In evaluation mode, with parameters large enough for every effect to show."""
     torch.manual_seed(seed)
     config = tiny_config(sparse_layers=[0, 2], num_experts=NUM_EXPERTS, **ROUTERS[name])
     model = HashGPTForCausalLM(config).eval()
@@ -27,7 +27,7 @@ def make_model(name: str, *, seed=0) -> HashGPTForCausalLM:
 
 
 def routings(model, ids: torch.Tensor, *, seed=0) -> list:
-    """What the router of each sparse layer decides of the ids."""
+    """The Routing of each sparse layer for the ids."""
     torch.manual_seed(seed)
     return [record.routing for record in model(ids, use_cache=False).routing.values()]
 
@@ -121,7 +121,7 @@ def test_activation_checkpointing_repeats_the_routes_and_keeps_the_auxiliary_gra
         ({"use_reentrant": False, "preserve_rng_state": False}, "preserve_rng_state=False would let router='switch'"),
     ],
 )
-def test_checkpointing_that_loses_auxiliary_gradients_or_draws_anew_is_refused(options, message):
+def test_checkpointing_that_loses_auxiliary_gradients_or_redraws_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         make_model("switch").activation_checkpointing_enable(options)
 

@@ -1,4 +1,4 @@
-"""The model as users of transformers meet it: logits, generation, tables, saving and loading."""
+"""The model as users of transformers see it: logits, generation, tables, saving and loading."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The counts are those of built models, and those that the paper prints."""
+"""The counts equal those of built models, and those in the paper."""
 
 import pytest
 import torch

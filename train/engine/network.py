@@ -1,4 +1,4 @@
-"""The network of a run config, in the words of transformers."""
+"""The network of a run: its recipe and its route tables as a HashGPTConfig."""
 
 from models.choices import ROUTER_DEFAULTS
 from models.configuration_hash_gpt import HashGPTConfig
@@ -11,8 +11,8 @@ def network_config(
 ) -> HashGPTConfig:
     """The network's configuration, the part of a run that travels with the weights.
 
-    What each layer hashes is said by its table, so a run cannot contradict it. Raises ValueError where the tables
-    of several layers cannot be in one network.
+    A layer's table determines its hash key, so a recipe cannot contradict it. Raises ValueError if the tables of
+    several layers cannot be in one network.
     """
     return HashGPTConfig(
         vocab_size=vocab_size,
@@ -54,4 +54,4 @@ def _the_same(name: str, values: list[int], *, default: int) -> int:
 
 def _split_sizes(layer_tables: list[LayerTable]) -> list[list[int]] | None:
     sizes = [table.split_sizes for table in layer_tables]
-    return sizes if any(heavy for heavy, _, _ in sizes) else None
+    return sizes if any(num_frequent for num_frequent, _, _ in sizes) else None

@@ -1,4 +1,4 @@
-"""Weights depend on the seed and on names alone: not on the number of ranks, not on which layers are sparse."""
+"""Weights depend on the seed and on names alone, not on the number of ranks or on which layers are sparse."""
 
 import copy
 

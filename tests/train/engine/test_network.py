@@ -1,4 +1,4 @@
-"""The network that a run config and its tables describe together."""
+"""The network that a recipe and its tables describe together."""
 
 import numpy as np
 import pytest
@@ -10,14 +10,14 @@ from train.engine.network import network_config
 
 
 def table(**fields) -> LayerTable:
-    """What the network reads of a table: not its entries."""
+    """A table without entries, which the network does not read."""
     defaults = {"hash_key": "token", "num_buckets": 0, "num_hashes": 1, "tensors": {}, "predicted_load": np.zeros(5)}
     return LayerTable(**{**defaults, **fields})
 
 
 def split_tensors(*sizes: int) -> dict[str, torch.Tensor]:
-    heavy, groups, period = sizes
-    return {"split_table": torch.zeros(heavy, 41), "position_table": torch.zeros(groups, period)}
+    num_frequent, groups, period = sizes
+    return {"split_table": torch.zeros(num_frequent, 41), "position_table": torch.zeros(groups, period)}
 
 
 def network(*tables: LayerTable, **fields):
@@ -43,17 +43,17 @@ def test_the_network_is_the_run_configs():
     assert {name: getattr(found, name) for name in expected} == expected
 
 
-def test_tables_say_what_each_layer_hashes():
+def test_tables_determine_what_each_layer_hashes():
     found = network(table(hash_key="bigram", num_buckets=7, num_hashes=2), table(hash_key="next", num_hashes=2))
     assert (found.hash_keys, found.num_hashes, found.num_buckets) == (["bigram", "next"], 2, 7)
 
 
-def test_tables_say_how_many_turns_experts_take_and_for_how_many_ranks_they_are_balanced():
+def test_tables_determine_the_rotation_and_the_number_of_ranks_they_are_balanced_for():
     found = network(table(rotation_period=4, ep_size=2), table(rotation_period=4))
     assert (found.rotation_period, found.route_table_ep_sizes) == (4, [2, 1])
 
 
-def test_tables_say_how_much_is_split():
+def test_tables_determine_how_many_tokens_are_split():
     found = network(table(tensors=split_tensors(2, 1, 6)), table(), table(tensors=split_tensors(3, 0, 6)))
     assert found.split_sizes == [[2, 1, 6], [0, 0, 0], [3, 0, 6]]
     assert network(table()).split_sizes is None

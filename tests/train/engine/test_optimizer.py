@@ -1,4 +1,4 @@
-"""Weight decay reaches matrices only, and every schedule passes through the values its name promises."""
+"""Weight decay reaches matrices only, and every schedule passes through the values that its name promises."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Batches made ahead arrive in order, and an error in the making reaches the training loop."""
+"""Batches made ahead arrive in order, and an error of their thread reaches the training loop."""
 
 import itertools
 import threading
@@ -31,7 +31,7 @@ def test_batches_arrive_in_order_with_the_plans_of_the_model():
         assert all(torch.equal(p.order_N, e.order_N) for p, e in zip(found.plans[0], expected[0], strict=True))
 
 
-def test_batches_for_a_router_that_learns_come_without_plans():
+def test_batches_for_a_learned_router_come_without_plans():
     model = make_model("switch")
     assert make_local_planner(model) is None
     [found] = plan_ahead(model, iter([batch(0)]), device=CPU)
@@ -66,7 +66,7 @@ def test_an_error_in_the_thread_is_raised_where_batches_are_used():
         next(batches)
 
 
-def test_the_time_spent_waiting_is_told_once():
+def test_the_time_spent_waiting_is_reported_once():
     model = make_model()
     batches = plan_ahead(model, planned(model, 1), device=CPU)
     next(batches)
@@ -75,7 +75,7 @@ def test_the_time_spent_waiting_is_told_once():
 
 
 def test_a_closed_thread_has_made_two_batches_more_than_were_taken():
-    """All ranks make these two: whoever left out an exchange would let the others wait in it."""
+    """All ranks complete these two: a rank that skipped an all-to-all would let the others wait in it."""
     model, made = make_model(), []
 
     def endless():
