@@ -1,7 +1,7 @@
-"""ExpertChoiceRouter: each expert takes the tokens that fit it best (Zhou et al., 2022), later ones considered too.
+"""ExpertChoiceRouter: each expert takes the tokens that fit it best (Zhou et al., 2022), which is not causal.
 
-Which tokens an expert takes depends on all tokens of the micro-batch, those that follow included. A language model does
-not know these when it writes: its perplexity is not comparable with that of other routers, and it cannot generate.
+The choice depends on all tokens of the micro-batch, later ones included. In generation these are unknown: the model
+cannot generate, and its perplexity is not comparable with that of other routers.
 """
 
 import torch
@@ -13,8 +13,8 @@ from .router_losses import entropy
 from .routes import Routes, Routing
 
 logger = logging.get_logger(__name__)
-LOOKS_AHEAD = (
-    "expert_choice routes by all tokens of a batch, those that are to be predicted included: its perplexity is not "
+NOT_CAUSAL = (
+    "expert_choice routes by all tokens of a batch, the ones to be predicted included: its perplexity is not "
     "comparable with that of other routers, and it cannot generate"
 )
 
@@ -22,8 +22,8 @@ LOOKS_AHEAD = (
 class ExpertChoiceRouter(LearnedRouter):
     """Every expert takes the T * capacity_factor / E tokens of highest probability, and weighs them by it.
 
-    With an expert_choice_cap no token goes to more experts: each takes those that it wants most under this condition,
-    and a few less than its number where the conditions could not quite be met.
+    With expert_choice_cap, no token goes to more experts than that. Each expert then takes its best tokens under this
+    condition, and slightly fewer if the conditions are met only approximately.
     """
 
     def __init__(self, config):
@@ -37,7 +37,7 @@ class ExpertChoiceRouter(LearnedRouter):
 
     def route(self, hidden_TD: torch.Tensor, ids_T: torch.Tensor | None) -> Routing:
         if not self.training:
-            logger.warning_once(LOOKS_AHEAD)
+            logger.warning_once(NOT_CAUSAL)
         logits_TE = self.gate(hidden_TD)
         probs_TE = logits_TE.softmax(1)
         is_chosen_ET = self._choose(probs_TE.detach().T)

@@ -79,7 +79,7 @@ def _measure_case(case: Case, options: Options) -> dict:
         "plan_seconds": times.plans,
         "matmul_seconds": times.matmuls,
         "fill_seconds": times.fills,
-        "matmul_flops": 2 * case.num_tokens * case.config.n_embd * case.config.intermediate_size,
+        "matmul_flops": 2 * case.num_tokens * case.config.hidden_size * case.config.intermediate_size,
         "variants": costs,
     }
 

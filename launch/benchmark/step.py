@@ -25,8 +25,8 @@ from train.engine.model import build_model
 from train.engine.network import network_config
 from train.loop import train_step
 from train.prefetch.loader import MicroBatches
-from train.prefetch.route_ahead import make_row_planner, plan_ahead
-from train.prefetch.row_plans import RowPlanner
+from train.prefetch.local_plans import LocalPlanner
+from train.prefetch.route_ahead import make_local_planner, plan_ahead
 
 EP_SIZE = 2  # ranks of this benchmark, which share the experts and halve the batch
 LOADED_BATCHES = 300
@@ -72,7 +72,7 @@ def measure_steps(options: dict, *, rank: int) -> dict:
     dense = dataclasses.replace(config, sparse_layers=[], route_table=[], ep_size=1)
     batches = _micro_batches(config, source, rank)
     models = {"dense": _engine(dense, source), "hash": _engine(config, source)}
-    planners = {name: make_row_planner(engine.module) for name, engine in models.items()}
+    planners = {name: make_local_planner(engine.module) for name, engine in models.items()}
     loaded = {name: _loaded_per_second(planner, config, source, rank) for name, planner in planners.items()}
     ahead = {
         name: plan_ahead(engine.module, _with_plans(batches, planners[name]), device=engine.device)
@@ -88,11 +88,11 @@ def measure_steps(options: dict, *, rank: int) -> dict:
     return {"tokens_per_step": config.global_batch_size * config.context_length, "models": measured, "loaded": loaded}
 
 
-def _with_plans(batches: list[Batch], planner: RowPlanner) -> Iterator[Batch]:
+def _with_plans(batches: list[Batch], planner: LocalPlanner) -> Iterator[Batch]:
     return (dataclasses.replace(batch, plans=planner.plan(batch)) for batch in cycle(batches))
 
 
-def _loaded_per_second(planner: RowPlanner, config: RunConfig, source: TokenSource, rank: int) -> float | None:
+def _loaded_per_second(planner: LocalPlanner, config: RunConfig, source: TokenSource, rank: int) -> float | None:
     """Tokens of this rank's micro-batches that its loader reads, checks and plans per second."""
     if source.stream is None:
         return None
@@ -136,7 +136,7 @@ def _micro_batches(config: RunConfig, source: TokenSource, rank: int) -> list[Ba
 class _NoLog:
     """Takes the place of RunLog."""
 
-    def add_micro_batch(self, loss, plans) -> None:
+    def add_micro_batch(self, loss, records) -> None:
         pass
 
 

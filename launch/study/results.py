@@ -26,7 +26,7 @@ class RunResult:
     tokens: int  # trained on
     parameters_total: int
     parameters_active: int  # used by one token
-    looks_ahead: bool  # HashGPTConfig.looks_ahead
+    looks_ahead: bool  # not HashGPTConfig.has_causal_routes
     perplexity: float  # validation, at the last step
     valid_tokens: int
     tokens_per_second: float  # median of the training lines
@@ -76,7 +76,7 @@ def read_result(run: StudyRun) -> RunResult | None:
         tokens=run.config.max_steps * tokens_per_step,
         parameters_total=count.total,
         parameters_active=count.active,
-        looks_ahead=network.looks_ahead,
+        looks_ahead=not network.has_causal_routes,
         perplexity=valid[-1]["perplexity"],
         valid_tokens=valid[-1]["tokens"],
         tokens_per_second=median(point["tokens_per_second"] for point in train),

@@ -1,4 +1,4 @@
-"""Documents that are packed into one sequence, with positions that begin again at 0, know nothing of each other."""
+"""Documents that are packed into one sequence, with positions that restart at 0, are independent of each other."""
 
 import pytest
 import torch
@@ -15,7 +15,11 @@ KEYS = ["token", "bigram", "previous", "position"]
 def make_model(attention: str, **fields) -> HashGPTForCausalLM:
     torch.manual_seed(0)
     config = tiny_config(
-        n_layer=4, sparse_layers=[0, 1, 2, 3], num_experts=NUM_EXPERTS, num_buckets=11, **{"hash_keys": KEYS} | fields
+        num_hidden_layers=4,
+        sparse_layers=[0, 1, 2, 3],
+        num_experts=NUM_EXPERTS,
+        num_buckets=11,
+        **{"hash_keys": KEYS} | fields,
     )
     config._attn_implementation = attention
     model = HashGPTForCausalLM(config).eval()
@@ -24,13 +28,13 @@ def make_model(attention: str, **fields) -> HashGPTForCausalLM:
 
 
 def packed() -> tuple[torch.Tensor, torch.Tensor]:
-    """Two rows of ids, the second without a border, and their positions."""
+    """Two sequences of ids, the second a single document, and their positions."""
     positions = torch.cat([torch.arange(length) for length in LENGTHS])
     return token_ids(2, sum(LENGTHS)), torch.stack([positions, torch.arange(sum(LENGTHS))])
 
 
 def logits_alone(model, ids: torch.Tensor) -> torch.Tensor:
-    """Of each document as a text of its own."""
+    """The logits of each document as a text of its own."""
     documents = [model(document, use_cache=False).logits for document in ids[:1].split(LENGTHS, dim=1)]
     return torch.cat([torch.cat(documents, dim=1), model(ids[1:], use_cache=False).logits])
 
@@ -39,7 +43,7 @@ VARIANTS = [{}, {"split_sizes": [[2, 1, 3], [0, 0, 0], [0, 0, 0], [0, 0, 0]]}, {
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("fields", VARIANTS, ids=["plain", "split heavy", "turns"])
+@pytest.mark.parametrize("fields", VARIANTS, ids=["plain", "split tokens", "rotation"])
 def test_a_packed_document_has_the_logits_that_it_has_alone(attention, fields):
     model, (ids, positions) = make_model(attention, **fields), packed()
     found = model(ids, position_ids=positions, use_cache=False).logits
@@ -52,7 +56,7 @@ def test_a_packed_document_has_the_logits_that_it_has_alone(attention, fields):
 def test_a_packed_document_has_the_gradients_that_it_has_alone(attention, checkpointing):
     model, (ids, positions) = make_model(attention).double().train(), packed()  # dropout is 0
     if checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False})
     weights, gradients = list(model.parameters()), []
     for logits in (model(ids, position_ids=positions, use_cache=False).logits, logits_alone(model, ids)):
         gradients.append(torch.autograd.grad(logits.square().sum(), weights))

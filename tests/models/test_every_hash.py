@@ -20,7 +20,7 @@ def make_model(name: str, *, seed=0) -> HashGPTForCausalLM:
 
 
 def known(name: str, ids: torch.Tensor) -> dict[str, torch.Tensor]:
-    """What a training loop would know of the batch."""
+    """The ids that a training loop would pass besides input_ids."""
     if name == "next":
         return {"next_ids": ids.roll(-1, dims=1)}
     return {"predicted_ids": (ids * 7 + 3) % VOCAB} if name == "predicted" else {}
@@ -40,6 +40,17 @@ def test_experts_are_in_range_and_the_same_every_time(name):
                 and plan.tokens_per_expert[3] == 0
             )
             assert torch.equal(plan.order_N, second.order_N)
+
+
+@pytest.mark.parametrize("name", HASHES)
+def test_layers_report_the_tokens_of_each_expert_over_all_hashes(name):
+    model, ids = make_model(name), token_ids(3, 9)
+    plans = model.transformer.plan(ids, **known(name, ids))
+    records = model(ids, plans=plans).routing
+    assert list(records) == [0, 2]
+    for layer, record in records.items():
+        expected = torch.tensor([plan.tokens_per_expert for plan in plans[layer]]).sum(0)
+        assert (record.num_tokens, record.tokens_per_expert, record.routing) == (27, expected.tolist(), None)
 
 
 @pytest.mark.parametrize("name", HASHES)
@@ -106,7 +117,7 @@ def test_multi_hash_equals_a_naive_loop_over_tokens(hashes):
 
     expected = torch.stack([naive(row, token) for row, token in zip(hidden.flatten(0, 1), ids.flatten(), strict=True)])
     position = torch.arange(5).expand_as(ids)
-    found = layer(hidden, layer.plan(TokenContext(ids, ids, position))).flatten(0, 1)
+    found = layer(hidden, layer.plan(TokenContext(ids, ids, position)))[0].flatten(0, 1)
     torch.testing.assert_close(found, expected)
     weights = [hidden, *experts.parameters()]
     for fast, slow in zip(
@@ -117,8 +128,8 @@ def test_multi_hash_equals_a_naive_loop_over_tokens(hashes):
         torch.testing.assert_close(fast, slow)
 
 
-def test_with_turns_the_position_chooses_the_column():
-    layer, ids = make_model("turns").transformer.h[0].mlp, token_ids(1, 9)
+def test_in_a_rotation_the_position_chooses_the_column():
+    layer, ids = make_model("rotation").transformer.h[0].mlp, token_ids(1, 9)
     position = torch.tensor([[0, 0, 0, 1, 2, 3, 4, 5, 6]])  # of a text with two tokens of padding
     [routes] = layer.router(TokenContext(ids, ids, position))
     table = layer.router.route_table
@@ -127,7 +138,7 @@ def test_with_turns_the_position_chooses_the_column():
 
 
 @pytest.mark.parametrize("fields", [{"rotation_period": 0}, {"rotation_period": 2, "num_hashes": 4}])
-def test_turns_of_several_hashes_are_refused(fields):
+def test_a_rotation_of_several_hashes_is_refused(fields):
     with pytest.raises(
         ValueError, match=f"rotation_period={fields['rotation_period']} with num_hashes={fields.get('num_hashes', 1)}"
     ):
@@ -151,7 +162,7 @@ def test_an_inserted_layer_equals_a_naive_loop_over_tokens():
             up = experts.act(normed @ experts.up_proj[e, s] + experts.up_proj_bias[e, s])
             row = row + up @ experts.down_proj[e, s] + experts.down_proj_bias[e, s]
         rows.append(row)
-    found = layer(hidden, layer.plan(TokenContext(ids, ids, ids)))
+    found, _ = layer(hidden, layer.plan(TokenContext(ids, ids, ids)))
     torch.testing.assert_close(found[0], torch.stack(rows), atol=1e-5, rtol=1e-5)
 
 
@@ -160,7 +171,7 @@ def test_a_new_inserted_layer_is_the_identity():
     layer = HashGPTForCausalLM(config).transformer.h[1].sparse
     layer.router.set_table(torch.arange(VOCAB).unsqueeze(1) % 3)
     ids, hidden = token_ids(), torch.randn(2, 7, 8)
-    assert torch.equal(layer(hidden, layer.plan(TokenContext(ids, ids, ids))), hidden)
+    assert torch.equal(layer(hidden, layer.plan(TokenContext(ids, ids, ids)))[0], hidden)
 
 
 def test_keys_of_a_short_text_checked_by_hand():
@@ -200,7 +211,7 @@ def test_a_cache_without_the_previous_token_is_refused():
         model(ids[:, 4:5], past_key_values=cache)
 
 
-@pytest.mark.parametrize("name", ["previous", "bigram", "split heavy", "turns", "split heavy, turns"])
+@pytest.mark.parametrize("name", ["previous", "bigram", "split tokens", "rotation", "split tokens, rotation"])
 def test_tokens_added_to_the_vocabulary_are_routed_too(name):
     model = make_model(name)
     model.resize_token_embeddings(VOCAB + 5)

@@ -1,4 +1,4 @@
-"""Learned routers against code that others wrote, and against the obvious loop."""
+"""Learned routers against other implementations, and against the obvious loop."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def draw_logits(num_tokens=TOKENS, num_experts=EXPERTS, *, seed=0) -> torch.Tens
 
 
 def dense_weights(routes, num_tokens=TOKENS) -> torch.Tensor:
-    """The weight of each expert for each token [T, E], 0 where it does not take it."""
+    """The weight of each expert for each token [T, E], 0 if it does not take the token."""
     token_N = torch.arange(num_tokens) if routes.token_N is None else routes.token_N
     weights_TE = torch.zeros(num_tokens, EXPERTS)
     weights_TE[token_N, routes.expert_N] = routes.weight_N.detach()

@@ -6,7 +6,8 @@ import types
 import typing
 from dataclasses import dataclass, field
 
-ROUTERS = ("hash", "switch", "token_switch", "gshard", "base", "expert_choice")
+from models.choices import PLACEMENTS, POSITION_EMBEDDINGS, ROUTERS
+
 SCHEDULES = ("constant", "inverse_sqrt", "polynomial", "cosine", "warmup_stable_decay")
 RESUME = ("auto", "must", "never")
 LOGGERS = ("tensorboard", "csv", "wandb")
@@ -190,9 +191,9 @@ def _check_choices(config: RunConfig) -> None:
         "resume": RESUME,
         "precision": ("fp32", "bf16"),
         "grad_norm_scope": ("all", "shared"),
-        "position_embedding": ("learned", "sinusoidal"),
-        "placement": ("replace", "insert"),
-        "router": ROUTERS,
+        "position_embedding": POSITION_EMBEDDINGS,
+        "placement": PLACEMENTS,
+        "router": tuple(ROUTERS),
         "zero_stage": (0, 1, 2, 3),
     }
     for name, allowed in choices.items():

@@ -18,7 +18,7 @@ PREDICTIONS_FOLDER = "predictions"
 def write_predictions(model: HashGPTForCausalLM, folder: Path, *, batch_size: int = 8) -> Path:
     """Write FOLDER/predictions, token shards whose token n is the model's arg-max guess of token n + 1 of FOLDER.
 
-    Each guess reads the tokens up to n of its window of n_positions tokens, or only those of its document if the model
+    Each guess reads the tokens up to n of its window of max_position_embeddings tokens, or only those of its document if the model
     was trained with document_mask. ValueError if the model's vocabulary is smaller than that of FOLDER.
     """
     stream = TokenStream(folder)
@@ -48,8 +48,8 @@ def has_predictions(stream: TokenStream) -> bool:
 
 @torch.no_grad()
 def _predict(model: HashGPTForCausalLM, stream: TokenStream, *, batch_size: int):
-    """Yield the guesses of each window in order, int64 [n_positions]; the last one may be shorter."""
-    length = model.config.n_positions
+    """Yield the guesses of each window in order, int64 [window]; the last one may be shorter."""
+    length = model.config.max_position_embeddings
     starts = range(0, stream.num_tokens, length)
     full = [start for start in starts if start + length <= stream.num_tokens]
     batches = [full[i : i + batch_size] for i in range(0, len(full), batch_size)]

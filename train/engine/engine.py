@@ -1,4 +1,4 @@
-"""The DeepSpeed engine of a run, started so that none of DeepSpeed's silent failures can reach it."""
+"""The DeepSpeed engine of a run, started so that DeepSpeed's silent failures cannot occur."""
 
 import deepspeed
 import deepspeed.comm as dist
@@ -17,7 +17,7 @@ from train.parallel.expert_parallel import ExpertParallelExperts, assert_experts
 def start_engine(model: nn.Module, config: RunConfig, settings: dict) -> DeepSpeedEngine:
     """Collective over all ranks. `settings` is the resolved DeepSpeed JSON."""
     if config.activation_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False})
     assert_experts_are_tagged(model)
     optimizer = make_optimizer(model, config)
     engine, *_ = deepspeed.initialize(
@@ -31,8 +31,8 @@ def start_engine(model: nn.Module, config: RunConfig, settings: dict) -> DeepSpe
 def set_clipping(engine: DeepSpeedEngine, config: RunConfig) -> None:
     """Clip by the norm of all parameters, every expert counted once, or by that of shared parameters alone.
 
-    The latter is how BASE layers were trained (Lewis et al., 2021): its coefficient scales experts too. ZeRO 0 would
-    average the ranks' norms, which makes the update depend on ep_size; ZeRO 1 and 2 only need to leave groups out.
+    BASE layers were trained in the second way (Lewis et al., 2021); its coefficient scales experts too. ZeRO 0 would
+    average the ranks' norms, which makes the update depend on ep_size. ZeRO 1 and 2 only need to exclude expert groups.
     """
     shared_only = config.grad_norm_scope == "shared"
     if config.zero_stage == 0:
@@ -40,7 +40,7 @@ def set_clipping(engine: DeepSpeedEngine, config: RunConfig) -> None:
             engine, max_norm=config.max_grad_norm, shared_only=shared_only
         )
     elif shared_only and isinstance(engine.optimizer, BF16_Optimizer):
-        _leave_experts_out_of_bf16_norm(engine.optimizer)
+        _exclude_experts_from_bf16_norm(engine.optimizer)
     elif shared_only:
         engine.optimizer.scaled_global_norm = lambda norm_type=2: _shared_norm(engine.optimizer)
 
@@ -54,7 +54,7 @@ def _shared_norm(optimizer: DeepSpeedZeroOptimizer) -> torch.Tensor:
     return torch.stack([torch.as_tensor(norm).float() for norm in norms]).norm()
 
 
-def _leave_experts_out_of_bf16_norm(optimizer: BF16_Optimizer) -> None:
+def _exclude_experts_from_bf16_norm(optimizer: BF16_Optimizer) -> None:
     all_gradients = optimizer.get_grads_for_norm
 
     def shared_gradients(for_clipping: bool = False):
@@ -78,8 +78,8 @@ def _clip_and_report(engine: DeepSpeedEngine, *, max_norm: float, shared_only: b
 def clip_gradients(model: nn.Module, *, max_norm: float, shared_only: bool = False) -> float:
     """Scale all gradients so that their norm, every expert counted once, is at most max_norm; returns the norm.
 
-    Collective over the expert-parallel group, whose ranks hold different experts and the same shared gradients;
-    with shared_only the norm is that of shared parameters, and nothing is sent.
+    Collective over the expert-parallel group, whose ranks hold different experts and the same shared gradients. With
+    shared_only, the norm is that of shared parameters, and nothing is sent.
     """
     is_expert = expert_parameter_ids(model)
     named = [(id(p) in is_expert, p.grad) for p in model.parameters() if p.grad is not None]
@@ -98,7 +98,7 @@ def clip_gradients(model: nn.Module, *, max_norm: float, shared_only: bool = Fal
 
 
 def expert_parameter_ids(model: nn.Module) -> set[int]:
-    """Of the parameters of all experts, on this rank or replicated."""
+    """The id() of each parameter of an expert, on this rank or replicated."""
     layers = [module.experts for module in model.modules() if isinstance(module, SparseFFN)]
     return {id(parameter) for experts in layers for parameter in experts.parameters()}
 

@@ -1,4 +1,4 @@
-"""The model of a run: built without memory, made expert parallel, then initialised the same for any number of ranks."""
+"""The model of a run: built without memory, made expert parallel, initialised alike on any number of ranks."""
 
 import torch
 from torch import nn
@@ -17,14 +17,14 @@ def build_model(
 ) -> HashGPTForCausalLM:
     """A float32 model on the CPU that holds E / ep_size experts per sparse layer.
 
-    route_tables: as HashGPTForCausalLM.set_route_tables takes them; unused where routers learn. Built on the meta
-    device first, so that no rank ever holds the experts of another. Collective over all ranks where ep_size > 1.
+    route_tables: as HashGPTForCausalLM.set_route_tables takes them; unused if routers learn. The model is built on the
+    meta device first, so that no rank ever holds the experts of another. Collective over all ranks if ep_size > 1.
     """
     with torch.device("meta"):
         model = HashGPTForCausalLM(network)
     parallelize_experts(model, ep_size=ep_size)
     shuffle_base_tokens(model)
-    model.to_empty(device="cpu")  # makes new Parameters, so ties and tags are made again
+    model.to_empty(device="cpu")  # creates new Parameters, so ties and tags are renewed
     model.tie_weights()
     tag_experts(model)
     initialize_weights(model, seed=seed)
@@ -35,7 +35,7 @@ def build_model(
 
 @torch.no_grad()
 def initialize_weights(model: HashGPTForCausalLM, *, seed: int) -> None:
-    """Draw every module's weights from a seed of its own name, and every expert's from its global id.
+    """Draw every module's weights from a seed of its own name, and every expert's from a seed of its global id.
 
     The weights therefore depend neither on the number of ranks nor on ep_size.
     """

@@ -1,6 +1,7 @@
-"""The network of a run config, in the words of transformers."""
+"""The network of a run: its recipe and its route tables as a HashGPTConfig."""
 
-from models.configuration_hash_gpt import ROUTER_DEFAULTS, HashGPTConfig
+from models.choices import ROUTER_DEFAULTS
+from models.configuration_hash_gpt import HashGPTConfig
 from train.config.run_config import RunConfig
 from train.data.layer_tables import LayerTable
 
@@ -10,16 +11,16 @@ def network_config(
 ) -> HashGPTConfig:
     """The network's configuration, the part of a run that travels with the weights.
 
-    What each layer hashes is said by its table, so a run cannot contradict it. Raises ValueError where the tables
-    of several layers cannot be in one network.
+    A layer's table determines its hash key, so a recipe cannot contradict it. Raises ValueError if the tables of
+    several layers cannot be in one network.
     """
     return HashGPTConfig(
         vocab_size=vocab_size,
-        n_positions=config.context_length,
-        n_embd=config.hidden_size,
-        n_layer=config.num_hidden_layers,
-        n_head=config.num_attention_heads,
-        n_inner=config.intermediate_size,
+        max_position_embeddings=config.context_length,
+        hidden_size=config.hidden_size,
+        num_hidden_layers=config.num_hidden_layers,
+        num_attention_heads=config.num_attention_heads,
+        intermediate_size=config.intermediate_size,
         activation_function=config.activation,
         resid_pdrop=config.dropout,
         embd_pdrop=config.dropout,
@@ -53,4 +54,4 @@ def _the_same(name: str, values: list[int], *, default: int) -> int:
 
 def _split_sizes(layer_tables: list[LayerTable]) -> list[list[int]] | None:
     sizes = [table.split_sizes for table in layer_tables]
-    return sizes if any(heavy for heavy, _, _ in sizes) else None
+    return sizes if any(num_frequent for num_frequent, _, _ in sizes) else None

@@ -1,4 +1,4 @@
-"""Optimizer and learning-rate schedule, with parameter groups that DeepSpeed's ZeRO can tell experts by."""
+"""Optimizer and learning-rate schedule, with parameter groups by which DeepSpeed's ZeRO recognises experts."""
 
 import torch
 from torch import nn
@@ -16,7 +16,7 @@ def make_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.Optimizer
 
 
 def parameter_groups(model: nn.Module, *, weight_decay: float) -> list[dict]:
-    """Shared and expert parameters apart, each with and without weight decay; empty groups are left out.
+    """Separate groups for shared and expert parameters, each with and without weight decay; no group is empty.
 
     ZeRO looks up the ranks of an expert group by its `name`, so both expert groups carry the name of the
     expert-parallel group; DeepSpeed's own helper would merge them and lose one of the two weight decays.
@@ -35,7 +35,7 @@ def parameter_groups(model: nn.Module, *, weight_decay: float) -> list[dict]:
 
 
 def _expert_group_names(model: nn.Module) -> dict[int, str]:
-    """Of expert parameters by id: that of their expert-parallel group, or "experts" where each rank holds them all."""
+    """The group name of each expert parameter, by its id(): "experts" if every rank holds all of them."""
     layers = [module.experts for module in model.modules() if isinstance(module, SparseFFN)]
     names = [(experts, getattr(experts, "ep_group_name", "experts")) for experts in layers]
     return {id(parameter): name for experts, name in names for parameter in experts.parameters()}

@@ -15,8 +15,7 @@ from deepspeed.runtime.engine import DeepSpeedEngine
 from tqdm import tqdm
 
 from data_prep.tables.expert_load import rank_load, worst_max_over_mean
-from models.dispatch import Plan
-from models.learned_ffn import LatePlan
+from models.routes import RoutingRecord
 from train.config.run_config import RunConfig
 from train.metrics.metrics_file import read_points
 from train.metrics.plots import plot_expert_load, plot_loss, plot_routing
@@ -46,12 +45,12 @@ class RunLog:
             self._bar = tqdm(total=config.max_steps, initial=first_step, unit="step", disable=not sys.stderr.isatty())
             self.say(_COLUMNS)
 
-    def add_micro_batch(self, loss: torch.Tensor, plans: dict[int, list[Plan | LatePlan]]) -> None:
-        """Remember a loss, still on its device, and the rows per expert, which the plans hold on the host."""
+    def add_micro_batch(self, loss: torch.Tensor, records: dict[int, RoutingRecord]) -> None:
+        """Remember a loss, still on its device, and what each sparse layer reports, by the index of its block."""
         self._losses.append(loss)
-        self._routing.add(plans)
+        self._routing.add(records)
         for index, layer in enumerate(self.config.sparse_layers):
-            self._window_load[index] += sum(np.array(plan.tokens_per_expert) for plan in plans[layer])
+            self._window_load[index] += records[layer].tokens_per_expert
 
     def leave_out(self, num_micro_batches: int) -> None:
         """Forget the losses of a step that updated nothing, and what its routers said."""

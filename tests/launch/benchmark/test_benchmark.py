@@ -154,7 +154,7 @@ def test_tables_csv_and_figures_hold_every_variant(tmp_path):
     rows = make_rows([[fake_rank(variants=names), fake_rank(variants=names, num_experts=8, tokens=512)]])
     assert all(name in tables(rows) for name in names)
     write_csv(tmp_path / "rows.csv", rows)
-    records = list(csv.DictReader((tmp_path / "rows.csv").open()))
+    records = list(csv.DictReader((tmp_path / "rows.csv").read_text().splitlines()))
     assert [record["variant"] for record in records] == [*names, *names]
     assert {"total", "total_p10", "total_p90"} <= set(records[0])
     for plot in (plot_bars, plot_experts, plot_tokens):
@@ -201,7 +201,7 @@ def records(tmp_path_factory):
     flags = ["--ep_sizes", "1", "2", "--repetitions", "2", "--warmup", "1", "--output", str(folder)]
     assert main([*TINY, *flags]) == 0
     assert {path.name for path in folder.iterdir()} == {"layers.csv", "layers.png", "layers.txt"}
-    return list(csv.DictReader((folder / "layers.csv").open()))
+    return list(csv.DictReader((folder / "layers.csv").read_text().splitlines()))
 
 
 @pytest.mark.distributed

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from models.configuration_hash_gpt import ROUTER_DEFAULTS, ROUTERS
+from models.choices import ROUTER_DEFAULTS, ROUTERS
 from train.config.arguments import load_run_config
 from train.config.run_config import SCHEDULES, RunConfig
 from train.processes.project_root import ROOT

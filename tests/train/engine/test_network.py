@@ -1,4 +1,4 @@
-"""The network that a run config and its tables describe together."""
+"""The network that a recipe and its tables describe together."""
 
 import numpy as np
 import pytest
@@ -10,14 +10,14 @@ from train.engine.network import network_config
 
 
 def table(**fields) -> LayerTable:
-    """What the network reads of a table: not its entries."""
+    """A table without entries, which the network does not read."""
     defaults = {"hash_key": "token", "num_buckets": 0, "num_hashes": 1, "tensors": {}, "predicted_load": np.zeros(5)}
     return LayerTable(**{**defaults, **fields})
 
 
 def split_tensors(*sizes: int) -> dict[str, torch.Tensor]:
-    heavy, groups, period = sizes
-    return {"split_table": torch.zeros(heavy, 41), "position_table": torch.zeros(groups, period)}
+    num_frequent, groups, period = sizes
+    return {"split_table": torch.zeros(num_frequent, 41), "position_table": torch.zeros(groups, period)}
 
 
 def network(*tables: LayerTable, **fields):
@@ -28,48 +28,43 @@ def network(*tables: LayerTable, **fields):
 
 def test_the_network_is_the_run_configs():
     config = RunConfig(
-        "shards", context_length=24, hidden_size=12, num_hidden_layers=3, num_attention_heads=3, intermediate_size=20, activation="relu", dropout=0.1,
-        position_embedding="sinusoidal", sparse_layers=[0, 2], num_experts=5, route_table="table", placement="insert",
-        num_sublayers=2,
+        "shards", context_length=24, hidden_size=12, num_hidden_layers=3, num_attention_heads=3, intermediate_size=20,
+        activation="relu", dropout=0.1, position_embedding="sinusoidal", sparse_layers=[0, 2], num_experts=5,
+        route_table="table", placement="insert", num_sublayers=2,
     )  # fmt: skip
     found = network_config(config, vocab_size=40, end_token_id=39, layer_tables=[table(), table()])
     expected = {
-        "vocab_size": 40, "n_positions": 24, "n_embd": 12, "n_layer": 3, "n_head": 3, "intermediate_size": 20,
-        "activation_function": "relu", "resid_pdrop": 0.1, "embd_pdrop": 0.1, "attn_pdrop": 0.1,
-        "position_embedding": "sinusoidal", "sparse_layers": [0, 2], "num_experts": 5, "bos_token_id": 39,
-        "eos_token_id": 39, "placement": "insert", "num_sublayers": 2, "hash_keys": ["token", "token"],
+        "vocab_size": 40, "max_position_embeddings": 24, "hidden_size": 12, "num_hidden_layers": 3,
+        "num_attention_heads": 3, "intermediate_size": 20, "activation_function": "relu", "resid_pdrop": 0.1,
+        "embd_pdrop": 0.1, "attn_pdrop": 0.1, "position_embedding": "sinusoidal", "sparse_layers": [0, 2],
+        "num_experts": 5, "bos_token_id": 39, "eos_token_id": 39, "placement": "insert", "num_sublayers": 2,
+        "hash_keys": ["token", "token"],
     }  # fmt: skip
     assert {name: getattr(found, name) for name in expected} == expected
 
 
-def test_tables_say_what_each_layer_hashes():
+def test_tables_determine_what_each_layer_hashes():
     found = network(table(hash_key="bigram", num_buckets=7, num_hashes=2), table(hash_key="next", num_hashes=2))
     assert (found.hash_keys, found.num_hashes, found.num_buckets) == (["bigram", "next"], 2, 7)
 
 
-def test_tables_say_how_many_turns_experts_take_and_for_how_many_ranks_they_are_balanced():
+def test_tables_determine_the_rotation_and_the_number_of_ranks_they_are_balanced_for():
     found = network(table(rotation_period=4, ep_size=2), table(rotation_period=4))
     assert (found.rotation_period, found.route_table_ep_sizes) == (4, [2, 1])
 
 
-def test_tables_say_how_much_is_split():
+def test_tables_determine_how_many_tokens_are_split():
     found = network(table(tensors=split_tensors(2, 1, 6)), table(), table(tensors=split_tensors(3, 0, 6)))
     assert found.split_sizes == [[2, 1, 6], [0, 0, 0], [3, 0, 6]]
     assert network(table()).split_sizes is None
 
 
 def test_a_learned_router_takes_its_fields_from_the_run_and_hashes_nothing():
-    config = RunConfig(
-        "shards", sparse_layers=[1], router="switch", router_aux_loss_coef=0.5, router_z_loss_coef=0.25, router_jitter_noise=0.125,
-        capacity_factor=1.5,
-    )  # fmt: skip
+    coefficients = {"router_aux_loss_coef": 0.5, "router_z_loss_coef": 0.25, "router_jitter_noise": 0.125}
+    config = RunConfig("shards", sparse_layers=[1], router="switch", capacity_factor=1.5, **coefficients)
     found = network_config(config, vocab_size=40, end_token_id=39, layer_tables=[])
-    assert (found.router, found.router_aux_loss_coef, found.router_z_loss_coef, found.router_jitter_noise) == (
-        "switch",
-        0.5,
-        0.25,
-        0.125,
-    )
+    assert found.router == "switch"
+    assert {name: getattr(found, name) for name in coefficients} == coefficients
     assert (found.capacity_factor, found.hash_keys, found.route_table_ep_sizes) == (1.5, [], None)
 
 

@@ -1,4 +1,4 @@
-"""Batches made ahead arrive in order, and an error in the making reaches the training loop."""
+"""Batches made ahead arrive in order, and an error of their thread reaches the training loop."""
 
 import itertools
 import threading
@@ -10,14 +10,14 @@ import torch
 
 from tests.distributed.training import batch, make_model
 from train.data.batches import Batch
-from train.prefetch.route_ahead import make_row_planner, plan_ahead
+from train.prefetch.route_ahead import make_local_planner, plan_ahead
 
 CPU = torch.device("cpu")
 
 
 def planned(model, steps: int) -> Iterator[Batch]:
-    """Batches with row plans."""
-    planner = make_row_planner(model)
+    """Batches with local plans."""
+    planner = make_local_planner(model)
     return (replace(whole, plans=planner.plan(whole)) for whole in map(batch, range(steps)))
 
 
@@ -31,9 +31,9 @@ def test_batches_arrive_in_order_with_the_plans_of_the_model():
         assert all(torch.equal(p.order_N, e.order_N) for p, e in zip(found.plans[0], expected[0], strict=True))
 
 
-def test_batches_for_a_router_that_learns_come_without_plans():
+def test_batches_for_a_learned_router_come_without_plans():
     model = make_model("switch")
-    assert make_row_planner(model) is None
+    assert make_local_planner(model) is None
     [found] = plan_ahead(model, iter([batch(0)]), device=CPU)
     assert found.plans is None and torch.equal(found.input_ids, batch(0).input_ids)
 
@@ -42,7 +42,7 @@ def test_planning_runs_no_hook_of_the_model():
     model, calls = make_model("MultiHash 2"), []
     for module in model.modules():
         module.register_forward_pre_hook(lambda module, _: calls.append(module))
-    make_row_planner(model).plan(batch(0))
+    make_local_planner(model).plan(batch(0))
     assert calls == []
 
 
@@ -66,7 +66,7 @@ def test_an_error_in_the_thread_is_raised_where_batches_are_used():
         next(batches)
 
 
-def test_the_time_spent_waiting_is_told_once():
+def test_the_time_spent_waiting_is_reported_once():
     model = make_model()
     batches = plan_ahead(model, planned(model, 1), device=CPU)
     next(batches)
@@ -75,7 +75,7 @@ def test_the_time_spent_waiting_is_told_once():
 
 
 def test_a_closed_thread_has_made_two_batches_more_than_were_taken():
-    """All ranks make these two: whoever left out an exchange would let the others wait in it."""
+    """All ranks complete these two: a rank that skipped an all-to-all would let the others wait in it."""
     model, made = make_model(), []
 
     def endless():
