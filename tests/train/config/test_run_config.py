@@ -1,10 +1,13 @@
 """A run config says what was asked for, or which value is wrong and what to write instead."""
 
+import dataclasses
+
 import pytest
 import yaml
 
 from models.configuration_hash_gpt import ROUTER_DEFAULTS, ROUTERS
 from train.config.arguments import load_run_config
+from train.config.field_names import RENAMED
 from train.config.run_config import SCHEDULES, RunConfig
 from train.processes.project_root import ROOT
 
@@ -118,7 +121,7 @@ def test_a_value_of_another_type_is_named_with_its_field(name, value):
 
 
 @pytest.mark.parametrize(
-    "name, nearest", [("step", "max_steps"), ("ep-size", "ep_size"), ("num_expert", "num_experts")]
+    "name, nearest", [("max_step", "max_steps"), ("ep-size", "ep_size"), ("num_expert", "num_experts")]
 )
 def test_a_misspelt_field_names_the_nearest(recipe, name, nearest):
     for argv in ([f"--{name}", "5"], [f"--{name}=5"]):
@@ -126,6 +129,19 @@ def test_a_misspelt_field_names_the_nearest(recipe, name, nearest):
             parse(*argv)
     with pytest.raises(ValueError, match=f"recipe.yaml sets '{name}'.*nearest is '{nearest}'"):
         load_run_config(recipe(f"train_data: shards\n{name}: 5"))
+
+
+@pytest.mark.parametrize("old, new", RENAMED.items())
+def test_an_old_name_is_refused_with_its_new_name(recipe, old, new):
+    with pytest.raises(ValueError, match=f"the command line sets '{old}': {old} is {new} now$"):
+        parse(f"--{old}", "5")
+    with pytest.raises(ValueError, match=f"recipe.yaml sets '{old}': {old} is {new} now$"):
+        load_run_config(recipe(f"train_data: shards\n{old}: 5"))
+
+
+def test_old_names_are_no_fields_and_new_names_are():
+    fields = {spec.name for spec in dataclasses.fields(RunConfig)}
+    assert set(RENAMED.values()) <= fields and not RENAMED.keys() & fields
 
 
 def test_a_word_that_belongs_to_no_field_is_named():
