@@ -1,4 +1,4 @@
-"""What to say of a name that is no field of a run: its new name, or the nearest one."""
+"""The error for a name that is no field of a run: it gives the new name, or the nearest one."""
 
 import dataclasses
 import difflib
@@ -25,7 +25,7 @@ RENAMED = {
 
 
 def unknown_field(name: str, source: str) -> str:
-    """The error for a name that is no field; source: what sets it, a recipe or the command line."""
+    """The error message; source: the recipe or command line that sets the name."""
     if name in RENAMED:
         return f"{source} sets {name!r}: {name} is {RENAMED[name]} now"
     return f"{source} sets {name!r}, which is not a field of a run; the nearest is {nearest_field(name)!r}"

@@ -1,4 +1,4 @@
-"""Fields of a config with rules beside them: help, choices and a range, which every value is converted and held to."""
+"""Dataclass fields with rules beside them; every value is converted to its type and checked against its rules."""
 
 import dataclasses
 import math
@@ -6,11 +6,11 @@ import types
 import typing
 from typing import Any
 
-NONE = ("None", "none", "null")  # how None is written on the command line
+NONE = ("None", "none", "null")  # spellings of None on the command line
 
 
 def setting(default: Any = dataclasses.MISSING, *, help: str, **rules) -> Any:
-    """A dataclass field. Rules: choices (of a list: of each item), at_least, below; others are kept as metadata."""
+    """A dataclass field. Rules: choices (for a list, of each item), at_least, below; others are kept as metadata."""
     metadata = {"help": help, **rules}
     if isinstance(default, list):
         return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
@@ -18,7 +18,7 @@ def setting(default: Any = dataclasses.MISSING, *, help: str, **rules) -> Any:
 
 
 def conform(config) -> None:
-    """Convert every field of a frozen dataclass to its type. ValueError, naming field and value, if a rule is broken."""
+    """Convert and check every field of a frozen dataclass. ValueError, naming field and value, if a rule is broken."""
     for spec in dataclasses.fields(config):
         value = _convert(spec, getattr(config, spec.name))
         _check_choices(spec, value)
@@ -81,7 +81,7 @@ def _check_choices(spec: dataclasses.Field, value) -> None:
 
 
 def _check_range(spec: dataclasses.Field, value) -> None:
-    """Also refuses NaN, which compares with nothing, and infinity."""
+    """Refuses NaN and infinity too."""
     at_least, below = spec.metadata.get("at_least"), spec.metadata.get("below", math.inf)
     if at_least is None or value is None or at_least <= value < below:
         return
