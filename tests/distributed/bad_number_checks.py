@@ -6,7 +6,7 @@ import torch
 from tests.distributed.checkpoint_checks import state
 from tests.distributed.engine_checks import start
 from tests.distributed.training import SilentLog, batch, micro_batches
-from train.checkpoint.fragments import num_updates
+from train.checkpoint.state_shards import num_updates
 from train.faults.supervision import Supervision
 from train.loop import train_step
 from train.processes.stop_request import StopRequest

@@ -6,7 +6,7 @@ import torch
 from tests.distributed.engine_checks import fake_inputs, start
 from tests.distributed.training import SilentLog, batch, micro_batches
 from train.checkpoint.checkpoint import resume, save_checkpoint
-from train.checkpoint.fragments import owned_fragments
+from train.checkpoint.state_shards import owned_shards
 from train.loop import train_step
 
 SAVED_AT = 2
@@ -49,7 +49,7 @@ def _step(engine, config, step: int) -> None:
 
 def state(engine) -> dict[str, torch.Tensor]:
     """The whole training state by kind and name, the same on every rank: all ranks' fragments put together."""
-    mine = [(f.kind, f.name, f.offset, f.values.clone()) for f in owned_fragments(engine)]
+    mine = [(f.kind, f.name, f.offset, f.values.clone()) for f in owned_shards(engine)]
     everyones = [None] * dist.get_world_size()
     dist.all_gather_object(everyones, mine)
     pieces: dict[str, list] = {}

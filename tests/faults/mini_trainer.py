@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 from train.checkpoint.commit import commit_checkpoint, prune_checkpoints, read_manifest
 from train.checkpoint.recovery import latest_valid_checkpoint
-from train.checkpoint.stored_state import WEIGHT, StateShard, StoredState, write_fragments
+from train.checkpoint.stored_state import WEIGHT, StateShard, StoredState, write_shards
 from train.data.sample_order import SampleOrder
 
 SIZE, GLOBAL_BATCH, NUM_SAMPLES = 50_000, 8, 1000
@@ -55,7 +55,7 @@ def _save(folder: Path, state: torch.Tensor, step: int, *, rank: int, world_size
 
     def write(partial: Path) -> list[str]:
         name = f"rank_{rank}.safetensors"
-        write_fragments(partial / name, [StateShard("state", WEIGHT, begin, state[begin:end])])
+        write_shards(partial / name, [StateShard("state", WEIGHT, begin, state[begin:end])])
         return [name]
 
     commit_checkpoint(folder, write, {"step": step}, rank=rank, gather=_gather)

@@ -17,10 +17,10 @@ from deepspeed.runtime.engine import DeepSpeedEngine
 
 from train.checkpoint.commit import commit_checkpoint, prune_checkpoints, read_manifest
 from train.checkpoint.export import export_model, shapes_of_whole
-from train.checkpoint.fragments import num_updates, owned_fragments, restore_counters, restore_state
+from train.checkpoint.state_shards import num_updates, owned_shards, restore_counters, restore_state
 from train.checkpoint.recovery import latest_valid_checkpoint
 from train.checkpoint.run_folder import checkpoint_dir, checkpoints_dir
-from train.checkpoint.stored_state import StateShard, StoredState, write_fragments
+from train.checkpoint.stored_state import StateShard, StoredState, write_shards
 from train.config.run_config import RunConfig
 from train.inputs import Inputs
 from train.processes.agreement import gather
@@ -51,7 +51,7 @@ def prepare_checkpoint(
 
     copy: of the state as it is now, so that training may go on meanwhile.
     """
-    fragments = [replace(f, values=f.values.clone()) if copy else f for f in owned_fragments(engine)]
+    fragments = [replace(f, values=f.values.clone()) if copy else f for f in owned_shards(engine)]
     facts = {
         "step": step,
         "updates": num_updates(engine),
@@ -83,7 +83,7 @@ def _commit(
     def write(partial: Path) -> list[str]:
         state = f"{_STATE_DIR}/rank_{rank:05d}.safetensors"
         (partial / _STATE_DIR).mkdir(exist_ok=True)
-        write_fragments(partial / state, fragments)
+        write_shards(partial / state, fragments)
         return [state]
 
     def write_once(partial: Path) -> list[str]:

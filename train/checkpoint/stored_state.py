@@ -27,7 +27,7 @@ class StateShard:
     values: torch.Tensor
 
 
-def write_fragments(path: Path, fragments: list[StateShard]) -> None:
+def write_shards(path: Path, fragments: list[StateShard]) -> None:
     """One tensor per fragment, named by what it is a piece of."""
     specs = {_key(f.kind, f.name, f.offset): TensorSpec(f.values.dtype, f.values.shape) for f in fragments}
     with SafetensorsStream(path, specs) as stream:

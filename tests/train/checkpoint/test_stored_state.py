@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 
-from train.checkpoint.stored_state import WEIGHT, StateShard, StoredState, write_fragments
+from train.checkpoint.stored_state import WEIGHT, StateShard, StoredState, write_shards
 
 WHOLE = torch.arange(10.0)
 
@@ -15,12 +15,12 @@ WHOLE = torch.arange(10.0)
 @pytest.fixture
 def stored(tmp_path) -> StoredState:
     """Elements 0 to 3 and 7 to 9 of one rank, 4 to 6 of another, and a moment of nothing else."""
-    write_fragments(
+    write_shards(
         tmp_path / "rank_0.safetensors",
         [StateShard("h.0:w", WEIGHT, 0, WHOLE[:4]), StateShard("h.0:w", WEIGHT, 7, WHOLE[7:])],
     )
     second = [StateShard("h.0:w", WEIGHT, 4, WHOLE[4:7]), StateShard("h.0:w", "exp_avg", 0, -WHOLE)]
-    write_fragments(tmp_path / "rank_1.safetensors", second)
+    write_shards(tmp_path / "rank_1.safetensors", second)
     return StoredState(sorted(tmp_path.glob("*.safetensors")))
 
 

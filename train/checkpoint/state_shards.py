@@ -32,7 +32,7 @@ class _Part:
     is_first_copy: bool  # False where another rank keeps the same
 
 
-def owned_fragments(engine: DeepSpeedEngine) -> list[StateShard]:
+def owned_shards(engine: DeepSpeedEngine) -> list[StateShard]:
     """What this rank saves: the owned fragments of all ranks cover every tensor exactly once."""
     return list(_fragments(engine, [part for part in _parts(engine) if part.is_first_copy]))
 
