@@ -58,9 +58,8 @@ def _wait(processes: list[subprocess.Popen], folder: str) -> None:
 def _main(module: str, name: str, arguments: str, folder: str) -> None:
     import torch.distributed as dist
 
-    from train.processes.process_group import start_process_group
+    from train.processes.process_group import silence_libraries, start_process_group
     from train.processes.ranks import read_ranks
-    from train.run import silence_libraries
 
     silence_libraries()
     ranks = read_ranks(os.environ)
