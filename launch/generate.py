@@ -18,7 +18,7 @@ from transformers.utils import logging
 from data_prep.processes.command_line import user_errors_in_one_line
 from models.configuration_hash_gpt import HashGPTConfig
 from models.modeling_hash_gpt import HashGPTForCausalLM
-from train.checkpoint.commit import completed_checkpoints
+from train.checkpoint.folders import find_model
 
 
 @user_errors_in_one_line
@@ -32,20 +32,6 @@ def main(argv: list[str] | None = None) -> None:
     model = HashGPTForCausalLM.from_pretrained(folder).eval()
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     print("\n---\n".join(generate(model, tokenizer, prompt, options)))
-
-
-def find_model(path: str) -> Path:
-    """A Hugging Face directory as it is; of a run folder the newest checkpoint. ValueError where neither is."""
-    folder = Path(path)
-    if (folder / "config.json").is_file():
-        return folder
-    saved = [path for path in completed_checkpoints(folder / "checkpoints") if (path / "config.json").is_file()]
-    if not saved:
-        raise ValueError(
-            f"{path} holds no model: neither config.json nor a checkpoint is there; "
-            "name a Hugging Face directory, or the run_dir of a run that has saved"
-        )
-    return saved[0]
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

@@ -18,7 +18,7 @@ if __name__ == "__main__":
 import numpy as np
 
 from data_prep.counts.counts_file import read_counts
-from train.checkpoint.commit import completed_checkpoints
+from train.config.run_paths import completed_checkpoints
 from train.metrics.metrics_file import read_points
 from train.processes.ranks import free_port
 

@@ -12,7 +12,7 @@ from data_prep.shards.token_stream import read_manifest
 from launch.study.runs import StudyRun
 from models.configuration_hash_gpt import HashGPTConfig
 from tests.tiny_run import NUM_EXPERTS, TinyData, tiny_run_fields
-from train.checkpoint.commit import manifest_bytes
+from train.checkpoint.manifest import manifest_bytes
 from train.checkpoint.run_folder import save_run_config
 
 SPARSE = {"base": "base.yaml", "sparse_layers": [1]}
@@ -47,10 +47,12 @@ def write_study(
     return folder
 
 
-def finish(run: StudyRun, *, perplexity: float | None = 10.0, identity: dict | None = None, **train_fields) -> None:
+def finish(
+    run: StudyRun, *, perplexity: float | None = 10.0, compatibility: dict | None = None, **train_fields
+) -> None:
     """Leave what a finished run leaves: metrics of every second step, and a last checkpoint with embeddings.
 
-    identity: what the checkpoint is of; of little more than the corpus unless given.
+    compatibility: the values that a resumed run compares; the corpus alone unless given.
     """
     config = run.config
     save_run_config(config)
@@ -59,14 +61,14 @@ def finish(run: StudyRun, *, perplexity: float | None = 10.0, identity: dict | N
         line = {"kind": "train", "step": step, "loss": 2.0, "tokens_per_second": 128.0, "load_max_over_mean": None}
         lines += [line | train_fields, valid_line(step, perplexity if step == config.max_steps else 20.0)]
     run.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    write_checkpoint(run, identity)
+    write_checkpoint(run, compatibility)
 
 
 def valid_line(step: int, perplexity: float | None) -> dict:
     return {"kind": "valid", "step": step, "loss": 1.0, "perplexity": perplexity, "tokens": 160}
 
 
-def write_checkpoint(run: StudyRun, identity: dict | None) -> None:
+def write_checkpoint(run: StudyRun, compatibility: dict | None) -> None:
     config = run.config
     run.model.mkdir(parents=True)
     network = HashGPTConfig(
@@ -78,8 +80,8 @@ def write_checkpoint(run: StudyRun, identity: dict | None) -> None:
     save_file({"transformer.wte.weight": embeddings}, run.model / "model.safetensors")
     weights = (run.model / "model.safetensors").read_bytes()
     files = {"model.safetensors": {"size": len(weights), "xxh3": xxhash.xxh3_128(weights).hexdigest()}}
-    identity = identity or {"corpus_digest": read_manifest(config.train_data).corpus_digest}
-    facts = {"identity": identity, "step": config.max_steps, "world_size": 1, "files": files}
+    compatibility = compatibility or {"corpus_digest": read_manifest(config.train_data).corpus_digest}
+    facts = {"resume_compatibility": compatibility, "step": config.max_steps, "world_size": 1, "files": files}
     (run.model / "manifest.json").write_bytes(manifest_bytes(facts))
 
 

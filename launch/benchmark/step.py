@@ -14,8 +14,8 @@ from deepspeed.runtime.engine import DeepSpeedEngine
 from launch.benchmark.layers.options import Options
 from launch.benchmark.layers.tokens import TokenSource
 from launch.benchmark.rows import Spread, spread
-from train.config.arguments import load_run_config
 from train.config.deepspeed_config import check_topology, deepspeed_config
+from train.config.recipe_file import read_recipe
 from train.config.run_config import RunConfig
 from train.data.batches import Batch, PackedSequences
 from train.data.layer_tables import LayerTable
@@ -23,10 +23,10 @@ from train.data.mixture_order import MixtureOrder
 from train.engine.engine import start_engine
 from train.engine.model import build_model
 from train.engine.network import network_config
-from train.loop import train_step
 from train.prefetch.loader import MicroBatches
 from train.prefetch.route_ahead import make_row_planner, plan_ahead
 from train.prefetch.row_plans import RowPlanner
+from train.train_step import train_step
 
 EP_SIZE = 2  # ranks of this benchmark, which share the experts and halve the batch
 LOADED_BATCHES = 300
@@ -52,7 +52,7 @@ class StepRow:
 
 def step_config(options: Options) -> RunConfig:
     """The recipe on EP_SIZE ranks. ValueError where its dense model would have other feed-forwards."""
-    recipe = load_run_config(["--config", options.recipe])
+    recipe = read_recipe(options.recipe)
     if not recipe.sparse_layers or recipe.placement != "replace" or recipe.router != "hash":
         raise ValueError(
             f"{options.recipe} has sparse_layers={recipe.sparse_layers}, placement={recipe.placement}, "

@@ -18,8 +18,10 @@ from launch.study.results import read_results
 from launch.study.runs import Stop, StudyRun, check_same_run, log_tail, study_run, train_run
 from launch.study.shared import check_shared, record_shared, shared_facts
 from launch.study.tables import build_tables
+from train.checkpoint.folders import find_newest
 from train.checkpoint.run_folder import check_resume
 from train.config.deepspeed_config import check_topology, deepspeed_config
+from train.config.run_paths import checkpoints_dir
 from train.inputs import open_inputs
 from train.metrics.metrics_file import read_points
 from train.processes.exit_codes import EXIT_DONE, EXIT_STOPPED
@@ -78,7 +80,8 @@ def check(study: Study, output: Path, rounds: list[list[StudyRun]], *, num_ranks
             models = _models(study, run, runs)
             if all(model.is_finished for model in models):
                 _build_tables(study, output, run, models)
-                check_resume(run.config, open_inputs(run.config).identity(run.config))
+                checkpoint, _ = find_newest(checkpoints_dir(run.config.run_dir))
+                check_resume(run.config, open_inputs(run.config).resume_compatibility(run.config), checkpoint)
     record_shared(facts, output)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from data_prep.tables.methods import NEED_EMBEDDINGS
-from train.config.arguments import load_run_config
+from train.config.recipe_file import read_recipe
 from train.config.run_config import RunConfig
 
 STUDY_FILE = "study.yaml"
@@ -67,7 +67,7 @@ def read_study(folder: str | Path, *, may_differ: list[str]) -> Study:
     """
     folder = Path(folder)
     content = _read_study_file(folder / STUDY_FILE)
-    variants = {str(name): load_run_config(["--config", str(folder / f"{name}.yaml")]) for name in content["variants"]}
+    variants = {str(name): read_recipe(folder / f"{name}.yaml") for name in content["variants"]}
     study = Study(
         folder=folder,
         variants=variants,

@@ -9,7 +9,7 @@ from launch.study.recipes import Study
 from launch.study.runs import StudyRun, check_same_run, study_run
 from models.configuration_hash_gpt import HashGPTConfig
 from models.parameter_count import count_parameters
-from train.checkpoint.commit import read_manifest
+from train.checkpoint.manifest import read_manifest
 from train.metrics.metrics_file import read_points
 
 # Means over the second half of the steps, of the lines that have them; routers that learn report more than tables do.
@@ -82,7 +82,7 @@ def read_result(run: StudyRun) -> RunResult | None:
         tokens_per_second=median(point["tokens_per_second"] for point in train),
         seconds=_seconds(train, tokens_per_step=tokens_per_step),
         **{name: _mean(late, name) for name in _LATE_MEANS},
-        corpus_digest=manifest["identity"]["corpus_digest"],
+        corpus_digest=manifest["resume_compatibility"]["corpus_digest"],
         num_ranks=manifest["world_size"],
         curve=[(point["step"], point["perplexity"]) for point in valid if point["perplexity"] is not None],
     )

@@ -17,10 +17,10 @@ import yaml
 
 from launch.study.recipes import Study
 from launch.study.tables import with_tables
-from train.checkpoint.commit import completed_checkpoints, step_of
-from train.checkpoint.recovery import obvious_damage
-from train.checkpoint.run_folder import write_recipe
+from train.checkpoint.folders import find_newest
+from train.config.recipe_file import write_recipe
 from train.config.run_config import RunConfig
+from train.config.run_paths import checkpoints_dir, completed_checkpoints, step_of
 from train.metrics.metrics_file import read_points
 from train.processes.project_root import ROOT
 from train.processes.ranks import free_port
@@ -68,8 +68,8 @@ class StudyRun:
     @property
     def is_finished(self) -> bool:
         """Whether the last checkpoint is there, and the validation, which a stop may have left out."""
-        saved = completed_checkpoints(self.folder / "checkpoints")
-        if not saved or saved[0] != self.model or obvious_damage(saved[0]) is not None:
+        checkpoint, damages = find_newest(checkpoints_dir(self.folder))
+        if damages or checkpoint is None or checkpoint.folder != self.model:
             return False
         return any(point["step"] == self.config.max_steps for point in self._points("valid"))
 

@@ -13,7 +13,7 @@ from data_prep.counts.hash_keys import COUNTED_AS
 from data_prep.shards.mixture import read_mixture
 from data_prep.storage.atomic_file import atomic_file
 from launch.study.recipes import Study
-from train.checkpoint.commit import read_manifest
+from train.checkpoint.manifest import read_manifest
 from train.config.run_config import RunConfig
 
 

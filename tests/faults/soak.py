@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.faults.two_ranks import Run
 from tests.tiny_run import write_tiny_recipe
-from train.checkpoint.commit import completed_checkpoints
+from train.config.run_paths import completed_checkpoints
 from train.metrics.metrics_file import read_points
 from train.processes.exit_codes import EXIT_DONE
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.two_ranks import Run, events, losses
 from tests.tiny_run import write_tiny_recipe
-from train.checkpoint.commit import completed_checkpoints, step_of
+from train.config.run_paths import completed_checkpoints, step_of
 from train.processes.exit_codes import (
     EXIT_BAD_INPUT,
     EXIT_DONE,
@@ -59,7 +59,7 @@ def test_a_run_that_is_killed_stopped_and_damaged_ends_as_an_untouched_one(recip
     weights.write_bytes(content)
     run = Run(recipe, run.run_dir)
     assert run.wait() == [EXIT_DONE, EXIT_DONE], run.output
-    assert f"{weights} has digest" in run.output[0] and "going on from step 40" in run.output[0]
+    assert f"{weights} is damaged" in run.output[0] and "resuming from step 40" in run.output[0]
     assert events(run.run_dir)[-1]["what"] == "damaged checkpoint"
     assert losses(run.run_dir) == untouched
 
@@ -73,7 +73,7 @@ def test_a_stopped_rank_is_named_by_the_other(recipe, tmp_path):
     assert time.monotonic() - stopped < 4 + 2
     run.ranks[0].kill()
     run.wait()
-    assert "rank 0 does not answer" in run.output[1] and "train/loop.py" in run.output[1]
+    assert "silent: rank 0" in run.output[1] and "train/loop.py" in run.output[1]
     assert events(run.run_dir)[-1]["what"] == "hang"
 
 

@@ -85,7 +85,7 @@ def test_a_router_that_learns_needs_no_table(tiny_data):
     assert inputs.layer_tables == [] and inputs.predicted_load is None
     config = tiny_config(tiny_data, router="gshard", route_table=[])
     assert inputs.network(config).router == "gshard"
-    assert inputs.identity(config)["router"] == "gshard" and inputs.notices(config) == []
+    assert inputs.resume_compatibility(config)["router"] == "gshard" and inputs.notices(config) == []
 
 
 def test_a_run_whose_perplexity_is_not_comparable_says_so(tiny_data):
@@ -104,13 +104,13 @@ def test_the_network_takes_the_tables_and_records_their_digests(tiny_data, spars
     assert model.config.route_table_digests == inputs.route_table_digests
 
 
-def test_the_identity_tells_tokenizer_data_tables_and_network(tiny_data):
+def test_resume_compatibility_covers_tokenizer_data_tables_and_network(tiny_data):
     config = tiny_config(tiny_data)
-    identity = open_inputs(config).identity(config)
-    assert identity["tokenizer_digest"] == read_manifest(tiny_data.train).tokenizer_digest
-    assert identity["corpus_digest"] == read_manifest(tiny_data.train).corpus_digest
-    assert identity["route_table_digests"] == [table_digest(read_route_table(tiny_data.route_table).tables[0])]
-    assert identity["hidden_size"] == 16 and "ep_size" not in identity
+    compatibility = open_inputs(config).resume_compatibility(config)
+    assert compatibility["tokenizer_digest"] == read_manifest(tiny_data.train).tokenizer_digest
+    assert compatibility["corpus_digest"] == read_manifest(tiny_data.train).corpus_digest
+    assert compatibility["route_table_digests"] == [table_digest(read_route_table(tiny_data.route_table).tables[0])]
+    assert compatibility["hidden_size"] == 16 and "ep_size" not in compatibility
 
 
 def test_a_run_may_do_without_validation(tiny_data):

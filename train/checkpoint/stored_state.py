@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from train.checkpoint.safetensors_stream import SafetensorsStream, TensorSpec
 
+STATE_DIR = "training"  # the folder inside a checkpoint that holds the training state
 WEIGHT = "weight"
 
 

@@ -3,11 +3,9 @@
 import argparse
 import dataclasses
 import typing
-from pathlib import Path
-
-import yaml
 
 from train.config.field_names import unknown_field
+from train.config.recipe_file import recipe_fields
 from train.config.run_config import RunConfig
 
 
@@ -24,7 +22,7 @@ def load_run_config(argv: list[str]) -> RunConfig:
             raise ValueError(unknown_field(argument[2:].split("=")[0], "the command line"))
         raise ValueError(f"the command line has {argument!r}, which belongs to no --field")
     given = {name: value for name, value in vars(known).items() if name not in ("config", "local_rank")}
-    recipe = _read_recipe(known.config) if known.config else {}
+    recipe = recipe_fields(known.config) if known.config else {}
     values = {**recipe, **given}
     if "train_data" not in values:
         raise ValueError("train_data is not set; name a recipe with --config, or a folder with --train_data")
@@ -61,26 +59,3 @@ def _help(spec: dataclasses.Field) -> str:
         notes.append(f"default: {spec.default}")
     text = "; ".join(filter(None, notes))
     return (spec.metadata["help"] + (f" ({text})" if text else "")).replace("%", "%%")
-
-
-def _read_recipe(path: str, *, derived: tuple[str, ...] = ()) -> dict:
-    """The fields of a recipe and of its bases; `derived`: the recipes that lead to it."""
-    if not Path(path).is_file():
-        raise ValueError(f"recipe {path} does not exist; the recipes are in launch/recipes/")
-    try:
-        recipe = yaml.safe_load(Path(path).read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"recipe {path} is not YAML: {error}") from None
-    if not isinstance(recipe, dict):
-        raise ValueError(f"recipe {path} is not a mapping of field: value")
-    base = recipe.pop("base", None)
-    names = {spec.name for spec in dataclasses.fields(RunConfig)}
-    for name in recipe:
-        if name not in names:
-            raise ValueError(unknown_field(str(name), path))
-    if base is None:
-        return recipe
-    base_path = str(Path(path).parent / str(base))
-    if base_path in (path, *derived):
-        raise ValueError(f"recipe {path} names base {base!r}, which is based on this recipe; break the circle")
-    return {**_read_recipe(base_path, derived=(path, *derived)), **recipe}

@@ -14,12 +14,15 @@ class RunConfig:
     """One run. A recipe sets fields by name; `--field value` on the command line overrides it.
 
     A recipe may begin with `base: OTHER.yaml`, a recipe in the same folder whose fields it inherits.
+    free_on_resume: the field may change between a run and its resumption (train/config/resume_compatibility.py).
     """
 
     # Data: token shards, mixtures of them (docs/data.md) and route tables, all made by data_prep/.
-    train_data: str = setting(help="token shards to train on: a folder, or a mixture of folders")
+    train_data: str = setting(free_on_resume=True, help="token shards to train on: a folder, or a mixture of folders")
     eval_data: str | None = setting(
-        None, help="token shards to validate on; a mixture's epochs are ignored, except that 0 leaves a part out"
+        None,
+        free_on_resume=True,
+        help="token shards to validate on; a mixture's epochs are ignored, except that 0 leaves a part out",
     )
     eval_fraction: float = setting(
         0.0,
@@ -33,12 +36,19 @@ class RunConfig:
         "an end token still predicts the first token of the next document",
     )
     loader_workers: int = setting(
-        0, at_least=0, help="processes per rank that read batches and make dispatch plans ahead; 0 uses a thread"
+        0,
+        at_least=0,
+        free_on_resume=True,
+        help="processes per rank that read batches and make dispatch plans ahead; 0 uses a thread",
     )
     route_table: list[str] = setting(
-        [], help="route-table file for all sparse layers, or one per sparse layer; learned routers take none"
+        [],
+        free_on_resume=True,
+        help="route-table file for all sparse layers, or one per sparse layer; learned routers take none",
     )
-    share_route_table: bool = setting(False, help="all sparse layers use the first table of the file")
+    share_route_table: bool = setting(
+        False, free_on_resume=True, help="all sparse layers use the first table of the file"
+    )
 
     # The network.
     vocab_size: int | None = setting(None, at_least=1, help="vocabulary; None takes that of train_data's tokenizer")
@@ -84,9 +94,9 @@ class RunConfig:
     expert_choice_cap: int = setting(0, help="maximum experts per token (expert_choice); 0 is unlimited")
 
     # The optimisation. A batch is counted in sequences of context_length tokens.
-    max_steps: int = setting(1000, at_least=1, help="optimizer steps")
+    max_steps: int = setting(1000, at_least=1, free_on_resume=True, help="optimizer steps")
     global_batch_size: int = setting(32, at_least=1, help="sequences per step over all ranks")
-    micro_batch_size: int = setting(16, at_least=1, help="sequences per rank and forward pass")
+    micro_batch_size: int = setting(16, at_least=1, free_on_resume=True, help="sequences per rank and forward pass")
     optimizer: str = setting("adam", choices=("adam", "sgd"), help="optimizer; adam decouples the weight decay")
     lr: float = setting(1e-3, at_least=0, help="peak learning rate")
     beta1: float = setting(0.9, at_least=0, below=1, help="decay rate of Adam's first moment")
@@ -98,47 +108,79 @@ class RunConfig:
     schedule: str = setting("inverse_sqrt", choices=SCHEDULES, help="learning-rate schedule after the warm-up")
     warmup_steps: int = setting(100, at_least=0, help="steps of linear warm-up")
     decay_steps: int = setting(0, at_least=0, help="steps of the final decay (warmup_stable_decay)")
-    max_grad_norm: float = setting(1.0, at_least=0, help="gradient norm to clip to; 0 does not clip")
+    max_grad_norm: float = setting(
+        1.0, at_least=0, free_on_resume=True, help="gradient norm to clip to; 0 does not clip"
+    )
     grad_norm_scope: str = setting(
         "all",
         choices=("all", "shared"),
+        free_on_resume=True,
         help="parameters that the gradient norm covers; shared means all but the experts",
     )
     precision: str = setting("fp32", choices=("fp32", "bf16"), help="number format of the forward and backward passes")
-    activation_checkpointing: bool = setting(False, help="recompute the blocks in the backward pass to save memory")
+    activation_checkpointing: bool = setting(
+        False, free_on_resume=True, help="recompute the blocks in the backward pass to save memory"
+    )
 
     # How it is spread over ranks.
-    ep_size: int = setting(1, at_least=1, help="ranks of an expert-parallel group, which holds every expert once")
-    zero_stage: int = setting(1, choices=(0, 1, 2, 3), help="DeepSpeed ZeRO stage")
-    ds_config: str = setting("base", help="DeepSpeed JSON: a name in ds_configs/, or a path")
+    ep_size: int = setting(
+        1, at_least=1, free_on_resume=True, help="ranks of an expert-parallel group, which holds every expert once"
+    )
+    zero_stage: int = setting(1, choices=(0, 1, 2, 3), free_on_resume=True, help="DeepSpeed ZeRO stage")
+    ds_config: str = setting("base", free_on_resume=True, help="DeepSpeed JSON: a name in ds_configs/, or a path")
 
     # The run itself.
-    run_dir: str = setting("runs/default", help="folder for everything that the run writes")
+    run_dir: str = setting("runs/default", free_on_resume=True, help="folder for everything that the run writes")
     seed: int = setting(0, at_least=0, help="seed of weights, data order and dropout")
-    log_every: int = setting(10, at_least=1, help="steps between lines of the log")
-    eval_every: int = setting(200, at_least=0, help="steps between validations; 0 validates only at the end")
-    eval_sequences: int | None = setting(None, at_least=1, help="validation sequences over all parts; None uses all")
-    save_every: int = setting(500, at_least=0, help="steps between checkpoints; 0 saves only at the end")
-    keep_last: int = setting(0, at_least=0, help="number of newest checkpoints to keep; 0 keeps all")
-    keep_every: int = setting(
-        0, at_least=0, help="also keep older checkpoints at multiples of this step; 0 keeps none of them"
+    log_every: int = setting(10, at_least=1, free_on_resume=True, help="steps between lines of the log")
+    eval_every: int = setting(
+        200, at_least=0, free_on_resume=True, help="steps between validations; 0 validates only at the end"
     )
-    async_save: bool = setting(False, help="write checkpoints from a copy while training continues")
-    stop_on_failed_save: bool = setting(False, help="end the run if a checkpoint cannot be written")
+    eval_sequences: int | None = setting(
+        None, at_least=1, free_on_resume=True, help="validation sequences over all parts; None uses all"
+    )
+    save_every: int = setting(
+        500, at_least=0, free_on_resume=True, help="steps between checkpoints; 0 saves only at the end"
+    )
+    keep_last: int = setting(
+        0, at_least=0, free_on_resume=True, help="number of newest checkpoints to keep; 0 keeps all"
+    )
+    keep_every: int = setting(
+        0,
+        at_least=0,
+        free_on_resume=True,
+        help="also keep older checkpoints at multiples of this step; 0 keeps none of them",
+    )
+    async_save: bool = setting(
+        False, free_on_resume=True, help="write checkpoints from a copy while training continues"
+    )
+    stop_on_failed_save: bool = setting(
+        False, free_on_resume=True, help="end the run if a checkpoint cannot be written"
+    )
     resume: str = setting(
         "auto",
         choices=("auto", "must", "never"),
+        free_on_resume=True,
         help="resume from run_dir's newest checkpoint; auto does so if there is one",
     )
-    allow_mismatch: list[str] = setting([], help="fields in which a resumed run may differ from its checkpoint")
-    max_nonfinite_steps: int = setting(0, at_least=0, help="steps with NaN or Inf to skip before the run fails")
-    hang_timeout_seconds: float = setting(
-        1800, at_least=0, help="time without a step after which the run ends; 0 never ends it"
+    allow_mismatch: list[str] = setting(
+        [], free_on_resume=True, help="fields in which a resumed run may differ from its checkpoint"
     )
-    loggers: list[str] = setting([], choices=LOGGERS, help="DeepSpeed monitors that receive the metrics")
-    dry_run: bool = setting(False, help="print sizes, memory and predicted load, then exit")
+    max_nonfinite_steps: int = setting(
+        0, at_least=0, free_on_resume=True, help="steps with NaN or Inf to skip before the run fails"
+    )
+    hang_timeout_seconds: float = setting(
+        1800, at_least=0, free_on_resume=True, help="time without a step after which the run ends; 0 never ends it"
+    )
+    loggers: list[str] = setting(
+        [], choices=LOGGERS, free_on_resume=True, help="DeepSpeed monitors that receive the metrics"
+    )
+    dry_run: bool = setting(False, free_on_resume=True, help="print sizes, memory and predicted load, then exit")
     dry_run_world_size: int | None = setting(
-        None, at_least=1, help="ranks that a dry run assumes; None takes the launched ranks, or ep_size"
+        None,
+        at_least=1,
+        free_on_resume=True,
+        help="ranks that a dry run assumes; None takes the launched ranks, or ep_size",
     )
 
     def __post_init__(self):

@@ -15,7 +15,7 @@ from launch.study.main import check, main, plan, train_rounds
 from launch.study.recipes import read_study
 from launch.study.runs import Stop, train_run
 from tests.tiny_study import finish, write_study
-from train.checkpoint.commit import manifest_bytes, read_manifest
+from train.checkpoint.manifest import manifest_bytes, read_manifest
 from train.config.arguments import load_run_config
 from train.inputs import open_inputs
 from train.processes.exit_codes import EXIT_STOPPED
@@ -36,8 +36,8 @@ class Trainer:
             run.log.parent.mkdir(parents=True, exist_ok=True)
             run.log.write_text("the last words")
             return 3
-        identity = open_inputs(run.config).identity(run.config)
-        finish(run, perplexity=PERPLEXITIES[run.variant] + run.seed, identity=identity)
+        compatibility = open_inputs(run.config).resume_compatibility(run.config)
+        finish(run, perplexity=PERPLEXITIES[run.variant] + run.seed, compatibility=compatibility)
         return 0
 
 

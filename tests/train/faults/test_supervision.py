@@ -46,4 +46,4 @@ def test_a_hang_ends_a_rank_whose_words_reach_nobody(tmp_path, stderr):
     finally:
         rank.kill()
     event = json.loads((tmp_path / "events.jsonl").read_text())
-    assert event["what"] == "hang" and "rank 1 does not answer" in event["report"]
+    assert event["what"] == "hang" and "silent: rank 1" in event["report"]
