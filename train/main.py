@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
     """The exit code of this process; docs/reliability.md lists them."""
     try:
         config = load_run_config(sys.argv[1:] if argv is None else argv)
-        ranks = planned_ranks(config) if config.dry_run else read_ranks(os.environ)
+        ranks = dry_run_ranks(config) if config.dry_run else read_ranks(os.environ)
         settings, inputs, network = check(config, ranks)
     except (ValueError, OSError) as error:
         if is_first_of_its_host(os.environ):  # one line per host, since hosts may lack different files
@@ -51,7 +51,7 @@ def check(config: RunConfig, ranks: Ranks) -> tuple[dict, Inputs, HashGPTConfig]
     return settings, inputs, network
 
 
-def planned_ranks(config: RunConfig) -> Ranks:
+def dry_run_ranks(config: RunConfig) -> Ranks:
     """The ranks of a dry run, which needs no launcher: dry_run_world_size, or those that were started."""
     started = read_ranks(os.environ)
     return replace(started, world_size=config.dry_run_world_size or max(started.world_size, config.ep_size))

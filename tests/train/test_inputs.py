@@ -35,7 +35,7 @@ def error_of(tiny_data):
 
 @pytest.fixture
 def changed_table(tiny_data, tmp_path):
-    """The tiny table with other fields, in a file of its own."""
+    """Write the tiny table with some fields changed to another file."""
 
     def write(**fields) -> str:
         path = tmp_path / "changed.safetensors"
@@ -74,13 +74,13 @@ def test_each_sparse_layer_has_its_own_table(tiny_data):
 
 
 @pytest.mark.parametrize("table", [[], ["nowhere"]])
-def test_a_dense_model_needs_no_table_and_looks_at_none(tiny_data, table):
+def test_a_dense_model_needs_no_table_and_reads_none(tiny_data, table):
     inputs = open_tiny(tiny_data, sparse_layers=[], route_table=table)
     assert inputs.layer_tables == [] and inputs.route_tables == []
     assert inputs.predicted_load is None and inputs.route_table_digests is None
 
 
-def test_a_router_that_learns_needs_no_table(tiny_data):
+def test_a_learned_router_needs_no_table(tiny_data):
     inputs = open_tiny(tiny_data, router="gshard", route_table=[])
     assert inputs.layer_tables == [] and inputs.predicted_load is None
     config = tiny_config(tiny_data, router="gshard", route_table=[])
@@ -88,7 +88,7 @@ def test_a_router_that_learns_needs_no_table(tiny_data):
     assert inputs.resume_compatibility(config)["router"] == "gshard" and inputs.notices(config) == []
 
 
-def test_a_run_whose_perplexity_is_not_comparable_says_so(tiny_data):
+def test_a_run_whose_perplexity_is_not_comparable_has_a_notice(tiny_data):
     config = tiny_config(tiny_data, router="expert_choice", route_table=[])
     [notice] = open_inputs(config).notices(config)
     assert "not comparable" in notice and "cannot generate" in notice
@@ -113,7 +113,7 @@ def test_resume_compatibility_covers_tokenizer_data_tables_and_network(tiny_data
     assert compatibility["hidden_size"] == 16 and "ep_size" not in compatibility
 
 
-def test_a_run_may_do_without_validation(tiny_data):
+def test_validation_is_optional(tiny_data):
     assert open_tiny(tiny_data, eval_data=None).valid is None
 
 
@@ -160,7 +160,7 @@ def test_a_table_of_several_hashes_makes_multi_hash(tiny_data, changed_table):
 
 @pytest.fixture
 def with_predictions(tiny_data, tmp_path):
-    """A copy of a folder of token shards, with predictions/ that say of every token that it follows itself."""
+    """A copy of a folder of token shards, with predictions/ in which every token predicts itself."""
 
     def copy(folder) -> str:
         copied = tmp_path / f"predicted_{folder.name}"
@@ -212,7 +212,7 @@ def test_a_path_that_does_not_exist_is_named(tiny_data, tmp_path, field):
         open_tiny(tiny_data, **{field: missing})
 
 
-def test_a_table_balanced_for_other_ranks_is_mentioned(tiny_data):
+def test_a_table_balanced_for_another_ep_size_has_a_notice(tiny_data):
     config = RunConfig(**tiny_run_fields(tiny_data, ep_size=4))
     [notice] = open_inputs(config).notices(config)
     assert "balanced for ep_size=2" in notice and "the run has ep_size=4" in notice

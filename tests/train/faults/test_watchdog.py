@@ -1,4 +1,4 @@
-"""A rank that is stopped, or stands still, is named by the others within two seconds after the timeout."""
+"""A rank that is stopped or stuck is named by the others within two seconds after the timeout."""
 
 import json
 import os
@@ -54,7 +54,7 @@ wait_for_the_other()
 
 @pytest.fixture
 def start(tmp_path):
-    """Start a rank with a behaviour; all are ended with the test."""
+    """Start a rank with a behaviour; every rank is killed at the end of the test."""
     processes = []
 
     def start(rank: int, behaviour: str) -> subprocess.Popen:
@@ -69,19 +69,19 @@ def start(tmp_path):
 
 
 def report(folder: Path, rank: int, *, within_seconds: float) -> tuple[float, str] | None:
-    """The moment and the text of a rank's report."""
+    """The time and the text of a rank's report; None if there is none within the given time."""
     deadline = time.time() + within_seconds
     while time.time() < deadline:
         path = folder / f"report_{rank}"
         if path.exists() and path.read_text():
-            moment, text = path.read_text().split("\n", 1)
-            return float(moment), text
+            reported, text = path.read_text().split("\n", 1)
+            return float(reported), text
         time.sleep(0.05)
     return None
 
 
 def wait_until_in(folder: Path, rank: int, function: str) -> None:
-    """Until the rank's heartbeat says that it is in the function."""
+    """Wait until the rank's heartbeat shows the function on its stack."""
     path = folder / f"rank_{rank:05d}.json"
     while not path.exists() or function not in json.loads(path.read_text())["stack"]:
         time.sleep(0.02)
@@ -117,7 +117,7 @@ def test_ranks_that_all_wait_in_a_save_end_as_in_a_step(start, tmp_path):
     assert all("stuck: rank 0, 1" in text and "step 5, saving" in text and "gather.py" in text for _, text in reports)
 
 
-def test_ranks_that_wait_where_the_code_says_so_end_as_in_a_collective(start, tmp_path):
+def test_ranks_that_wait_inside_a_marked_wait_end_as_in_a_collective(start, tmp_path):
     for rank in range(2):
         start(rank, "saves and waits for a device")
     for rank in range(2):
@@ -128,13 +128,13 @@ def test_ranks_that_wait_where_the_code_says_so_end_as_in_a_collective(start, tm
 
 
 @pytest.mark.parametrize("behaviours", [("works", "works"), ("saves", "saves"), ("saves and waits", "saves")])
-def test_a_rank_that_is_at_work_is_left_in_peace(start, tmp_path, behaviours):
+def test_a_busy_rank_is_not_reported(start, tmp_path, behaviours):
     for rank, behaviour in enumerate(behaviours):
         start(rank, behaviour)
     assert report(tmp_path, 0, within_seconds=2 * TIMEOUT + 1) is None
 
 
-def test_a_rank_that_never_came_is_silent(tmp_path):
+def test_a_rank_that_never_started_is_silent(tmp_path):
     dog = Watchdog(tmp_path, rank=0, world_size=2, timeout_seconds=1, fail=print)
     beats = [Heartbeat(0, 10, 3, "training", "here\n"), Heartbeat(1, 0, 0, "never seen", "")]
     dog._counts = {0: 9, 1: 0}
