@@ -20,6 +20,7 @@ import numpy as np
 from data_prep.counts.counts_file import read_counts
 from train.checkpoint.commit import completed_checkpoints
 from train.metrics.metrics_file import read_points
+from train.metrics.records import ValidationRecord
 from train.processes.ranks import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -85,7 +86,7 @@ def executable(command: str) -> list[str]:
 
 def summary(*, seconds: float) -> str:
     """What came out, and where it lies."""
-    trained = read_points(ROOT / RUN / "metrics.jsonl", kind="valid")[-1]["perplexity"] or float("inf")
+    trained = read_points(ROOT / RUN / "metrics.jsonl", ValidationRecord)[-1].perplexity or float("inf")
     counts = [read_counts(ROOT / DATA / part / "counts.safetensors").counts for part in ("train", "valid")]
     unigram = unigram_perplexity(*counts)
     return (

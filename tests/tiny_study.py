@@ -56,14 +56,14 @@ def finish(run: StudyRun, *, perplexity: float | None = 10.0, identity: dict | N
     save_run_config(config)
     lines = []
     for step in range(2, config.max_steps + 1, 2):
-        line = {"kind": "train", "step": step, "loss": 2.0, "tokens_per_second": 128.0, "load_max_over_mean": None}
-        lines += [line | train_fields, valid_line(step, perplexity if step == config.max_steps else 20.0)]
+        line = {"kind": "train", "step": step, "loss": 2.0, "tokens_per_second": 128.0, "imbalance": None}
+        lines += [line | train_fields, validation_line(step, perplexity if step == config.max_steps else 20.0)]
     run.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
     write_checkpoint(run, identity)
 
 
-def valid_line(step: int, perplexity: float | None) -> dict:
-    return {"kind": "valid", "step": step, "loss": 1.0, "perplexity": perplexity, "tokens": 160}
+def validation_line(step: int, perplexity: float | None) -> dict:
+    return {"kind": "validation", "step": step, "loss": 1.0, "perplexity": perplexity, "num_tokens": 160}
 
 
 def write_checkpoint(run: StudyRun, identity: dict | None) -> None:

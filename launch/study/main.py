@@ -22,6 +22,7 @@ from train.checkpoint.run_folder import check_resume
 from train.config.deepspeed_config import check_topology, deepspeed_config
 from train.inputs import open_inputs
 from train.metrics.metrics_file import read_points
+from train.metrics.records import ValidationRecord
 from train.processes.exit_codes import EXIT_DONE, EXIT_STOPPED
 
 EXIT_FAILED_RUNS = 1
@@ -145,7 +146,7 @@ def _train_one(run: StudyRun, progress: Progress, train: Train) -> str | None:
 
 
 def _perplexity(run: StudyRun) -> str:
-    found = read_points(run.metrics, kind="valid")[-1]["perplexity"]
+    found = read_points(run.metrics, ValidationRecord)[-1].perplexity
     return "not finite" if found is None else f"{found:.3f}"
 
 

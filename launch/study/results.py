@@ -11,6 +11,7 @@ from models.configuration_hash_gpt import HashGPTConfig
 from models.parameter_count import count_parameters
 from train.checkpoint.commit import read_manifest
 from train.metrics.metrics_file import read_points
+from train.metrics.records import TrainRecord, ValidationRecord
 
 # Means over the second half of the steps, of the lines that have them; routers that learn report more than tables do.
 _LATE_MEANS = ("load_max_over_mean", "dropped_share", "routing_entropy", "routing_fluctuation")

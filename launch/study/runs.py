@@ -21,7 +21,8 @@ from train.checkpoint.commit import completed_checkpoints, step_of
 from train.checkpoint.recovery import obvious_damage
 from train.checkpoint.run_folder import write_recipe
 from train.config.run_config import RunConfig
-from train.metrics.metrics_file import read_points
+from train.metrics.metrics_file import Point, read_points
+from train.metrics.records import TrainRecord, ValidationRecord
 from train.processes.project_root import ROOT
 from train.processes.ranks import free_port
 
@@ -71,22 +72,22 @@ class StudyRun:
         saved = completed_checkpoints(self.folder / "checkpoints")
         if not saved or saved[0] != self.model or obvious_damage(saved[0]) is not None:
             return False
-        return any(point["step"] == self.config.max_steps for point in self._points("valid"))
+        return any(point.step == self.config.max_steps for point in self._points(ValidationRecord))
 
     @property
     def num_steps_done(self) -> int:
         """As far as the metrics tell; 0 before the first."""
-        points = self._points("train")
-        return points[-1]["step"] if points else 0
+        points = self._points(TrainRecord)
+        return points[-1].step if points else 0
 
     @property
     def num_steps_saved(self) -> int:
         saved = completed_checkpoints(self.folder / "checkpoints")
         return step_of(saved[0]) if saved else 0
 
-    def _points(self, kind: str) -> list[dict]:
+    def _points(self, record_type: type[Point]) -> list[Point]:
         """Of the metrics, as far as they are written."""
-        return read_points(self.metrics, kind=kind) if self.metrics.is_file() else []
+        return read_points(self.metrics, record_type) if self.metrics.is_file() else []
 
 
 def study_run(study: Study, variant: str, output: Path, *, seed: int) -> StudyRun:

@@ -84,7 +84,7 @@ def test_a_run_leaves_metrics_plots_checkpoints_and_models(finished_run):
     assert sum(load["observed"]) == 6 * 8 * 16 and len(load["observed"]) == 4
     for name in ("run.yaml", "plots/loss.png", "plots/expert_load.png", "checkpoints/step_00000003/manifest.json"):
         assert (finished_run / name).is_file(), name
-    assert list((finished_run / "monitor").rglob("*valid_perplexity*.csv"))
+    assert list((finished_run / "monitor").rglob("*validation_perplexity*.csv"))
     assert list((finished_run / "monitor").rglob("events.out.tfevents.*"))
 
 
@@ -96,7 +96,7 @@ def test_the_exported_model_has_the_validation_loss_of_the_run(finished_run, rec
     with torch.no_grad():
         logits = model(batch.input_ids).logits
     loss = F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten()).item()
-    assert loss == pytest.approx(read_metrics(finished_run, "valid")[-1]["loss"], abs=1e-5)
+    assert loss == pytest.approx(read_metrics(finished_run, "validation")[-1]["loss"], abs=1e-5)
     tokenizer = AutoTokenizer.from_pretrained(newest_model(finished_run), trust_remote_code=True)
     assert tokenizer.eos_token == "<|endoftext|>"
 
@@ -110,7 +110,7 @@ def test_a_resumed_run_equals_an_untouched_one_bit_for_bit(finished_run, recipe,
     assert result.returncode == 0, result.stderr[-3000:]
     resumed, untouched = (read_metrics(folder, "train") for folder in (run_dir, finished_run))
     assert [line["loss"] for line in resumed] == [line["loss"] for line in untouched[3:]]
-    assert read_metrics(run_dir, "valid") == read_metrics(finished_run, "valid")  # that of step 3 was gone
+    assert read_metrics(run_dir, "validation") == read_metrics(finished_run, "validation")  # that of step 3 was gone
     for file in newest_model(finished_run).glob("*.safetensors"):
         expected, found = load_file(file), load_file(newest_model(run_dir) / file.name)
         assert all(torch.equal(expected[name], found[name]) for name in expected)
@@ -120,10 +120,10 @@ def test_a_resumed_run_equals_an_untouched_one_bit_for_bit(finished_run, recipe,
 def test_a_run_that_was_stopped_before_its_last_validation_makes_up_for_it(finished_run, recipe, tmp_path):
     run_dir = shutil.copytree(finished_run, tmp_path / "run")
     lines = (run_dir / "metrics.jsonl").read_text().splitlines(keepends=True)
-    (run_dir / "metrics.jsonl").write_text("".join(line for line in lines if json.loads(line)["kind"] != "valid"))
+    (run_dir / "metrics.jsonl").write_text("".join(line for line in lines if json.loads(line)["kind"] != "validation"))
     result = deepspeed("--config", recipe, "--run_dir", run_dir)
     assert result.returncode == 0, result.stderr[-3000:]
-    assert read_metrics(run_dir, "valid") == read_metrics(finished_run, "valid")[-1:]
+    assert read_metrics(run_dir, "validation") == read_metrics(finished_run, "validation")[-1:]
     assert read_metrics(run_dir, "train") == read_metrics(finished_run, "train")
 
 
@@ -204,8 +204,8 @@ def test_a_router_that_learns_trains_without_a_table_and_logs_what_it_does(recip
     assert result.returncode == 0, result.stderr[-3000:]
     last = read_metrics(tmp_path / "run", "train")[-1]
     assert 0 < last["dropped_share"] < 0.5 and 0 < last["auxiliary_loss"] < 1
-    assert 0 < last["routing_entropy"] <= math.log(4) and last["predicted_load_max_over_mean"] is None
-    fluctuations = [line["routing_fluctuation"] for line in read_metrics(tmp_path / "run", "valid")]
+    assert 0 < last["routing_entropy"] <= math.log(4) and last["predicted_imbalance"] is None
+    fluctuations = [line["routing_fluctuation"] for line in read_metrics(tmp_path / "run", "validation")]
     assert fluctuations[0] is None and 0 < fluctuations[1] < 1
     assert (tmp_path / "run" / "plots" / "routing.png").is_file()
 
@@ -223,7 +223,7 @@ def test_every_learned_router_resumes_bit_for_bit_and_on_other_ranks(recipe, rou
         assert result.returncode == 0, result.stderr[-3000:]
         resumed = [line["loss"] for line in read_metrics(tmp_path / run_dir, "train")][6:]
         assert resumed == (losses[3:] if run_dir == "run" else pytest.approx(losses[3:], rel=0.02))
-    _, last, again = read_metrics(tmp_path / "run", "valid")
+    _, last, again = read_metrics(tmp_path / "run", "validation")
     assert again == last and last["routing_fluctuation"] is not None
     loaded = HashGPTForCausalLM.from_pretrained(newest_model(tmp_path / "alone"))
     assert loaded.config.router == router

@@ -1,4 +1,4 @@
-"""Validation: loss and perplexity over held-out sequences, the same number whatever the number of ranks."""
+"""Validation: loss and perplexity over held-out sequences, independent of the number of ranks."""
 
 import math
 import sys
@@ -18,14 +18,11 @@ from train.metrics.routing_probe import RoutingProbe
 
 @dataclass(frozen=True)
 class Validation:
-    """loss: mean negative log-likelihood per token in nats. num_tokens: targets it is the mean of.
+    """The result of one validation."""
 
-    routing_fluctuation: as RoutingProbe.fluctuation.
-    """
-
-    loss: float
-    num_tokens: int
-    routing_fluctuation: float | None = None
+    loss: float  # mean negative log-likelihood per token, in nats
+    num_tokens: int  # targets that the loss is the mean over
+    routing_fluctuation: float | None = None  # RoutingProbe.fluctuation
 
     @property
     def perplexity(self) -> float:
@@ -33,7 +30,7 @@ class Validation:
 
 
 def perplexity(loss: float) -> float:
-    """exp(loss), infinite where that overflows."""
+    """exp(loss), or infinity if that overflows."""
     return math.exp(loss) if loss < 700 else math.inf
 
 
@@ -46,10 +43,10 @@ def validate(
     probe: RoutingProbe,
     stop_is_due: Callable[[], bool],
 ) -> Validation | None:
-    """Collective over all ranks. Every sequence counts once; batches are filled up where ranks would have none.
+    """Validate on every sequence once. Collective over all ranks.
 
-    probe sees the routes of the first batch. None where stop_is_due(), collective too and asked before each batch,
-    said yes.
+    Batches are padded so that every rank runs the same number of forward passes. probe sees the routes of the first
+    batch. stop_is_due() is collective too and is called before each batch; None if it returns True.
     """
     num_sequences = _num_sequences(sequences, config)
     total = torch.zeros((), dtype=torch.float64, device=engine.device)
@@ -73,7 +70,7 @@ def validate(
 
 @torch.no_grad()
 def see_routes(engine: DeepSpeedEngine, sequences: PackedSequences, config: RunConfig, *, probe: RoutingProbe) -> None:
-    """Show probe the routes that a validation would show it with the weights as they are. Collective over all ranks."""
+    """Show probe the routes of a validation with the current weights. Collective over all ranks."""
     if not probe.is_needed:
         return
     engine.eval()
@@ -88,7 +85,7 @@ def _num_sequences(sequences: PackedSequences, config: RunConfig) -> int:
 
 
 def _batches(sequences: PackedSequences, config: RunConfig) -> Iterator[Batch]:
-    """This rank's."""
+    """The batches of this rank."""
     return validation_batches(
         sequences,
         num_sequences=_num_sequences(sequences, config),
@@ -99,7 +96,7 @@ def _batches(sequences: PackedSequences, config: RunConfig) -> Iterator[Batch]:
 
 
 def _summed_loss(engine: DeepSpeedEngine, batch: Batch) -> tuple[torch.Tensor, dict[int, list]]:
-    """Of the sequences that count, and the plans of the sparse layers."""
+    """The loss summed over the batch without its padding, and the dispatch plans of the sparse layers."""
     batch = batch.to(engine.device)
     plans = engine.module.transformer.plan(batch.input_ids, **batch.known)
     logits = engine(batch.input_ids, position_ids=batch.position_ids, plans=plans, use_cache=False).logits

@@ -11,7 +11,7 @@ from launch.study.report import write_report
 from launch.study.results import read_result
 from launch.study.runs import study_run
 from launch.study.spreads import APPEARS, EQUAL, REVERSED, UNKNOWN, WITHIN, orderings, paired_difference, spread
-from tests.tiny_study import finish, valid_line, write_study
+from tests.tiny_study import finish, validation_line, write_study
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_an_ordering_appears_only_where_it_is_beyond_the_spread(better, worse, v
 def test_the_table_has_means_spreads_and_paired_differences(study, run_of, tmp_path):
     for seed, (dense, balanced) in enumerate([(20.0, 10.0), (24.0, 12.0)]):
         finish(run_of("dense", seed), perplexity=dense)
-        finish(run_of("balanced", seed), perplexity=balanced, load_max_over_mean=1.25)
+        finish(run_of("balanced", seed), perplexity=balanced, imbalance=1.25)
     text = write_report(study, tmp_path / "study")
     # 11 ± 1.414, less than the dense one by 10 and 12
     assert cells(text, "balanced")[2:5] == ["11.000 ± 1.414", "2", "11.000 ± 1.414"]
@@ -149,17 +149,17 @@ def test_an_unfinished_run_is_not_reported(study, run_of, tmp_path, missing):
 def test_a_load_is_the_mean_of_the_second_half(run_of):
     run = run_of("balanced", 0)
     finish(run)
-    points = [{"kind": "train", "step": step, "tokens_per_second": 1.0, "load_max_over_mean": load} for step, load in
+    points = [{"kind": "train", "step": step, "tokens_per_second": 1.0, "imbalance": load} for step, load in
               [(1, 9.0), (2, 9.0), (3, 1.0), (4, 2.0)]]  # fmt: skip
-    run.metrics.write_text("".join(json.dumps(line) + "\n" for line in [*points, valid_line(4, 10.0)]))
-    assert read_result(run).load_max_over_mean == 1.5
+    run.metrics.write_text("".join(json.dumps(line) + "\n" for line in [*points, validation_line(4, 10.0)]))
+    assert read_result(run).imbalance == 1.5
 
 
 def test_fluctuation_is_the_mean_of_the_later_validations(study, run_of, tmp_path):
     run = run_of("balanced", 0)
     finish(run)
     train = {"kind": "train", "step": 4, "tokens_per_second": 1.0}
-    valid = [valid_line(step, 10.0) | {"routing_fluctuation": share} for step, share in
+    valid = [validation_line(step, 10.0) | {"routing_fluctuation": share} for step, share in
              [(1, None), (2, 0.9), (3, 0.25), (4, 0.5)]]  # fmt: skip
     run.metrics.write_text("".join(json.dumps(line) + "\n" for line in [*valid, train]))
     assert read_result(run).routing_fluctuation == 0.375
@@ -181,7 +181,7 @@ def test_runs_measured_on_other_tokens_are_not_compared(study, run_of, tmp_path)
     finish(run_of("dense", 0))
     finish(run_of("balanced", 0))
     metrics = run_of("balanced", 0).metrics
-    metrics.write_text(metrics.read_text().replace('"tokens": 160', '"tokens": 80'))
+    metrics.write_text(metrics.read_text().replace('"num_tokens": 160', '"num_tokens": 80'))
     with pytest.raises(ValueError, match="dense, seed 0 has valid_tokens=160 but balanced, seed 0 has 80"):
         write_report(study, tmp_path / "study")
 
