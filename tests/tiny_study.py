@@ -1,4 +1,4 @@
-"""A study of a few tiny variants, and a stand-in for training that leaves the files of a finished run at once."""
+"""A study of a few tiny variants, and a stand-in for training that writes the files of a finished run at once."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,7 @@ TABLES = {
 def write_study(
     folder: Path, data: TinyData, *variants: str, recipes: dict | None = None, base: dict | None = None, **study
 ) -> Path:
-    """RECIPE_DIR of `variants`. More fields: `recipes` by variant, `base` of all, `study` of the study file."""
+    """Write the recipes of `variants`. Further fields: recipes of single variants, base of all, study of the file."""
     folder.mkdir(parents=True)
     fields = tiny_run_fields(data, ep_size=1)
     for name in ("run_dir", "route_table", "sparse_layers"):
@@ -48,9 +48,9 @@ def write_study(
 
 
 def finish(run: StudyRun, *, perplexity: float | None = 10.0, identity: dict | None = None, **train_fields) -> None:
-    """Leave what a finished run leaves: metrics of every second step, and a last checkpoint with embeddings.
+    """Write what a finished run leaves: metrics of every second step, and a last checkpoint with embeddings.
 
-    identity: what the checkpoint is of; of little more than the corpus unless given.
+    identity: recorded in the checkpoint; little more than the corpus unless given.
     """
     config = run.config
     save_run_config(config)
@@ -70,8 +70,9 @@ def write_checkpoint(run: StudyRun, identity: dict | None) -> None:
     config = run.config
     run.model.mkdir(parents=True)
     network = HashGPTConfig(
-        vocab_size=300, n_positions=16, n_embd=config.hidden_size, n_layer=config.num_hidden_layers, n_head=config.num_attention_heads,
-        sparse_layers=config.sparse_layers, num_experts=NUM_EXPERTS, hash_keys=["token"] * len(config.sparse_layers),
+        vocab_size=300, n_positions=16, n_embd=config.hidden_size, n_layer=config.num_hidden_layers,
+        n_head=config.num_attention_heads, sparse_layers=config.sparse_layers, num_experts=NUM_EXPERTS,
+        hash_keys=["token"] * len(config.sparse_layers),
     )  # fmt: skip
     (run.model / "config.json").write_text(network.to_json_string())
     embeddings = np.random.default_rng(run.seed).normal(size=(300, config.hidden_size)).astype(np.float32)
