@@ -84,10 +84,10 @@ def generate(
     """The prompt with each continuation. ValueError if they exceed the model's context."""
     # An empty prompt starts like a document, after the end token of another.
     ids = tokenizer(prompt, add_special_tokens=False)["input_ids"] or [model.config.eos_token_id]
-    if len(ids) + options.max_new_tokens > model.config.n_positions:
+    if len(ids) + options.max_new_tokens > model.config.max_position_embeddings:
         raise ValueError(
             f"a prompt of {len(ids)} tokens and --max_new_tokens {options.max_new_tokens} exceed the model's "
-            f"context of {model.config.n_positions} tokens; shorten one of them"
+            f"context of {model.config.max_position_embeddings} tokens; shorten one of them"
         )
     input_ids = torch.tensor([ids], device=model.device)
     sampling = {"temperature": options.temperature, "top_p": options.top_p, "top_k": 0} if is_sampling(options) else {}

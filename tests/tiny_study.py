@@ -70,9 +70,9 @@ def write_checkpoint(run: StudyRun, identity: dict | None) -> None:
     config = run.config
     run.model.mkdir(parents=True)
     network = HashGPTConfig(
-        vocab_size=300, n_positions=16, n_embd=config.hidden_size, n_layer=config.num_hidden_layers,
-        n_head=config.num_attention_heads, sparse_layers=config.sparse_layers, num_experts=NUM_EXPERTS,
-        hash_keys=["token"] * len(config.sparse_layers),
+        vocab_size=300, max_position_embeddings=16, hidden_size=config.hidden_size,
+        num_hidden_layers=config.num_hidden_layers, num_attention_heads=config.num_attention_heads,
+        sparse_layers=config.sparse_layers, num_experts=NUM_EXPERTS, hash_keys=["token"] * len(config.sparse_layers),
     )  # fmt: skip
     (run.model / "config.json").write_text(network.to_json_string())
     embeddings = np.random.default_rng(run.seed).normal(size=(300, config.hidden_size)).astype(np.float32)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from deepspeed.runtime.engine import DeepSpeedEngine
 
-from models.learned_ffn import add_auxiliary_losses
+from models.routes import add_auxiliary_losses
 from train.checkpoint.commit import CheckpointError
 from train.checkpoint.saver import Saver
 from train.config.run_config import RunConfig
@@ -24,7 +24,7 @@ from train.metrics.routing_probe import RoutingProbe
 from train.metrics.run_log import RunLog
 from train.metrics.validation import see_routes, validate
 from train.prefetch.loader import MicroBatches, read_ahead
-from train.prefetch.route_ahead import make_row_planner, plan_ahead
+from train.prefetch.route_ahead import make_local_planner, plan_ahead
 from train.processes.stop_request import StopRequested
 
 
@@ -161,19 +161,15 @@ def train_step(
     """
     losses = []
     for batch in micro_batches:
-        batch = batch.to(engine.device)
-        plans = batch.plans
-        if plans is None:
-            plans = engine.module.transformer.plan(batch.input_ids, **batch.known)
-        logits = engine(batch.input_ids, position_ids=batch.position_ids, plans=plans, use_cache=False).logits
+        outputs = engine(batch.input_ids, plans=batch.plans, use_cache=False, **batch.known)
         # Equally many targets on every rank, so the mean of the ranks' gradients is the global gradient.
-        loss = F.cross_entropy(logits.flatten(0, 1).float(), batch.targets.flatten())
-        engine.backward(add_auxiliary_losses(loss, plans))
+        loss = F.cross_entropy(outputs.logits.flatten(0, 1).float(), batch.targets.flatten())
+        engine.backward(add_auxiliary_losses(loss, outputs.routing))
         losses.append(loss.detach())
         if watch:
             watch.see_loss(losses[-1])
         engine.step()
-        log.add_micro_batch(losses[-1], plans)
+        log.add_micro_batch(losses[-1], outputs.routing)
     return losses
 
 
@@ -181,7 +177,7 @@ def _micro_batches(engine: DeepSpeedEngine, config: RunConfig, inputs: Inputs) -
     return MicroBatches(
         inputs.train,
         inputs.order,
-        make_row_planner(engine.module),
+        make_local_planner(engine.module),
         micro_batch_size=config.micro_batch_size,
         rank=dist.get_rank(),
         world_size=dist.get_world_size(),

@@ -72,7 +72,7 @@ def _measure_case(case: Case, options: Options) -> dict:
         "planning_seconds": times.planning,
         "matmul_seconds": times.matmul,
         "fill_seconds": times.fill,
-        "matmul_flops": 2 * case.num_tokens * case.config.n_embd * case.config.intermediate_size,
+        "matmul_flops": 2 * case.num_tokens * case.config.hidden_size * case.config.intermediate_size,
         "variants": costs,
     }
 

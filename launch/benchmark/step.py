@@ -25,8 +25,8 @@ from train.engine.model import build_model
 from train.engine.network import network_config
 from train.loop import train_step
 from train.prefetch.loader import MicroBatches
-from train.prefetch.route_ahead import make_row_planner, plan_ahead
-from train.prefetch.row_plans import RowPlanner
+from train.prefetch.local_plans import LocalPlanner
+from train.prefetch.route_ahead import make_local_planner, plan_ahead
 
 EP_SIZE = 2  # ranks of this benchmark, which share the experts and halve the batch
 LOADED_BATCHES = 300  # micro-batches that each rank loads to time its loader
@@ -69,7 +69,7 @@ def measure_steps(options: dict, *, rank: int) -> dict:
     batches = _micro_batches(config, source, rank)
     dense = dataclasses.replace(config, sparse_layers=[], route_table=[], ep_size=1)
     engines = {"dense": _engine(dense, source), "hash": _engine(config, source)}
-    planners = {model: make_row_planner(engine.module) for model, engine in engines.items()}
+    planners = {model: make_local_planner(engine.module) for model, engine in engines.items()}
     loaded = {model: _loaded_per_second(planner, config, source, rank) for model, planner in planners.items()}
     models = _time_steps(engines, planners, batches, num_steps=options.warmup + options.repetitions)
     return {
@@ -80,7 +80,7 @@ def measure_steps(options: dict, *, rank: int) -> dict:
 
 
 def _time_steps(
-    engines: dict[str, DeepSpeedEngine], planners: dict[str, RowPlanner], batches: list[Batch], *, num_steps: int
+    engines: dict[str, DeepSpeedEngine], planners: dict[str, LocalPlanner], batches: list[Batch], *, num_steps: int
 ) -> dict[str, dict[str, list[float]]]:
     """Seconds of every step, and of its waits for batches, by model. The models take steps in turn."""
     ahead = {
@@ -96,11 +96,11 @@ def _time_steps(
     return seconds
 
 
-def _with_plans(batches: list[Batch], planner: RowPlanner) -> Iterator[Batch]:
+def _with_plans(batches: list[Batch], planner: LocalPlanner) -> Iterator[Batch]:
     return (dataclasses.replace(batch, plans=planner.plan(batch)) for batch in cycle(batches))
 
 
-def _loaded_per_second(planner: RowPlanner, config: RunConfig, source: TokenSource, rank: int) -> float | None:
+def _loaded_per_second(planner: LocalPlanner, config: RunConfig, source: TokenSource, rank: int) -> float | None:
     """Tokens per second that this rank's loader reads, checks and plans."""
     if source.stream is None:
         return None
@@ -144,7 +144,7 @@ def _micro_batches(config: RunConfig, source: TokenSource, rank: int) -> list[Ba
 class _NoLog:
     """A stand-in for RunLog."""
 
-    def add_micro_batch(self, loss, plans) -> None:
+    def add_micro_batch(self, loss, records) -> None:
         pass
 
 

@@ -41,7 +41,7 @@ def plot_study(results: list[RunResult], path: str | Path, *, baseline: str) -> 
 
 def marked(result: RunResult) -> str:
     """The variant's name, marked if its perplexity is not comparable with the others."""
-    return result.variant if result.is_causal else f"{result.variant} {MARK}"
+    return result.variant if result.has_causal_routes else f"{result.variant} {MARK}"
 
 
 def near_middle(rows: list[list[RunResult]]) -> list[list[RunResult]]:
@@ -78,7 +78,7 @@ def _draw_points(axes: Axes, rows: list[list[RunResult]], *, baseline: str) -> N
     fewest, most = min(map(len, rows)), max(map(len, rows))
     seeds = f"{most} per variant" if fewest == most else f"{fewest} to {most} per variant"
     axes.set(title=f"A point per seed ({seeds}), a bar at the mean", xlabel="validation perplexity")
-    if not all(runs[0].is_causal for runs in rows):
+    if not all(runs[0].has_causal_routes for runs in rows):
         axes.set_xlabel(f"validation perplexity\n{MARK} {MARK_MEANING}")
 
 

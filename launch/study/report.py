@@ -108,7 +108,7 @@ def table(study: Study, results: list[RunResult]) -> str:
         rows.append(_row(runs, spread(list(found[variant].values())), difference))
     text = _markdown([column.format(baseline=study.baseline) for column in _COLUMNS], rows)
     text += f"\n\n{_TABLE_NOTE}"
-    if not all(result.is_causal for result in results):
+    if not all(result.has_causal_routes for result in results):
         text += f"\n\n{MARK} {MARK_MEANING}."
     return text
 

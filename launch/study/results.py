@@ -24,7 +24,7 @@ class RunResult:
     tokens: int  # trained on
     parameters_total: int
     parameters_active: int  # used by one token
-    is_causal: bool  # HashGPTConfig.is_causal
+    has_causal_routes: bool  # HashGPTConfig.has_causal_routes
     perplexity: float  # validation, at the last step
     num_validation_tokens: int
     tokens_per_second: float  # median of the training records
@@ -74,7 +74,7 @@ def read_result(run: StudyRun) -> RunResult | None:
         tokens=run.config.max_steps * tokens_per_step,
         parameters_total=count.total,
         parameters_active=count.active,
-        is_causal=not network.looks_ahead,
+        has_causal_routes=network.has_causal_routes,
         perplexity=validation[-1].perplexity,
         num_validation_tokens=validation[-1].num_tokens,
         tokens_per_second=median(point.tokens_per_second for point in train),

@@ -24,8 +24,8 @@ def run_dir(tmp_path_factory):
     save_tokenizer(train_tokenizer(["the cat sat on the mat"], vocab_size=VOCAB_SIZE), step)
     torch.manual_seed(0)
     config = HashGPTConfig(
-        vocab_size=VOCAB_SIZE, n_positions=16, n_embd=8, n_layer=2, n_head=2, sparse_layers=[1], num_experts=3,
-        bos_token_id=0, eos_token_id=0, initializer_range=1.0,
+        vocab_size=VOCAB_SIZE, max_position_embeddings=16, hidden_size=8, num_hidden_layers=2, num_attention_heads=2,
+        sparse_layers=[1], num_experts=3, bos_token_id=0, eos_token_id=0, initializer_range=1.0,
     )  # fmt: skip
     model = HashGPTForCausalLM(config)
     model.set_route_tables((torch.arange(VOCAB_SIZE) % 3).view(1, VOCAB_SIZE, 1))
@@ -106,7 +106,9 @@ def test_a_folder_without_a_model_is_named(tmp_path, capsys):
 
 
 def test_a_model_without_a_tokenizer_is_named(tmp_path, capsys):
-    HashGPTForCausalLM(HashGPTConfig(vocab_size=5, n_embd=4, n_head=2, n_layer=1)).save_pretrained(tmp_path)
+    HashGPTForCausalLM(
+        HashGPTConfig(vocab_size=5, hidden_size=4, num_attention_heads=2, num_hidden_layers=1)
+    ).save_pretrained(tmp_path)
     assert main([str(tmp_path)]) == 2
     assert f"{tmp_path} holds a model but no tokenizer" in capsys.readouterr().err
 

@@ -61,7 +61,9 @@ def run_config(**fields) -> RunConfig:
 
 
 def test_the_description_shows_the_batch_and_the_imbalance_of_each_sparse_layer():
-    network = HashGPTConfig(vocab_size=11, n_embd=4, n_head=2, n_layer=3, sparse_layers=[2], num_experts=4)
+    network = HashGPTConfig(
+        vocab_size=11, hidden_size=4, num_attention_heads=2, num_hidden_layers=3, sparse_layers=[2], num_experts=4
+    )
     config = run_config(sparse_layers=[2], num_experts=4, route_table="unused", ep_size=2)
     text = describe_run(config, network, world_size=2, predicted_load=np.array([[6, 2, 1, 3]]))
     assert "2 ranks * 2 micro-batches * 2 sequences * 16 tokens = 128 tokens per step" in text
@@ -70,12 +72,18 @@ def test_the_description_shows_the_batch_and_the_imbalance_of_each_sparse_layer(
 
 def test_a_run_with_a_learned_router_has_no_predicted_imbalance():
     network = HashGPTConfig(
-        vocab_size=11, n_embd=4, n_head=2, n_layer=3, sparse_layers=[2], num_experts=4, router="base"
+        vocab_size=11,
+        hidden_size=4,
+        num_attention_heads=2,
+        num_hidden_layers=3,
+        sparse_layers=[2],
+        num_experts=4,
+        router="base",
     )
     text = describe_run(run_config(sparse_layers=[2], num_experts=4, router="base"), network, world_size=1)
     assert "1 * 4 experts, router=base" in text and "Predicted" not in text
 
 
 def test_a_dense_run_has_no_experts_to_describe():
-    text = describe_run(run_config(), HashGPTConfig(vocab_size=11, n_embd=4, n_head=2), world_size=1)
+    text = describe_run(run_config(), HashGPTConfig(vocab_size=11, hidden_size=4, num_attention_heads=2), world_size=1)
     assert "dense" in text and "expert" not in text

@@ -16,7 +16,7 @@ from deepspeed.runtime.zero.stage_1_and_2 import DeepSpeedZeroOptimizer
 from deepspeed.utils import groups
 
 from train.checkpoint.stored_state import WEIGHT, StateShard, StoredState
-from train.parallel.expert_parallel import Extent, parameter_extents
+from train.parallel.packed_experts import ShardOffsets, parameter_offsets
 
 # What each optimizer keeps of every weight, by its name in torch.
 _MOMENTS = {torch.optim.AdamW: ("exp_avg", "exp_avg_sq"), torch.optim.SGD: ()}
@@ -64,7 +64,7 @@ def restore_state(engine: DeepSpeedEngine, stored: StoredState) -> None:
     """Fill every fragment that this rank keeps, then the model's parameters. Collective over all ranks with ZeRO 3."""
     for fragment in _fragments(engine, list(_parts(engine))):
         stored.read(fragment.kind, fragment.name, fragment.offset, fragment.values)
-    extents = parameter_extents(engine.module)
+    extents = parameter_offsets(engine.module)
     for name, parameter in engine.module.named_parameters():
         # Without ZeRO the parameters are the weights; with ZeRO 1 and 2 every rank holds all of them beside its part
         # of the master weights, with ZeRO 3 a part of each.
@@ -88,13 +88,13 @@ def _set_parameter(optimizer, parameter: torch.nn.Parameter, weights: torch.Tens
 
 
 def _fragments(engine: DeepSpeedEngine, parts: list[_Part]) -> Iterator[StateShard]:
-    extents = parameter_extents(engine.module)
+    extents = parameter_offsets(engine.module)
     for part in parts:
         for extent in extents[part.parameter]:
             yield from _overlap(part, extent)
 
 
-def _overlap(part: _Part, extent: Extent) -> Iterator[StateShard]:
+def _overlap(part: _Part, extent: ShardOffsets) -> Iterator[StateShard]:
     """The elements that a part and an extent of its parameter have in common, of every kind."""
     size = len(part.views[WEIGHT])
     begin, end = max(part.start, extent.begin), min(part.start + size, extent.begin + extent.size)

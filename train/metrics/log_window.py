@@ -8,8 +8,7 @@ import deepspeed.comm as dist
 import numpy as np
 import torch
 
-from models.dispatch import Plan
-from models.learned_ffn import LatePlan
+from models.routes import RoutingRecord
 from train.config.run_config import RunConfig
 from train.metrics.routing_stats import RoutingStats
 
@@ -41,12 +40,12 @@ class LogWindow:
         self._load_LE = np.zeros(self._shape, np.int64)
         self._num_steps, self._seconds, self._seconds_waited = 0, 0.0, 0.0
 
-    def add_micro_batch(self, loss: torch.Tensor, plans: dict[int, list[Plan | LatePlan]]) -> None:
-        """Keep a loss, still on its device, and the tokens per expert, which the plans hold on the host."""
+    def add_micro_batch(self, loss: torch.Tensor, records: dict[int, RoutingRecord]) -> None:
+        """Keep a loss, still on its device, and the record of each sparse layer, by the index of its block."""
         self._losses.append(loss)
-        self._routing.add(plans)
+        self._routing.add(records)
         for index, layer in enumerate(self._sparse_layers):
-            self._load_LE[index] += sum(np.array(plan.tokens_per_expert) for plan in plans[layer])
+            self._load_LE[index] += records[layer].tokens_per_expert
 
     def leave_out(self, num_micro_batches: int) -> None:
         """Discard the losses and routing of a skipped step; its tokens did reach the experts, so the load stays."""

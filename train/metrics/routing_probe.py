@@ -3,7 +3,7 @@
 import deepspeed.comm as dist
 import torch
 
-from models.learned_ffn import LatePlan, late_plans
+from models.routes import RoutingRecord
 from train.config.run_config import RunConfig
 
 
@@ -17,10 +17,10 @@ class RoutingProbe:
         self._before: torch.Tensor | None = None
         self._now: torch.Tensor | None = None
 
-    def see(self, plans: dict[int, list]) -> None:
-        """Record the routes of the fixed batch, after its forward pass."""
-        late = late_plans(plans)
-        self._now = torch.cat([expert_sets(plan, self._num_experts) for plan in late]) if late else None
+    def see(self, records: dict[int, RoutingRecord]) -> None:
+        """Keep the routes of the fixed batch, after its forward pass."""
+        if self.is_needed:
+            self._now = torch.cat([expert_sets(record, self._num_experts) for record in records.values()])
 
     def fluctuation(self, device: torch.device) -> float | None:
         """The share of tokens, over all layers, whose set of experts changed. Collective over all ranks.
@@ -36,9 +36,9 @@ class RoutingProbe:
         return (counts[0] / counts[1]).item()
 
 
-def expert_sets(plan: LatePlan, num_experts: int) -> torch.Tensor:
+def expert_sets(record: RoutingRecord, num_experts: int) -> torch.Tensor:
     """Whether each token is routed to each expert, bool [T, E]."""
-    routes, num_tokens = plan.routing.routes, plan.input_ids.numel()
+    routes, num_tokens = record.routing.routes, record.num_tokens
     sets_TE = torch.zeros(num_tokens, num_experts, dtype=torch.bool, device=routes.expert_N.device)
     token_N = torch.arange(num_tokens, device=sets_TE.device) if routes.token_N is None else routes.token_N
     sets_TE[token_N, routes.expert_N] = True

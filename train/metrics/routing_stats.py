@@ -3,7 +3,7 @@
 import deepspeed.comm as dist
 import torch
 
-from models.learned_ffn import LatePlan, late_plans
+from models.routes import RoutingRecord
 from train.config.run_config import RunConfig
 
 
@@ -16,11 +16,11 @@ class RoutingStats:
         self._none = {"dropped_share": dropped_share, "routing_entropy": None, "auxiliary_loss": None}
         self._micro_batches: list[torch.Tensor] = []
 
-    def add(self, plans: dict[int, list]) -> None:
-        """Record the routing of a micro-batch, after its forward pass."""
-        late = late_plans(plans)
-        if late:
-            self._micro_batches.append(torch.stack([_numbers(plan) for plan in late]))
+    def add(self, records: dict[int, RoutingRecord]) -> None:
+        """Keep the routing of a micro-batch, after its forward pass."""
+        learned = [record for record in records.values() if record.routing is not None]
+        if learned:
+            self._micro_batches.append(torch.stack([_numbers(record) for record in learned]))
 
     def leave_out(self, num_micro_batches: int) -> None:
         """Discard the last micro-batches, those of a skipped step."""
@@ -42,8 +42,8 @@ class RoutingStats:
         return {"dropped_share": dropped_share, "routing_entropy": entropy, "auxiliary_loss": loss}
 
 
-def _numbers(plan: LatePlan) -> torch.Tensor:
+def _numbers(record: RoutingRecord) -> torch.Tensor:
     """Share of dropped tokens, entropy and auxiliary loss of one layer, on its device: [3]."""
-    routing = plan.routing
+    routing = record.routing
     loss = torch.zeros_like(routing.entropy) if routing.auxiliary_loss is None else routing.auxiliary_loss.detach()
-    return torch.stack([routing.num_dropped / plan.input_ids.numel(), routing.entropy, loss])
+    return torch.stack([routing.num_dropped / record.num_tokens, routing.entropy, loss])

@@ -12,8 +12,7 @@ from deepspeed.runtime.engine import DeepSpeedEngine
 from tqdm import tqdm
 
 from data_prep.tables.expert_load import max_over_mean, rank_load
-from models.dispatch import Plan
-from models.learned_ffn import LatePlan
+from models.routes import RoutingRecord
 from train.config.run_config import RunConfig
 from train.metrics.log_table import table_head, table_row
 from train.metrics.log_window import LogWindow, WindowSummary
@@ -40,8 +39,8 @@ class RunLog:
             self._bar = tqdm(total=config.max_steps, initial=first_step, unit="step", disable=not sys.stderr.isatty())
             self.say(table_head())
 
-    def add_micro_batch(self, loss: torch.Tensor, plans: dict[int, list[Plan | LatePlan]]) -> None:
-        self._window.add_micro_batch(loss, plans)
+    def add_micro_batch(self, loss: torch.Tensor, records: dict[int, RoutingRecord]) -> None:
+        self._window.add_micro_batch(loss, records)
 
     def leave_out(self, num_micro_batches: int) -> None:
         """Discard the losses and routing of a skipped step."""

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from deepspeed.runtime.engine import DeepSpeedEngine
 from tqdm import tqdm
 
+from models.routes import RoutingRecord
 from train.config.run_config import RunConfig
 from train.data.batches import Batch, PackedSequences, validation_batches
 from train.metrics.routing_probe import RoutingProbe
@@ -57,10 +58,10 @@ def validate(
         if stop_is_due():
             engine.train()
             return None
-        loss, plans = _summed_loss(engine, batch)
+        loss, records = _summed_loss(engine, batch)
         total += loss
         if number == 0:
-            probe.see(plans)
+            probe.see(records)
     engine.train()
     dist.all_reduce(total, group=dist.get_world_group())
     num_tokens = num_sequences * config.context_length
@@ -74,9 +75,9 @@ def see_routes(engine: DeepSpeedEngine, sequences: PackedSequences, config: RunC
     if not probe.is_needed:
         return
     engine.eval()
-    _, plans = _summed_loss(engine, next(_batches(sequences, config)))
+    _, records = _summed_loss(engine, next(_batches(sequences, config)))
     engine.train()
-    probe.see(plans)
+    probe.see(records)
     probe.fluctuation(engine.device)
 
 
@@ -95,10 +96,9 @@ def _batches(sequences: PackedSequences, config: RunConfig) -> Iterator[Batch]:
     )
 
 
-def _summed_loss(engine: DeepSpeedEngine, batch: Batch) -> tuple[torch.Tensor, dict[int, list]]:
-    """The loss summed over the batch without its padding, and the dispatch plans of the sparse layers."""
+def _summed_loss(engine: DeepSpeedEngine, batch: Batch) -> tuple[torch.Tensor, dict[int, RoutingRecord]]:
+    """The loss summed over the batch without its padding, and the record of each sparse layer."""
     batch = batch.to(engine.device)
-    plans = engine.module.transformer.plan(batch.input_ids, **batch.known)
-    logits = engine(batch.input_ids, position_ids=batch.position_ids, plans=plans, use_cache=False).logits
-    losses = F.cross_entropy(logits.flatten(0, 1).float(), batch.targets.flatten(), reduction="none")
-    return (losses.view_as(batch.targets).sum(1) * batch.weights).sum(), plans
+    outputs = engine(batch.input_ids, use_cache=False, **batch.known)
+    losses = F.cross_entropy(outputs.logits.flatten(0, 1).float(), batch.targets.flatten(), reduction="none")
+    return (losses.view_as(batch.targets).sum(1) * batch.weights).sum(), outputs.routing

@@ -9,7 +9,7 @@ from torch import nn
 from launch.benchmark.layers.options import Options
 from launch.benchmark.layers.tokens import TokenSource
 from models.configuration_hash_gpt import HashGPTConfig
-from models.dispatch import Plan
+from models.dispatch import DispatchPlan
 from models.hash_keys import TokenContext, previous_tokens
 from models.sparse_ffn import SparseFFN
 from train.config.seeds import derive_seed
@@ -26,7 +26,7 @@ class Case:
     hidden_BSD: torch.Tensor  # the layer's input
     grad_BSD: torch.Tensor  # the gradient of its output
     expert_T: torch.Tensor  # the table's expert of each token, int64 [T]
-    plans: list[Plan]  # the layer's dispatch plans for these tokens, made ahead
+    plans: list[DispatchPlan]  # the layer's dispatch plans for these tokens, made ahead
     ep_size: int  # ranks that share the experts
     rank: int  # this one
 
@@ -71,9 +71,9 @@ def make_case(
 def layer_config(options: Options, *, num_experts: int, vocab_size: int) -> HashGPTConfig:
     return HashGPTConfig(
         vocab_size=vocab_size,
-        n_embd=options.hidden_size,
-        n_inner=options.intermediate_size,
-        n_head=1,
+        hidden_size=options.hidden_size,
+        intermediate_size=options.intermediate_size,
+        num_attention_heads=1,
         activation_function=options.activation,
         resid_pdrop=0.0,
         sparse_layers=[0],

@@ -42,7 +42,7 @@ class _DeepSpeed(Variant):
         config, options = case.config, {"drop_tokens": self.drop_tokens, "capacity_factor": 1.0}
         with torch.device("meta"):
             expert = _Expert(config.intermediate_size, config)
-            self.moe = MoE(config.n_embd, expert, config.num_experts, case.ep_size, k=1, use_rts=False, **options)
+            self.moe = MoE(config.hidden_size, expert, config.num_experts, case.ep_size, k=1, use_rts=False, **options)
         self.moe.deepspeed_moe.gate = GivenRoutesGate(case.expert_T, config.num_experts, **options)
         for local, ffn in enumerate(self.moe.deepspeed_moe.experts.deepspeed_experts):
             share_weights(ffn, case, local)

@@ -128,7 +128,7 @@ def test_the_files_hold_every_run_and_a_figure(study, run_of, tmp_path):
     (run,) = content["runs"]
     assert (run["variant"], run["seed"], run["dropped_share"], run["routing_entropy"]) == ("balanced", 0, 0.25, 1.5)
     assert run["routing_fluctuation"] is None and run["curve"] == [[2, 20.0], [4, 10.0]]
-    assert run["is_causal"] is True
+    assert run["has_causal_routes"] is True
     assert run["parameters_total"] > run["parameters_active"] > 0
     assert run["seconds"] == 4.0  # 512 tokens at 128 per second
     with Image.open(tmp_path / "study" / "study.png") as image:

@@ -22,7 +22,7 @@ from train.checkpoint.commit import (
     step_of,
 )
 
-FILES = {"config.json": b'{"n_embd": 16}', "training/rank_00000.safetensors": bytes(range(256)) * 8}
+FILES = {"config.json": b'{"hidden_size": 16}', "training/rank_00000.safetensors": bytes(range(256)) * 8}
 
 
 def alone(value):

@@ -5,8 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from models.learned_ffn import LatePlan
-from models.routes import Routes, Routing
+from models.routes import Routes, Routing, RoutingRecord
 from train.config.run_config import RunConfig
 from train.metrics import routing_probe
 from train.metrics.routing_probe import RoutingProbe
@@ -20,10 +19,10 @@ def one_rank(monkeypatch):
     monkeypatch.setattr(routing_probe, "dist", alone)
 
 
-def routed(expert_N: list[int], token_N: list[int] | None = None) -> dict[int, list[LatePlan]]:
+def routed(expert_N: list[int], token_N: list[int] | None = None) -> dict[int, RoutingRecord]:
     """Block 1 with 4 tokens."""
     routes = Routes(torch.tensor(expert_N), None if token_N is None else torch.tensor(token_N))
-    return {1: [LatePlan(torch.zeros(2, 2), Routing(routes, None, None, None))]}
+    return {1: RoutingRecord(4, [], Routing(routes, None, None, None))}
 
 
 def probe(router: str, layers=(1,)) -> RoutingProbe:
@@ -36,8 +35,8 @@ def probe(router: str, layers=(1,)) -> RoutingProbe:
 def fluctuations(*validations) -> list[float | None]:
     found = probe("gshard")
     results = []
-    for plans in validations:
-        found.see(plans)
+    for records in validations:
+        found.see(records)
         results.append(found.fluctuation(CPU))
     return results
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.dispatch import Plan
+from models.routes import RoutingRecord
 from train.config.run_config import RunConfig
 from train.metrics import log_window
 from train.metrics import run_log as run_log_module
@@ -79,9 +79,9 @@ def run_log(tmp_path, one_process, clock):
 SPARSE = {"sparse_layers": [3], "num_experts": 2, "route_table": "table"}
 
 
-def plan(*hashes: tuple[int, int]) -> dict[int, list[Plan]]:
-    """The tokens per expert of each hash of block 3."""
-    return {3: [Plan(order_N=None, row_N=None, tokens_per_expert=list(tokens), ends_E=None) for tokens in hashes]}
+def routing(*tokens_per_expert: int) -> dict[int, RoutingRecord]:
+    """The record of the sparse layer in block 3."""
+    return {3: RoutingRecord(num_tokens=8, tokens_per_expert=list(tokens_per_expert))}
 
 
 def lines(tmp_path, kind: str) -> list[dict]:
@@ -89,11 +89,11 @@ def lines(tmp_path, kind: str) -> list[dict]:
     return [record for record in records if record["kind"] == kind]
 
 
-def take_steps(log: RunLog, clock, first: int, last: int, *, plans=None):
+def take_steps(log: RunLog, clock, first: int, last: int, *, records=None):
     """Take steps first..last, each of one second; the loss of step s is s."""
     for step in range(first, last + 1):
         clock.now += 1.0
-        log.add_micro_batch(torch.tensor(float(step)), plans or {})
+        log.add_micro_batch(torch.tensor(float(step)), records or {})
         log.step_done(ENGINE, step, learning_rate=step / 8)
 
 
@@ -125,21 +125,14 @@ def test_speed_is_right_if_validation_falls_between_two_lines(run_log, tmp_path,
 
 def test_a_line_has_the_load_of_its_steps_and_the_end_that_of_all_steps(run_log, tmp_path, clock):
     log = run_log(**SPARSE, max_steps=4)
-    take_steps(log, clock, 1, 2, plans=plan((6, 2)))
-    take_steps(log, clock, 3, 4, plans=plan((4, 4)))
+    take_steps(log, clock, 1, 2, records=routing(6, 2))
+    take_steps(log, clock, 3, 4, records=routing(4, 4))
     log.close()
     assert [line["imbalance"] for line in lines(tmp_path, "train")] == [1.5, 1.0]
     assert [line["predicted_imbalance"] for line in lines(tmp_path, "train")] == [1.0, 1.0]
     assert lines(tmp_path, "expert_load") == [
         {"kind": "expert_load", "layer": 3, "observed": [20, 12], "predicted": [1, 1]}
     ]
-
-
-def test_the_load_of_an_expert_is_summed_over_hashes(run_log, tmp_path, clock):
-    log = run_log(**SPARSE, max_steps=2)
-    take_steps(log, clock, 1, 2, plans=plan((6, 2), (1, 7)))
-    log.close()
-    assert lines(tmp_path, "expert_load")[0]["observed"] == [14, 18]
 
 
 def test_validation_is_written_with_its_perplexity(run_log, tmp_path):
@@ -157,7 +150,7 @@ def test_a_resumed_run_appends_to_the_metrics_of_the_first(run_log, tmp_path, cl
 
 def test_resuming_a_finished_run_keeps_its_expert_load(run_log, tmp_path, clock):
     log = run_log(**SPARSE, max_steps=2)
-    take_steps(log, clock, 1, 2, plans=plan((6, 2)))
+    take_steps(log, clock, 1, 2, records=routing(6, 2))
     log.close()
     run_log(**SPARSE, max_steps=2, first_step=2).close()
     assert lines(tmp_path, "expert_load")[-1]["observed"] == [12, 4]
