@@ -103,7 +103,7 @@ class _Training:
             )
         slow = self.watch.slow_rank() if _is_due(step + 1, self.config.log_every, self.config.max_steps) else None
         if slow:
-            self.log.say(slow)
+            self.log.print_line(slow)
 
     def validate_if_due(self, done: int) -> bool:
         """Whether the run is to stop here; it does not wait for a validation to end."""
@@ -139,17 +139,17 @@ class _Training:
             self.watch.report("checkpoint failed", step=done, error=str(error))
             if must or self.config.stop_on_failed_save or done == self.config.max_steps:
                 raise
-            self.log.say(f"          not saved: {error}; training goes on")
+            self.log.print_line(f"          not saved: {error}; training goes on")
         else:
             if folder:
                 self.log.saved(folder)
 
     def _describe_bad_step(self, step: int, losses: list[torch.Tensor]) -> None:
-        self.log.leave_out(len(losses))
+        self.log.discard(len(losses))
         numbers = range(step * self.per_step, (step + 1) * self.per_step)
         samples = np.stack([self.micro_batches.indices(n) for n in numbers])
         seed = dropout_seed(self.config.seed, step, rank=dist.get_rank())
-        self.log.say(self.watch.describe_nonfinite_step(step, samples, seed, losses))
+        self.log.print_line(self.watch.describe_nonfinite_step(step, samples, seed, losses))
 
 
 def train_step(

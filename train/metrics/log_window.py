@@ -47,10 +47,10 @@ class LogWindow:
         for index, layer in enumerate(self._sparse_layers):
             self._load_LE[index] += records[layer].tokens_per_expert
 
-    def leave_out(self, num_micro_batches: int) -> None:
+    def discard(self, num_micro_batches: int) -> None:
         """Discard the losses and routing of a skipped step; its tokens did reach the experts, so the load stays."""
         del self._losses[len(self._losses) - num_micro_batches :]
-        self._routing.leave_out(num_micro_batches)
+        self._routing.discard(num_micro_batches)
 
     def add_step(self, *, seconds_waited: float) -> None:
         """Count a step and the seconds since the clock restarted."""

@@ -22,7 +22,7 @@ class RoutingStats:
         if learned:
             self._micro_batches.append(torch.stack([_numbers(record) for record in learned]))
 
-    def leave_out(self, num_micro_batches: int) -> None:
+    def discard(self, num_micro_batches: int) -> None:
         """Discard the last micro-batches, those of a skipped step."""
         del self._micro_batches[len(self._micro_batches) - num_micro_batches :]
 

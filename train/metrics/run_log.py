@@ -37,14 +37,14 @@ class RunLog:
         if self._writes:
             self._file = MetricsFile(Path(config.run_dir) / "metrics.jsonl")
             self._bar = tqdm(total=config.max_steps, initial=first_step, unit="step", disable=not sys.stderr.isatty())
-            self.say(table_head())
+            self.print_line(table_head())
 
     def add_micro_batch(self, loss: torch.Tensor, records: dict[int, RoutingRecord]) -> None:
         self._window.add_micro_batch(loss, records)
 
-    def leave_out(self, num_micro_batches: int) -> None:
+    def discard(self, num_micro_batches: int) -> None:
         """Discard the losses and routing of a skipped step."""
-        self._window.leave_out(num_micro_batches)
+        self._window.discard(num_micro_batches)
 
     def step_done(
         self, engine: DeepSpeedEngine, step: int, *, learning_rate: float, seconds_waited: float = 0.0
@@ -83,7 +83,7 @@ class RunLog:
         return gather(found)[0]
 
     def saved(self, folder: Path) -> None:
-        self.say(f"          saved {folder}")
+        self.print_line(f"          saved {folder}")
         self._window.restart_clock()
 
     def close(self) -> None:
@@ -96,9 +96,9 @@ class RunLog:
             self._file.close()
             self._draw_plots()
         except OSError as error:  # the trained model is saved already
-            self.say(f"          log and plots not finished: {error}")
+            self.print_line(f"          log and plots not finished: {error}")
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """Print a line on rank 0, above the progress bar."""
         if not self._writes:
             return
@@ -128,7 +128,7 @@ class RunLog:
 
     def _report(self, record: Record, engine: DeepSpeedEngine, *, line: str) -> None:
         """Print, write and monitor a record."""
-        self.say(line)
+        self.print_line(line)
         self._write(record)
         if engine.monitor.enabled:
             values = {name: v for name, v in dataclasses.asdict(record).items() if isinstance(v, float | int)}
@@ -139,7 +139,7 @@ class RunLog:
         try:
             self._file.write(record)
         except OSError as error:  # a full disk costs the log, and must not cost the run
-            self.say(f"          metrics not written: {error}")
+            self.print_line(f"          metrics not written: {error}")
 
     def _write_expert_loads(self) -> None:
         for index, layer in enumerate(self.config.sparse_layers):
@@ -155,7 +155,7 @@ class RunLog:
         if self.config.sparse_layers:
             plot_expert_load(self._file.path, plots / "expert_load.png")
             plot_routing(self._file.path, plots / "routing.png")
-        self.say(f"          plots in {plots}")
+        self.print_line(f"          plots in {plots}")
 
 
 def imbalance(load_LE: np.ndarray | None, *, ep_size: int | None = None) -> float | None:

@@ -214,7 +214,7 @@ def test_a_skipped_step_has_no_part_in_the_loss(run_log, tmp_path, clock):
     log = run_log()
     take_steps(log, clock, 1, 1)
     log.add_micro_batch(torch.tensor(float("nan")), {})
-    log.leave_out(1)
+    log.discard(1)
     clock.now += 1.0
     log.step_done(ENGINE, 2, learning_rate=0.0)
     assert lines(tmp_path, "train")[0]["loss"] == 1.0
