@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,57 +115,45 @@ def _parser() -> argparse.ArgumentParser:
         description="Time the hash layer and its alternatives, or whole training steps (docs/benchmarks.md).",
         allow_abbrev=False,
     )
-    add = parser.add_argument
-    add("--tokens", help="folder of token shards (default: ids drawn from Zipf's law)")
-    add("--table", help="route-table file (default: balanced over experts and ranks by the tokens' counts)")
-    add("--output", default="runs/benchmark", help="folder for the results (default: %(default)s)")
-    add(
-        "--device",
-        choices=("auto", *_BY_DEVICE),
-        help="auto takes DS_ACCELERATOR, or a GPU if there is one (default: auto)",
-    )
-    add("--dtype", choices=("float32", "bfloat16"), help="number format (default: float32 on CPUs, bfloat16 on GPUs)")
-    add("--ep_sizes", type=int, nargs="+", help="numbers of ranks that share the experts, measured one after the other")
-    add(
-        "--variants",
-        nargs="*",
-        choices=(*ALWAYS, *OTHERS),
-        default=OTHERS,
-        help="variants besides dense and hash (default: all)",
-    )
-    add("--hidden_size", type=int, help="width d of the hidden states")
-    add("--intermediate_size", type=int, help="inner width D of an expert (default: 4 * hidden_size)")
-    add(
-        "--activation",
-        default="gelu_new",
-        help="activation function, by its name in transformers (default: %(default)s)",
-    )
-    add("--num_experts", type=int, help="experts of the layer")
-    add("--tokens_per_rank", type=int, help="tokens of one pass on one rank")
-    add("--context_length", type=int, default=128, help="sequence length in tokens (default: %(default)s)")
-    add("--vocab_size", type=int, default=50257, help="vocabulary if --tokens is not set (default: %(default)s)")
-    add(
-        "--sweep",
-        choices=SWEEPS,
-        default="none",
-        help="what to vary: number of experts, tokens per rank, or nothing (default: none)",
-    )
-    add("--sweep_experts", type=int, nargs="+", default=[16, 32, 64, 128], help="numbers of experts of --sweep experts")
-    add("--sweep_tokens", type=int, nargs="+", default=[1024, 4096, 8192], help="tokens per rank of --sweep tokens")
-    add("--repetitions", type=int, default=10, help="timed passes of each variant (default: %(default)s)")
-    add("--warmup", type=int, default=2, help="untimed passes before them (default: %(default)s)")
-    add(
-        "--max_seconds",
-        type=float,
-        default=120,
-        help="time after which a variant is not repeated (default: %(default)s)",
-    )
-    add("--threads", type=int, default=1, help="CPU threads per process (default: %(default)s)")
-    add("--seed", type=int, default=0, help="seed of weights, tokens and hidden states (default: 0)")
-    add("--step", action="store_true", help="time whole training steps of a recipe instead of single layers")
-    add(
+    _add_input_options(parser.add_argument_group("input and output").add_argument)
+    _add_layer_options(parser.add_argument_group("layers").add_argument)
+    _add_timing_options(parser.add_argument_group("timing").add_argument)
+    steps = parser.add_argument_group("training steps").add_argument
+    steps("--step", action="store_true", help="time whole training steps of a recipe instead of single layers")
+    steps(
         "--recipe",
         default="launch/recipes/mini_corpus.yaml",
         help="recipe for --step; its hash key is token (default: %(default)s)",
     )
     return parser
+
+
+def _add_input_options(add: Callable) -> None:
+    add("--tokens", help="folder of token shards (default: ids drawn from Zipf's law)")
+    add("--table", help="route-table file (default: balanced over experts and ranks by the tokens' counts)")
+    add("--vocab_size", type=int, default=50257, help="vocabulary if --tokens is not set (default: %(default)s)")
+    add("--output", default="runs/benchmark", help="folder for the results (default: %(default)s)")
+    add("--seed", type=int, default=0, help="seed of weights, tokens and hidden states (default: %(default)s)")
+
+
+def _add_layer_options(add: Callable) -> None:
+    add("--variants", nargs="*", choices=(*ALWAYS, *OTHERS), default=OTHERS, help="besides dense, hash (default: all)")
+    add("--hidden_size", type=int, help="width d of the hidden states")
+    add("--intermediate_size", type=int, help="inner width D of an expert (default: 4 * hidden_size)")
+    add("--activation", default="gelu_new", help="activation, by its name in transformers (default: %(default)s)")
+    add("--num_experts", type=int, help="experts of the layer")
+    add("--tokens_per_rank", type=int, help="tokens of one pass on one rank")
+    add("--context_length", type=int, default=128, help="sequence length in tokens (default: %(default)s)")
+    add("--ep_sizes", type=int, nargs="+", help="numbers of ranks that share the experts, measured in turn")
+    add("--sweep", choices=SWEEPS, default="none", help="vary experts, tokens per rank, or nothing (default: none)")
+    add("--sweep_experts", type=int, nargs="+", default=[16, 32, 64, 128], help="numbers of experts of the sweep")
+    add("--sweep_tokens", type=int, nargs="+", default=[1024, 4096, 8192], help="tokens per rank of the sweep")
+
+
+def _add_timing_options(add: Callable) -> None:
+    add("--device", choices=("auto", *_BY_DEVICE), help="auto takes DS_ACCELERATOR, or a GPU if any (default: auto)")
+    add("--dtype", choices=("float32", "bfloat16"), help="number format (default: float32 on CPUs, bfloat16 on GPUs)")
+    add("--repetitions", type=int, default=10, help="timed passes of each variant (default: %(default)s)")
+    add("--warmup", type=int, default=2, help="untimed passes before them (default: %(default)s)")
+    add("--max_seconds", type=float, default=120, help="no repetition starts after this time (default: %(default)s)")
+    add("--threads", type=int, default=1, help="CPU threads per process (default: %(default)s)")
