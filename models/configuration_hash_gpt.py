@@ -4,60 +4,81 @@ import math
 from dataclasses import field
 
 from huggingface_hub.dataclasses import strict
-from transformers import GPT2Config
+from transformers import PreTrainedConfig
 
-from .hash_keys import KEYS
-
-POSITION_EMBEDDINGS = ("learned", "sinusoidal")
-PLACEMENTS = ("replace", "insert")
-# The routers, and the fields that each of them reads; a field that would be ignored is refused.
-ROUTERS = {
-    "hash": (),
-    "switch": ("router_aux_loss_coef", "router_z_loss_coef", "router_jitter_noise", "capacity_factor"),
-    "token_switch": ("router_aux_loss_coef", "router_z_loss_coef", "router_jitter_noise", "capacity_factor"),
-    "gshard": ("router_aux_loss_coef", "router_z_loss_coef", "capacity_factor"),
-    "base": (),
-    "expert_choice": ("capacity_factor", "expert_choice_cap"),
-}
-# 0.1 was the best of 0, 0.01, 0.05, 0.1 and 0.5 in the paper (Table 9).
-ROUTER_DEFAULTS = {
-    "router_aux_loss_coef": 0.1, "router_z_loss_coef": 0.0, "router_jitter_noise": 0.0, "capacity_factor": None, "expert_choice_cap": 0,
-}  # fmt: skip
+from .choices import HASH_KEYS, PLACEMENTS, POSITION_EMBEDDINGS, ROUTER_DEFAULTS, ROUTERS
 
 
 @strict
-class HashGPTConfig(GPT2Config):
+class HashGPTConfig(PreTrainedConfig):
     r"""Configuration of a GPT-2 with hash layers (Roller et al., 2021); the defaults are GPT-2 itself.
 
     Args:
+        vocab_size, max_position_embeddings, hidden_size, num_hidden_layers, num_attention_heads: sizes of the network.
+        intermediate_size: width D of every feed-forward and expert; None: 4 * hidden_size.
+        activation_function, resid_pdrop and the other fields up to tie_word_embeddings: as in GPT2Config.
         sparse_layers: blocks that hold a sparse layer; [] is the dense baseline.
         num_experts: experts per sparse layer.
         placement: "replace", the sparse layer takes the place of the block's feed-forward, or "insert", it stands
             before the block as a layer of its own (Lewis et al., 2021).
         num_sublayers: pre-norm residual feed-forwards stacked in each expert of an inserted layer.
         router: "hash", or one that learns: "switch", "token_switch", "gshard", "base" or "expert_choice".
-        router_aux_loss_coef, router_z_loss_coef: coefficients of what switch, token_switch and gshard add to the training loss.
-        router_jitter_noise: eps of the noise, uniform in 1 +- eps, on what the gates of (token_)switch read in training.
-        capacity_factor: of a full expert in training, as a multiple of its even share of the tokens; None: none is ever
-            full. Of expert_choice: experts per token, on average; None: 2.
+        router_aux_loss_coef, router_z_loss_coef: coefficients of the auxiliary losses of switch, token_switch, gshard.
+        router_jitter_noise: half-width of the uniform noise around 1 that multiplies the input of (token_)switch's gate
+            in training.
+        capacity_factor: in training, the tokens that an expert takes at most, as a multiple of its even share; None: no
+            limit. For expert_choice: experts per token, on average; None: 2.
         expert_choice_cap: experts per token at most; 0: any number.
-        hash_keys: what each sparse layer hashes, one of models/hash_keys.py's KEYS; None: the token, everywhere.
+        hash_keys: the key that each sparse layer hashes, one of HASH_KEYS; None: the token, everywhere.
         num_hashes: N of MultiHash; 1 is the plain hash layer.
-        rotation_period: above 1, position p of a context goes by column p modulo rotation_period of its table: experts take turns.
+        rotation_period: above 1, a token at position p uses table column p % rotation_period, so the expert of a token
+            rotates with its position.
         num_buckets: buckets of bigram keys.
-        hash_vocab_size: vocabulary when the tables were built, which previous-token and bigram keys count with;
-            None: vocab_size.
-        split_sizes: sizes [H, G, P] of each layer's tables for split heavy tokens, [0, 0, 0] without; None: nowhere.
+        hash_vocab_size: vocabulary size from which previous-token and bigram keys are computed, that of the tables when
+            they were built; None: vocab_size.
+        split_sizes: sizes [H, G, P] of each layer's tables for split frequent tokens, [0, 0, 0] for a layer without
+            them; None: no layer has them.
         position_embedding: "learned" (GPT-2's) or "sinusoidal" (no parameters; appendix B.2 of the paper).
-        document_mask: trained on documents that do not see each other, each with positions from 0 (position_ids say
-            where they begin); nothing in the model depends on it.
+        document_mask: whether training kept the documents of a sequence apart, each with positions from 0
+            (position_ids mark where they begin); the model itself does not depend on it.
         route_table_digests: digest of each sparse layer's table, in the order of `sparse_layers`; None until set.
-        route_table_ep_sizes: number of ranks that each of these tables was balanced for; nothing depends on it.
+        route_table_ep_sizes: number of ranks that each of these tables was balanced for; informative only.
 
     Raises ValueError, naming both values, for a network that cannot be built.
     """
 
     model_type = "hash_gpt"
+    keys_to_ignore_at_inference = ["past_key_values", "routing"]
+    # GPT-2's code reads its own names.
+    attribute_map = {
+        "n_positions": "max_position_embeddings",
+        "n_embd": "hidden_size",
+        "n_layer": "num_hidden_layers",
+        "n_head": "num_attention_heads",
+        "n_inner": "intermediate_size",
+    }
+
+    vocab_size: int = 50257
+    max_position_embeddings: int = 1024
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int | None = None
+    activation_function: str = "gelu_new"
+    resid_pdrop: float | int = 0.1
+    embd_pdrop: float | int = 0.1
+    attn_pdrop: float | int = 0.1
+    layer_norm_epsilon: float = 1e-5
+    initializer_range: float = 0.02
+    scale_attn_weights: bool = True
+    scale_attn_by_inverse_layer_idx: bool = False
+    reorder_and_upcast_attn: bool = False
+    add_cross_attention: bool = False
+    use_cache: bool = True
+    bos_token_id: int | None = 50256
+    eos_token_id: int | list[int] | None = 50256
+    pad_token_id: int | None = None
+    tie_word_embeddings: bool = True
 
     sparse_layers: list[int] = field(default_factory=list)
     num_experts: int = 16
@@ -83,6 +104,8 @@ class HashGPTConfig(GPT2Config):
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
+        if self.intermediate_size is None:
+            self.intermediate_size = 4 * self.hidden_size
         if self.hash_vocab_size is None:
             self.hash_vocab_size = self.vocab_size
         if self.hash_keys is None:
@@ -98,31 +121,31 @@ class HashGPTConfig(GPT2Config):
         _check_choice("placement", self.placement, PLACEMENTS)
 
     @property
-    def intermediate_size(self) -> int:
-        """Hidden width D of every feed-forward and expert: n_inner, or GPT-2's 4 d."""
-        return self.n_inner if self.n_inner is not None else 4 * self.n_embd
-
-    @property
     def routes_by_ids(self) -> bool:
-        """Whether some layer asks for the ids of its tokens."""
+        """Whether any layer routes by token ids."""
         return bool(self.sparse_layers) and self.router in ("hash", "token_switch")
 
     @property
-    def looks_ahead(self) -> bool:
-        """Whether routes tell of the tokens to be predicted, so that a perplexity compares with no honest one."""
-        return bool(self.sparse_layers) and (self.router == "expert_choice" or "next" in self.hash_keys)
+    def has_causal_routes(self) -> bool:
+        """Whether routes depend on no later token; otherwise perplexity is not comparable with that of other models.
+
+        Not is_causal: transformers would take that for the attention mask.
+        """
+        return not self.sparse_layers or (self.router != "expert_choice" and "next" not in self.hash_keys)
 
     @property
     def num_experts_per_tok(self) -> float:
-        """That compute for a token, on average, where none is dropped."""
+        """Experts that compute for a token, on average, if none is dropped."""
         if self.router == "expert_choice":
             return 2 if self.capacity_factor is None else self.capacity_factor
         return 2 if self.router == "gshard" else 1
 
     def _check_layers(self) -> None:
-        missing = [layer for layer in self.sparse_layers if not 0 <= layer < self.n_layer]
+        missing = [layer for layer in self.sparse_layers if not 0 <= layer < self.num_hidden_layers]
         if missing:
-            raise ValueError(f"sparse_layers {missing} do not exist: n_layer={self.n_layer}, count from 0")
+            raise ValueError(
+                f"sparse_layers {missing} do not exist: num_hidden_layers={self.num_hidden_layers}, count from 0"
+            )
         if len(set(self.sparse_layers)) < len(self.sparse_layers):
             raise ValueError(f"sparse_layers={self.sparse_layers} names a layer twice")
         if self.sparse_layers and self.num_experts < 1:
@@ -137,14 +160,16 @@ class HashGPTConfig(GPT2Config):
         if len(self.hash_keys) != len(self.sparse_layers):
             raise ValueError(f"{len(self.hash_keys)} hash_keys for {len(self.sparse_layers)} sparse layers")
         for key in self.hash_keys:
-            _check_choice("hash_keys", key, KEYS)
+            _check_choice("hash_keys", key, HASH_KEYS)
         if self.num_hashes > 1 and self.placement == "insert":
             raise ValueError(f"num_hashes={self.num_hashes} with placement='insert': MultiHash replaces a feed-forward")
         if self.rotation_period < 1 or (self.rotation_period > 1 and self.num_hashes > 1):
             raise ValueError(
-                f"rotation_period={self.rotation_period} with num_hashes={self.num_hashes}: at least 1, and one of them 1"
+                f"rotation_period={self.rotation_period} with num_hashes={self.num_hashes}: both must be at least 1, "
+                "and one of them 1"
             )
-        for name, size in (("n_embd", self.n_embd), ("intermediate_size", self.intermediate_size)):
+        for name in ("hidden_size", "intermediate_size"):
+            size = getattr(self, name)
             if size % self.num_hashes:
                 raise ValueError(f"{name}={size} cannot be split evenly into num_hashes={self.num_hashes} segments")
 

@@ -8,7 +8,7 @@ from torch import nn
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 
-from .dispatch import Plan, make_plan
+from .dispatch import DispatchPlan, make_plan
 from .grouped import grouped_feed_forward, per_expert
 from .routes import Routes
 
@@ -30,7 +30,7 @@ class Experts(nn.Module):
 
     def __init__(self, config):
         super().__init__()
-        num_experts, width, hidden = config.num_experts, config.n_embd, config.intermediate_size
+        num_experts, width, hidden = config.num_experts, config.hidden_size, config.intermediate_size
         self.num_experts = num_experts
         self.up_proj = nn.Parameter(torch.empty(num_experts, width, hidden))
         self.up_proj_bias = nn.Parameter(torch.empty(num_experts, hidden))
@@ -40,21 +40,21 @@ class Experts(nn.Module):
         self.act = ACT2FN[config.activation_function].forward
         # GPT-2 scales the last matrix of each residual branch by 1 / sqrt(number of branches).
         self.up_std = config.initializer_range
-        self.down_std = config.initializer_range / math.sqrt(2 * config.n_layer)
+        self.down_std = config.initializer_range / math.sqrt(2 * config.num_hidden_layers)
 
     @property
     def expert_ids(self) -> range:
         """Global ids of the experts on this device: all of them."""
         return range(self.num_experts)
 
-    def plan(self, routes: Routes) -> Plan:
+    def plan(self, routes: Routes) -> DispatchPlan:
         return make_plan(routes, self.num_experts)
 
-    def forward(self, hidden_TD: torch.Tensor, plan: Plan, segment: Segment | None = None) -> torch.Tensor:
+    def forward(self, hidden_TD: torch.Tensor, plan: DispatchPlan, segment: Segment | None = None) -> torch.Tensor:
         """Tokens [T, D] -> the outputs of their experts; with a segment, of that part alone."""
         return self.compute(hidden_TD, plan, dict(self.named_parameters()), segment)
 
-    def compute(self, tokens: torch.Tensor, plan: Plan, weights: dict, segment: Segment | None) -> torch.Tensor:
+    def compute(self, tokens: torch.Tensor, plan: DispatchPlan, weights: dict, segment: Segment | None) -> torch.Tensor:
         """As forward(), with stacked weights from elsewhere under the names of this module's."""
         up, down = (weights[f"{name}_proj"] for name in ("up", "down"))
         up_bias, down_bias = (weights[f"{name}_proj_bias"] for name in ("up", "down"))
@@ -83,12 +83,12 @@ class StackedExperts(Experts):
         for name, parameter in list(self.named_parameters()):
             experts, *shape = parameter.shape
             setattr(self, name, nn.Parameter(parameter.new_empty(experts, config.num_sublayers, *shape)))
-        norm_shape = (config.num_experts, config.num_sublayers, config.n_embd)
+        norm_shape = (config.num_experts, config.num_sublayers, config.hidden_size)
         self.norm_weight = nn.Parameter(torch.empty(norm_shape))
         self.norm_bias = nn.Parameter(torch.empty(norm_shape))
         self.norm_epsilon = config.layer_norm_epsilon
 
-    def compute(self, tokens: torch.Tensor, plan: Plan, weights: dict, segment: Segment | None) -> torch.Tensor:
+    def compute(self, tokens: torch.Tensor, plan: DispatchPlan, weights: dict, segment: Segment | None) -> torch.Tensor:
         return per_expert(self._stack, tokens, plan, *(weights[name] for name, _ in self.named_parameters()))
 
     def initialize(self, weights: dict) -> None:

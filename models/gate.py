@@ -11,7 +11,7 @@ class Gate(nn.Module):
     def __init__(self, config, *, bias: bool = False, orthogonal: bool = False):
         """orthogonal: begin as orthogonal rows of length 0.1, the centroids of BASE layers."""
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(config.num_experts, config.n_embd))
+        self.weight = nn.Parameter(torch.empty(config.num_experts, config.hidden_size))
         self.bias = nn.Parameter(torch.empty(config.num_experts)) if bias else None
         self.std, self.orthogonal = config.initializer_range, orthogonal
 

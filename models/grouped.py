@@ -3,10 +3,12 @@
 import torch
 from torch.nn import functional
 
-from .dispatch import Plan, combine, dispatch
+from .dispatch import DispatchPlan, combine, dispatch
 
 
-def grouped_feed_forward(hidden_TD, plan: Plan, up_EDH, up_bias_EH, down_EHD, down_bias_ED, *, act) -> torch.Tensor:
+def grouped_feed_forward(
+    hidden_TD, plan: DispatchPlan, up_EDH, up_bias_EH, down_EHD, down_bias_ED, *, act
+) -> torch.Tensor:
     """act(tokens @ up + up_bias) @ down + down_bias [T, D], each token through the expert that the plan gives it.
 
     Both ways of doing it keep the tokens and the hidden layer before its activation, T * (d + D) elements. An idle
@@ -16,7 +18,7 @@ def grouped_feed_forward(hidden_TD, plan: Plan, up_EDH, up_bias_EH, down_EHD, do
     return feed_forward.apply(hidden_TD, plan, act, up_EDH, up_bias_EH, down_EHD, down_bias_ED)
 
 
-def per_expert(function, hidden_TD: torch.Tensor, plan: Plan, *stacked: torch.Tensor) -> torch.Tensor:
+def per_expert(function, hidden_TD: torch.Tensor, plan: DispatchPlan, *stacked: torch.Tensor) -> torch.Tensor:
     """function(tokens of expert e, weights of expert e) for every expert, in the order of the tokens."""
     runs = dispatch(hidden_TD, plan).split(plan.tokens_per_expert)
     # unbind, not weight[e] in the loop: its backward stacks once where indexing makes E full-size zeros.
@@ -77,14 +79,14 @@ class GroupedMMFeedForward(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, tokens, plan, act, up, up_bias, down, down_bias):
-        row_N = torch.arange(len(tokens), device=tokens.device, dtype=torch.int32)
-        expert_N = torch.searchsorted(plan.ends_E, row_N, right=True)
+        place_N = torch.arange(len(tokens), device=tokens.device, dtype=torch.int32)
+        expert_N = torch.searchsorted(plan.ends_E, place_N, right=True)
         rows = tokens.index_select(0, plan.order_N)
         hidden = functional.grouped_mm(rows, up, offs=plan.ends_E).add_(up_bias.index_select(0, expert_N))
         outputs = functional.grouped_mm(act(hidden), down, offs=plan.ends_E).add_(down_bias.index_select(0, expert_N))
         ctx.save_for_backward(tokens, hidden, up, down)
         ctx.plan, ctx.act = plan, act
-        return outputs.index_select(0, plan.row_N)
+        return outputs.index_select(0, plan.place_N)
 
     @staticmethod
     def backward(ctx, grad_outputs):
@@ -101,7 +103,7 @@ class GroupedMMFeedForward(torch.autograd.Function):
         ]
         _zero_idle(grads, ctx.plan.tokens_per_expert)  # some GPUs leave the product of an empty run unwritten
         grad_tokens = functional.grouped_mm(grad_hidden, up.transpose(1, 2), offs=ends_E).index_select(
-            0, ctx.plan.row_N
+            0, ctx.plan.place_N
         )
         return grad_tokens, None, None, *grads
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 import torch
 
-KEYS = ("token", "previous", "bigram", "position", "next", "predicted")
-
 
 @dataclass(frozen=True)
 class TokenContext:

@@ -3,21 +3,26 @@
 The layers that hash layers are compared with, whose routers learn, stand in the same places (models/learned_ffn.py).
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import nn
 from transformers import initialization as init
+from transformers.modeling_outputs import CausalLMOutputWithCrossAttentions
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block, GPT2LMHeadModel, GPT2Model, GPT2PreTrainedModel
+from transformers.utils import can_return_tuple
 
 from .configuration_hash_gpt import HashGPTConfig
-from .dispatch import Plan
+from .dispatch import DispatchPlan
 from .experts import Experts
 from .gate import Gate
 from .hash_keys import TokenContext, previous_tokens, token_context
-from .learned_ffn import LatePlan, make_sparse_ffn
+from .learned_ffn import make_sparse_ffn
 from .positions import SinusoidalPositions
-from .router_expert_choice import LOOKS_AHEAD
+from .router_expert_choice import NOT_CAUSAL
 from .router_hash import UNSET, HashRouter
 from .router_token_switch import TokenVectors
+from .routes import RoutingRecord
 from .sparse_ffn import SparseFFN
 
 
@@ -46,18 +51,21 @@ class HashGPTBlock(GPT2Block):
         attention_mask=None,
         encoder_hidden_states=None,  # GPT2Model passes it by position; there is no cross-attention here
         *,
-        plans: dict[int, list[Plan | LatePlan]],
+        plans: dict[int, list[DispatchPlan]],
+        token_ids: torch.Tensor | None,
         **kwargs,
     ):
         if self.is_inserted:
-            hidden_states = self.sparse(hidden_states, plans[self.layer_idx])
+            hidden_states, _ = self.sparse(hidden_states, plans[self.layer_idx], token_ids)
         attended, _ = self.attn(
             self.ln_1(hidden_states), past_key_values=past_key_values, attention_mask=attention_mask, **kwargs
         )
         hidden_states = hidden_states + attended
         normed = self.ln_2(hidden_states)
-        replaced = self.is_sparse and not self.is_inserted
-        feed_forward = self.mlp(normed, plans[self.layer_idx]) if replaced else self.mlp(normed)
+        if self.is_sparse and not self.is_inserted:
+            feed_forward, _ = self.mlp(normed, plans[self.layer_idx], token_ids)
+        else:
+            feed_forward = self.mlp(normed)
         return hidden_states + feed_forward
 
 
@@ -65,7 +73,12 @@ class HashGPTPreTrainedModel(GPT2PreTrainedModel):
     config_class = HashGPTConfig
     base_model_prefix = "transformer"
     _no_split_modules = ["HashGPTBlock"]
-    _can_record_outputs = {**GPT2PreTrainedModel._can_record_outputs, "hidden_states": HashGPTBlock}
+    # What transformers collects during a forward pass: of sparse layers their second output, the RoutingRecord.
+    _can_record_outputs = {
+        **GPT2PreTrainedModel._can_record_outputs,
+        "hidden_states": HashGPTBlock,
+        "routing": SparseFFN,
+    }
 
     @torch.no_grad()
     def _init_weights(self, module):
@@ -80,10 +93,10 @@ class HashGPTPreTrainedModel(GPT2PreTrainedModel):
         elif isinstance(module, SinusoidalPositions):
             init.copy_(module.table, module.values())
 
-    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs=None, **options):
-        """As transformers', but only where the gradient of the routers' auxiliary losses survives it."""
-        kwargs = gradient_checkpointing_kwargs or {"use_reentrant": False}
-        if self.config.router != "hash" and (kwargs.get("use_reentrant") is not False):  # torch takes None for True
+    def activation_checkpointing_enable(self, activation_checkpointing_kwargs=None, **options):
+        """As transformers', but refused if the gradient of the routers' auxiliary losses would not survive it."""
+        kwargs = activation_checkpointing_kwargs or {"use_reentrant": False}
+        if self.config.router != "hash" and kwargs.get("use_reentrant") is not False:  # torch takes None for True
             raise ValueError(
                 f"use_reentrant={kwargs.get('use_reentrant')} would lose the gradient of router="
                 f"{self.config.router!r}'s losses, which leave a block beside its output; set use_reentrant=False"
@@ -91,9 +104,9 @@ class HashGPTPreTrainedModel(GPT2PreTrainedModel):
         if self.config.router != "hash" and not kwargs.get("preserve_rng_state", True):
             raise ValueError(
                 f"preserve_rng_state=False would let router={self.config.router!r} draw other routes when a block is "
-                "repeated; leave it out"
+                "recomputed; leave it out"
             )
-        super().gradient_checkpointing_enable(gradient_checkpointing_kwargs, **options)
+        super().activation_checkpointing_enable(activation_checkpointing_kwargs, **options)
 
 
 class HashGPTModel(HashGPTPreTrainedModel, GPT2Model):
@@ -101,15 +114,17 @@ class HashGPTModel(HashGPTPreTrainedModel, GPT2Model):
 
     def __init__(self, config: HashGPTConfig):
         GPT2PreTrainedModel.__init__(self, config)  # not GPT2Model's: it would build the dense blocks first
-        self.embed_dim = config.n_embd
-        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
+        self.embed_dim = config.hidden_size
+        self.wte = nn.Embedding(config.vocab_size, config.hidden_size)
         if config.position_embedding == "sinusoidal":
-            self.wpe = SinusoidalPositions(config.n_positions, config.n_embd, std=config.initializer_range)
+            self.wpe = SinusoidalPositions(
+                config.max_position_embeddings, config.hidden_size, std=config.initializer_range
+            )
         else:
-            self.wpe = nn.Embedding(config.n_positions, config.n_embd)
+            self.wpe = nn.Embedding(config.max_position_embeddings, config.hidden_size)
         self.drop = nn.Dropout(config.embd_pdrop)
-        self.h = nn.ModuleList(HashGPTBlock(config, layer_idx=i) for i in range(config.n_layer))
-        self.ln_f = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
+        self.h = nn.ModuleList(HashGPTBlock(config, layer_idx=i) for i in range(config.num_hidden_layers))
+        self.ln_f = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
         self.gradient_checkpointing = False
         self._attn_implementation = config._attn_implementation
         self.post_init()
@@ -119,15 +134,13 @@ class HashGPTModel(HashGPTPreTrainedModel, GPT2Model):
         """The sparse layers by the index of their block."""
         return {layer: self.h[layer].sparse_ffn for layer in self.config.sparse_layers}
 
-    def plan(self, input_ids: torch.Tensor | None, **known) -> dict[int, list[Plan | LatePlan]]:
-        """The plans of all hash layers, from token ids [B, S] alone: no hidden state is needed.
+    def plan(self, input_ids: torch.Tensor | None, **known) -> dict[int, list[DispatchPlan]]:
+        """The plans of all sparse layers, from token ids [B, S] alone: no hidden state is needed.
 
-        known: what else is known of the tokens, as models/hash_keys.py's token_context() takes it. Learned layers get
-        a LatePlan, which they complete in the forward pass.
+        known: what else is known of the tokens, as models/hash_keys.py's token_context() takes it. A layer whose router
+        learns has none: it plans in the forward pass.
         """
-        if not self.config.sparse_layers:
-            return {}
-        context = None if input_ids is None else self.token_context(input_ids, **known)
+        context = self.token_context(input_ids, **known) if self.config.hash_keys else None
         return {layer: sparse_ffn.plan(context) for layer, sparse_ffn in self.sparse_ffns.items()}
 
     def token_context(self, input_ids: torch.Tensor, *, num_cached: int = 0, **known) -> TokenContext:
@@ -143,6 +156,7 @@ class HashGPTModel(HashGPTPreTrainedModel, GPT2Model):
             )
         return token_context(input_ids, none=self.config.hash_vocab_size, num_cached=num_cached, **known)
 
+    @can_return_tuple
     def forward(
         self,
         input_ids=None,
@@ -150,24 +164,25 @@ class HashGPTModel(HashGPTPreTrainedModel, GPT2Model):
         attention_mask=None,
         *,
         position_ids=None,
-        plans: dict[int, list[Plan | LatePlan]] | None = None,
+        plans: dict[int, list[DispatchPlan]] | None = None,
         previous_ids=None,
         next_ids=None,
         predicted_ids=None,
         **kwargs,
     ):
-        """As GPT2Model; `plans` are made here unless the caller made them ahead.
+        """As GPT2Model; the outputs have a field `routing`, the RoutingRecord of each sparse layer by its block.
 
-        previous_ids, next_ids, predicted_ids [B, S]: see models/hash_keys.py. Plans are made outside the blocks, so
-        that activation checkpointing recomputes with the same ones. Without a mask or a cache, position_ids that begin
-        again at 0 within a row pack several documents into it, which do not see each other.
+        plans: made here unless the caller made them ahead; outside the blocks, so that activation checkpointing
+        recomputes with the same ones. previous_ids, next_ids, predicted_ids [B, S]: see models/hash_keys.py. Without a
+        mask or a cache, position_ids that restart at 0 within a sequence pack several documents into it, which do not
+        see each other.
         """
         if input_ids is None and self.config.routes_by_ids:
             raise ValueError(
                 "hash layers and token_switch route by token ids, and inputs_embeds does not tell them: pass "
                 "input_ids, or use a model with sparse_layers=[]"
             )
-        if plans is None and self.config.sparse_layers:
+        if plans is None:
             plans = self.plan(
                 None if input_ids is None else input_ids.view(-1, input_ids.shape[-1]),
                 attention_mask=attention_mask,
@@ -180,26 +195,36 @@ class HashGPTModel(HashGPTPreTrainedModel, GPT2Model):
         is_new = attention_mask is None and past_key_values is None
         if is_new and kwargs.get("use_cache") is not False and _is_packed(position_ids):
             kwargs["use_cache"] = False  # with a cache transformers would not look for documents
-        return GPT2Model.forward(
-            self, input_ids, past_key_values, attention_mask, position_ids=position_ids, plans=plans or {}, **kwargs
-        )
+        outputs = GPT2Model.forward(
+            self, input_ids, past_key_values, attention_mask, position_ids=position_ids, plans=plans,
+            token_ids=input_ids, output_routing=True, return_dict=True, **kwargs,
+        )  # fmt: skip
+        outputs["routing"] = dict(zip(sorted(self.config.sparse_layers), outputs["routing"], strict=True))
+        return outputs
 
 
 def _is_packed(position_ids: torch.Tensor | None) -> bool:
     return position_ids is not None and bool((position_ids[:, 1:] == 0).any())
 
 
+@dataclass
+class HashGPTOutput(CausalLMOutputWithCrossAttentions):
+    """As GPT2LMHeadModel's; routing: the RoutingRecord of each sparse layer, by the index of its block."""
+
+    routing: dict[int, RoutingRecord] | None = None
+
+
 class HashGPTForCausalLM(HashGPTPreTrainedModel, GPT2LMHeadModel):
     """The language model: HashGPTModel and an output matrix tied to the token embeddings.
 
-    The loss of labels is the cross-entropy alone. To train learned routers further, make the plans yourself and add
-    what they say afterwards: models/learned_ffn.py's add_auxiliary_losses(loss, plans).
+    The loss of labels is the cross-entropy alone. To train learned routers further, add their own losses to it:
+    models/routes.py's add_auxiliary_losses(outputs.loss, outputs.routing).
     """
 
     def __init__(self, config: HashGPTConfig):
         GPT2PreTrainedModel.__init__(self, config)
         self.transformer = HashGPTModel(config)
-        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.predictor = None
         self.post_init()
 
@@ -207,30 +232,45 @@ class HashGPTForCausalLM(HashGPTPreTrainedModel, GPT2LMHeadModel):
         """The causal model whose arg-max predicted-future hashes route by in generation; it is not saved along."""
         object.__setattr__(self, "predictor", baseline)  # not a submodule
 
+    @can_return_tuple
     def forward(
         self,
         input_ids=None,
         past_key_values=None,
         attention_mask=None,
         *,
-        position_ids=None,  # named here, because generate() makes them from the mask only where it finds them
+        position_ids=None,  # named here, because generate() makes them from the mask only if forward() names them
         labels=None,
         next_ids=None,
+        logits_to_keep: int | torch.Tensor = 0,
         **kwargs,
-    ):
+    ) -> HashGPTOutput:
         """As GPT2LMHeadModel. Oracle-future hashes take next_ids [B, S], or derive them from the labels."""
         if next_ids is None and labels is not None and "next" in self.config.hash_keys:
             # The last token has no label, so its route bears on no loss. Ignored labels (-100) count as token 0.
             next_ids = nn.functional.pad(labels[:, 1:], (0, 1)).clamp(min=0)
-        return GPT2LMHeadModel.forward(
-            self, input_ids, past_key_values, attention_mask,
-            position_ids=position_ids, labels=labels, next_ids=next_ids, **kwargs,
+        outputs = self.transformer(
+            input_ids, past_key_values, attention_mask,
+            position_ids=position_ids, next_ids=next_ids, return_dict=True, **kwargs,
         )  # fmt: skip
+        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = self.lm_head(outputs.last_hidden_state[:, kept])
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits, labels, vocab_size=self.config.vocab_size, **kwargs)
+        return HashGPTOutput(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            routing=outputs["routing"],
+        )
 
     def prepare_inputs_for_generation(self, input_ids, *args, attention_mask=None, **kwargs):
         """Add what hashes must know of tokens that are in the cache already: only here are all of them seen."""
         if self.config.sparse_layers and self.config.router == "expert_choice":
-            raise ValueError(LOOKS_AHEAD)
+            raise ValueError(NOT_CAUSAL)
         inputs = super().prepare_inputs_for_generation(input_ids, *args, attention_mask=attention_mask, **kwargs)
         length = inputs["input_ids"].shape[1]
         previous = previous_tokens(input_ids, attention_mask, none=self.config.hash_vocab_size)

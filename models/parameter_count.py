@@ -24,11 +24,11 @@ def count_parameters(config: HashGPTConfig) -> ParameterCount:
     """Count from the configuration alone; experts replace dense feed-forwards, or stand beside all of them."""
     num_sparse = len(config.sparse_layers)
     is_inserted = config.placement == "insert"
-    dense = feed_forward(config.n_embd, config.intermediate_size)
-    expert = config.num_sublayers * (dense + norm(config.n_embd)) if is_inserted else dense
-    blocks = config.n_layer * (attention(config.n_embd) + 2 * norm(config.n_embd))
-    num_dense = config.n_layer if is_inserted else config.n_layer - num_sparse
-    shared = embeddings(config) + blocks + num_dense * dense + norm(config.n_embd) + num_sparse * router(config)
+    dense = feed_forward(config.hidden_size, config.intermediate_size)
+    expert = config.num_sublayers * (dense + norm(config.hidden_size)) if is_inserted else dense
+    blocks = config.num_hidden_layers * (attention(config.hidden_size) + 2 * norm(config.hidden_size))
+    num_dense = config.num_hidden_layers if is_inserted else config.num_hidden_layers - num_sparse
+    shared = embeddings(config) + blocks + num_dense * dense + norm(config.hidden_size) + num_sparse * router(config)
     return ParameterCount(
         shared=shared,
         per_expert=expert,
@@ -43,7 +43,7 @@ def router(config: HashGPTConfig) -> int:
         return 0
     bias = config.num_experts if config.router in ("switch", "token_switch") else 0
     vectors = config.vocab_size if config.router == "token_switch" else 0
-    return (config.num_experts + vectors) * config.n_embd + bias
+    return (config.num_experts + vectors) * config.hidden_size + bias
 
 
 def attention(width: int) -> int:
@@ -64,5 +64,5 @@ def norm(width: int) -> int:
 def embeddings(config: HashGPTConfig) -> int:
     """Token embeddings, which are the output matrix too when they are tied, and learned positions."""
     num_matrices = 1 if config.tie_word_embeddings else 2
-    num_positions = config.n_positions if config.position_embedding == "learned" else 0
-    return (num_matrices * config.vocab_size + num_positions) * config.n_embd
+    num_positions = config.max_position_embeddings if config.position_embedding == "learned" else 0
+    return (num_matrices * config.vocab_size + num_positions) * config.hidden_size

@@ -13,7 +13,7 @@ from .router_losses import entropy
 from .routes import Routes, Routing
 
 logger = logging.get_logger(__name__)
-LOOKS_AHEAD = (
+NOT_CAUSAL = (
     "expert_choice routes by all tokens of a batch, those that are to be predicted included: its perplexity is not "
     "comparable with that of other routers, and it cannot generate"
 )
@@ -37,7 +37,7 @@ class ExpertChoiceRouter(LearnedRouter):
 
     def route(self, hidden_TD: torch.Tensor, ids_T: torch.Tensor | None) -> Routing:
         if not self.training:
-            logger.warning_once(LOOKS_AHEAD)
+            logger.warning_once(NOT_CAUSAL)
         logits_TE = self.gate(hidden_TD)
         probs_TE = logits_TE.softmax(1)
         is_chosen_ET = self._choose(probs_TE.detach().T)

@@ -134,6 +134,6 @@ def num_keys(hash_key: str, config) -> int:
     sizes = {
         "previous": config.hash_vocab_size + 1,  # the last one: no previous token
         "bigram": config.num_buckets,
-        "position": config.n_positions,
+        "position": config.max_position_embeddings,
     }
     return sizes.get(hash_key, config.vocab_size)

@@ -12,7 +12,7 @@ class TokenSwitchRouter(SwitchRouter):
 
     def __init__(self, config):
         super().__init__(config)
-        self.token_vectors = TokenVectors(config.vocab_size, config.n_embd)
+        self.token_vectors = TokenVectors(config.vocab_size, config.hidden_size)
 
     def vectors(self, hidden_TD: torch.Tensor, ids_T: torch.Tensor | None) -> torch.Tensor:
         return self.token_vectors(ids_T)

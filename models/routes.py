@@ -1,4 +1,4 @@
-"""Routes: the one value that every router returns, a list of (token, expert, weight) pairs."""
+"""Routes: where a router sends tokens, as (token, expert, weight) pairs; and what a sparse layer reports of them."""
 
 from dataclasses import dataclass
 
@@ -7,11 +7,11 @@ import torch
 
 @dataclass(frozen=True)
 class Routes:
-    """N routed pairs over T tokens; hash layers route every token once and need only `expert_N`.
+    """N pairs over T tokens. A hash router returns one Routes per hash; a learned router's Routing holds one.
 
-    expert_N: expert of each pair, int64 [N].
-    token_N: token of each pair, int64 [N]; None when pair i is token i (N = T).
-    weight_N: gate weight that multiplies the expert's output, float [N]; None when there is no gate.
+    expert_N: expert of each pair, int64 [N]; dispatch plans are made from it alone.
+    token_N: token of each pair, int64 [N]; None if pair i is token i (N = T), as in every hash layer.
+    weight_N: gate weight that multiplies the expert's output, float [N]; None in hash layers, which have no gate.
     """
 
     expert_N: torch.Tensor
@@ -21,15 +21,37 @@ class Routes:
 
 @dataclass(frozen=True)
 class Routing:
-    """What a learned router says of one micro-batch; scalars stay on their device.
+    """What a learned router decides for one micro-batch; scalars stay on their device.
 
     routes: the pairs, each with a weight.
-    auxiliary_loss: to be added to the loss, multiplied by its coefficients already; None where there is none.
+    auxiliary_loss: to be added to the loss, with its coefficients applied; None if the router has none.
     num_dropped: tokens that no expert takes.
-    entropy: of the router's distribution over the experts, in nats, the mean of all tokens.
+    entropy: of the router's distribution over the experts, in nats, the mean over all tokens.
     """
 
     routes: Routes
     auxiliary_loss: torch.Tensor | None
     num_dropped: torch.Tensor
     entropy: torch.Tensor
+
+
+@dataclass(frozen=True)
+class RoutingRecord:
+    """What a sparse layer reports of one forward pass.
+
+    num_tokens: tokens that the layer was given on this rank.
+    tokens_per_expert: how many of them went to each expert, over all hashes, host integers [E].
+    routing: the decision of a learned router; None in hash layers, whose routes are fixed.
+    """
+
+    num_tokens: int
+    tokens_per_expert: list[int]
+    routing: Routing | None = None
+
+
+def add_auxiliary_losses(loss: torch.Tensor, records: dict[int, RoutingRecord]) -> torch.Tensor:
+    """The loss plus the auxiliary losses of a model's sparse layers, by the index of their block; hashes have none."""
+    for record in records.values():
+        if record.routing is not None and record.routing.auxiliary_loss is not None:
+            loss = loss + record.routing.auxiliary_loss
+    return loss

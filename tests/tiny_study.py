@@ -1,4 +1,4 @@
-"""A study of a few tiny variants, and a stand-in for training that leaves the files of a finished run at once."""
+"""A study of a few tiny variants, and a stand-in for training that writes the files of a finished run at once."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,7 @@ TABLES = {
 def write_study(
     folder: Path, data: TinyData, *variants: str, recipes: dict | None = None, base: dict | None = None, **study
 ) -> Path:
-    """RECIPE_DIR of `variants`. More fields: `recipes` by variant, `base` of all, `study` of the study file."""
+    """Write the recipes of `variants`. Further fields: recipes of single variants, base of all, study of the file."""
     folder.mkdir(parents=True)
     fields = tiny_run_fields(data, ep_size=1)
     for name in ("run_dir", "route_table", "sparse_layers"):
@@ -50,7 +50,7 @@ def write_study(
 def finish(
     run: StudyRun, *, perplexity: float | None = 10.0, compatibility: dict | None = None, **train_fields
 ) -> None:
-    """Leave what a finished run leaves: metrics of every second step, and a last checkpoint with embeddings.
+    """Write what a finished run leaves: metrics of every second step, and a last checkpoint with embeddings.
 
     compatibility: the values that a resumed run compares; the corpus alone unless given.
     """
@@ -58,21 +58,22 @@ def finish(
     save_run_config(config)
     lines = []
     for step in range(2, config.max_steps + 1, 2):
-        line = {"kind": "train", "step": step, "loss": 2.0, "tokens_per_second": 128.0, "load_max_over_mean": None}
-        lines += [line | train_fields, valid_line(step, perplexity if step == config.max_steps else 20.0)]
+        line = {"kind": "train", "step": step, "loss": 2.0, "tokens_per_second": 128.0, "imbalance": None}
+        lines += [line | train_fields, validation_line(step, perplexity if step == config.max_steps else 20.0)]
     run.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
     write_checkpoint(run, compatibility)
 
 
-def valid_line(step: int, perplexity: float | None) -> dict:
-    return {"kind": "valid", "step": step, "loss": 1.0, "perplexity": perplexity, "tokens": 160}
+def validation_line(step: int, perplexity: float | None) -> dict:
+    return {"kind": "validation", "step": step, "loss": 1.0, "perplexity": perplexity, "num_tokens": 160}
 
 
 def write_checkpoint(run: StudyRun, compatibility: dict | None) -> None:
     config = run.config
     run.model.mkdir(parents=True)
     network = HashGPTConfig(
-        vocab_size=300, n_positions=16, n_embd=config.hidden_size, n_layer=config.num_hidden_layers, n_head=config.num_attention_heads,
+        vocab_size=300, max_position_embeddings=16, hidden_size=config.hidden_size,
+        num_hidden_layers=config.num_hidden_layers, num_attention_heads=config.num_attention_heads,
         sparse_layers=config.sparse_layers, num_experts=NUM_EXPERTS, hash_keys=["token"] * len(config.sparse_layers),
     )  # fmt: skip
     (run.model / "config.json").write_text(network.to_json_string())

@@ -9,7 +9,7 @@ import torch
 from data_prep.shards.mixture import Mixture, read_mixture
 from data_prep.tokenizing.output_folder import TOKENIZER_FOLDER
 from models.configuration_hash_gpt import HashGPTConfig
-from models.router_expert_choice import LOOKS_AHEAD
+from models.router_expert_choice import NOT_CAUSAL
 from train.config.resume_compatibility import resume_compatibility
 from train.config.run_config import RunConfig
 from train.data.batches import PackedSequences
@@ -63,7 +63,7 @@ class Inputs:
     def notices(self, config: RunConfig) -> list[str]:
         """Facts about the routing that a user should know but that do not prevent the run."""
         if config.sparse_layers and config.router == "expert_choice":
-            return [f"note: {LOOKS_AHEAD}"]
+            return [f"note: {NOT_CAUSAL}"]
         tables = zip(config.sparse_layers, self.layer_tables, strict=True) if self.layer_tables else ()
         return [
             f"note: the table of layer {layer} was balanced for ep_size={table.ep_size}, but the run has "

@@ -21,7 +21,7 @@ from train.metrics.routing_probe import RoutingProbe
 from train.metrics.run_log import RunLog
 from train.metrics.validation import see_routes, validate
 from train.prefetch.loader import MicroBatches, read_ahead
-from train.prefetch.route_ahead import make_row_planner, plan_ahead
+from train.prefetch.route_ahead import make_local_planner, plan_ahead
 from train.processes.stop_request import StopRequested
 from train.train_step import train_step
 
@@ -108,7 +108,7 @@ class _Training:
             )
         slow = self.watch.slow_rank() if self.is_due(step + 1, self.config.log_every) else None
         if slow:
-            self.log.say(slow)
+            self.log.print_line(slow)
 
     def validate_if_due(self, step: int) -> bool:
         """Validate on schedule. Returns whether the run must stop here: a stop interrupts the validation."""
@@ -145,18 +145,18 @@ class _Training:
             self.watch.report("checkpoint failed", step=step, error=str(error))
             if must or self.config.stop_on_failed_save or step == self.config.max_steps:
                 raise
-            self.log.say(f"          not saved: {error}; training continues")
+            self.log.print_line(f"          not saved: {error}; training continues")
         else:
             if folder:
                 self.log.saved(folder)
 
     def report_skipped(self, step: int, losses: list[torch.Tensor]) -> None:
         """Remove a non-finite step from the log, and record how to replay it."""
-        self.log.leave_out(len(losses))
+        self.log.discard(len(losses))
         numbers = range(step * self.per_step, (step + 1) * self.per_step)
         samples = np.stack([self.micro_batches.indices(n) for n in numbers])
         seed = dropout_seed(self.config.seed, step, rank=dist.get_rank())
-        self.log.say(self.watch.describe_nonfinite_step(step, samples, seed, losses))
+        self.log.print_line(self.watch.describe_nonfinite_step(step, samples, seed, losses))
 
     def is_due(self, step: int, every: int) -> bool:
         """Whether the step is a multiple of `every`, or the last one; every=0 means only the last one."""
@@ -167,7 +167,7 @@ def _micro_batches(engine: DeepSpeedEngine, config: RunConfig, inputs: Inputs) -
     return MicroBatches(
         inputs.train,
         inputs.order,
-        make_row_planner(engine.module),
+        make_local_planner(engine.module),
         micro_batch_size=config.micro_batch_size,
         rank=dist.get_rank(),
         world_size=dist.get_world_size(),

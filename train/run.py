@@ -95,7 +95,7 @@ def _run(
     notices = [*damages, *resume_notices(manifest, ranks, config), *inputs.notices(config)]
     for notice in [*notices, check_disk_space(config, network)]:
         if notice:
-            log.say(notice)
+            log.print_line(notice)
     try:
         train(engine, config, inputs, log, watch, first_step=first_step)
     except StopRequested:

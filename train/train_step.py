@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from deepspeed.runtime.engine import DeepSpeedEngine
 
-from models.learned_ffn import add_auxiliary_losses
+from models.routes import add_auxiliary_losses
 from train.data.batches import Batch
 from train.faults.supervision import Supervision
 from train.metrics.run_log import RunLog
@@ -21,17 +21,13 @@ def train_step(
     """
     losses = []
     for batch in micro_batches:
-        batch = batch.to(engine.device)
-        plans = batch.plans
-        if plans is None:
-            plans = engine.module.transformer.plan(batch.input_ids, **batch.known)
-        logits = engine(batch.input_ids, position_ids=batch.position_ids, plans=plans, use_cache=False).logits
+        outputs = engine(batch.input_ids, plans=batch.plans, use_cache=False, **batch.known)
         # Every rank has the same number of targets, so the mean of the ranks' gradients is the global gradient.
-        loss = F.cross_entropy(logits.flatten(0, 1).float(), batch.targets.flatten())
-        engine.backward(add_auxiliary_losses(loss, plans))
+        loss = F.cross_entropy(outputs.logits.flatten(0, 1).float(), batch.targets.flatten())
+        engine.backward(add_auxiliary_losses(loss, outputs.routing))
         losses.append(loss.detach())
         if watch:
             watch.record_loss(losses[-1])
         engine.step()
-        log.add_micro_batch(losses[-1], plans)
+        log.add_micro_batch(losses[-1], outputs.routing)
     return losses

@@ -4,7 +4,7 @@ import torch
 import torch.distributed
 
 from tests.distributed.training import batch, make_model
-from train.prefetch.route_ahead import PlanExchange, make_row_planner
+from train.prefetch.route_ahead import PlanCompleter, make_local_planner
 
 
 def compare_plans(hashes: list[str]) -> dict[str, bool]:
@@ -15,13 +15,13 @@ def compare_plans(hashes: list[str]) -> dict[str, bool]:
 def _plans_are_equal(model) -> bool:
     whole = batch(torch.distributed.get_rank())
     expected = model.transformer.plan(whole.input_ids, **whole.known)
-    found = PlanExchange(model).complete(make_row_planner(model).plan(whole))
+    found = PlanCompleter(model).complete(make_local_planner(model).plan(whole))
     return all(
         a.tokens_per_expert == b.tokens_per_expert
         and torch.equal(a.order_N, b.order_N)
-        and torch.equal(a.exchange.local.order_N, b.exchange.local.order_N)
-        and (a.exchange.input_splits, a.exchange.output_splits) == (b.exchange.input_splits, b.exchange.output_splits)
-        and a.exchange.local.tokens_per_expert == b.exchange.local.tokens_per_expert
+        and torch.equal(a.splits.arrivals.order_N, b.splits.arrivals.order_N)
+        and (a.splits.input_splits, a.splits.output_splits) == (b.splits.input_splits, b.splits.output_splits)
+        and a.splits.arrivals.tokens_per_expert == b.splits.arrivals.tokens_per_expert
         for layer in expected
         for a, b in zip(expected[layer], found[layer], strict=True)
     )
@@ -30,9 +30,9 @@ def _plans_are_equal(model) -> bool:
 def count_collectives() -> dict[str, int]:
     """All-to-alls of each phase of one micro-batch."""
     model, whole = make_model(ep_size=2), batch(0)
-    planner, exchange, counts = make_row_planner(model), PlanExchange(model), {}
+    planner, completer, counts = make_local_planner(model), PlanCompleter(model), {}
     with _counting(counts, "planning"):
-        plans = exchange.complete(planner.plan(whole))
+        plans = completer.complete(planner.plan(whole))
     with _counting(counts, "forward"):
         logits = model(whole.input_ids, plans=plans).logits
     with _counting(counts, "backward"):

@@ -21,16 +21,11 @@ def shuffled_tokens() -> dict[str, torch.Tensor]:
     layer = make_model("base", ep_size=2).transformer.h[0].sparse
     torch.manual_seed(dist.get_rank())
     tokens = (dist.get_rank() * 100 + torch.arange(TOKENS)).float().unsqueeze(1).requires_grad_()
-    seen = []
-
-    def double(rows):
-        seen.append(rows.detach().clone())
-        return rows * 2
-
-    outputs = layer.shuffle(double, tokens)
+    shuffled, restore = layer.shuffle(tokens)
+    outputs = restore(shuffled * 2)
     weight = torch.arange(TOKENS).float().unsqueeze(1)
     (outputs * weight).sum().backward()
-    return {"tokens": tokens.detach(), "seen": seen[0], "outputs": outputs.detach(), "grad": tokens.grad}
+    return {"tokens": tokens.detach(), "seen": shuffled.detach(), "outputs": outputs.detach(), "grad": tokens.grad}
 
 
 def shuffled_layers() -> dict[str, list[bool]]:
@@ -50,7 +45,7 @@ def tokens_that_are_routed() -> dict[str, torch.Tensor]:
     hidden = torch.randn(2, 8, 16)
     hidden[..., 0] = dist.get_rank()
     for training in (True, False):
-        layer.train(training)(hidden, layer.plan(None))
+        layer.train(training)(hidden, plans=[])
     return dict(zip(("training", "evaluation"), rows, strict=True))
 
 
@@ -62,7 +57,7 @@ def checkpointing() -> bool:
         for parameter in model.parameters():  # new inserted layers are the identity
             torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(parameter.numel()))
         if repeats:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            model.activation_checkpointing_enable({"use_reentrant": False})
         torch.manual_seed(dist.get_rank())
         model(ids, labels=ids, use_cache=False).loss.backward()
         gradients.append([parameter.grad for parameter in model.parameters()])
@@ -70,9 +65,7 @@ def checkpointing() -> bool:
 
 
 def loads_while_training() -> list[int]:
-    """Rows of each expert from this rank in a forward pass with shuffling."""
+    """Tokens that this rank sends to each expert in a forward pass with shuffling."""
     model = make_model("base", ep_size=2).train()
     ids = torch.full((2, 8), dist.get_rank())  # all tokens of a rank are the same
-    plans = model.transformer.plan(ids)
-    model(ids, plans=plans, use_cache=False)
-    return plans[0][0].tokens_per_expert
+    return model(ids, use_cache=False).routing[0].tokens_per_expert

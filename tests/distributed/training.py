@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from models.configuration_hash_gpt import HashGPTConfig
-from models.learned_ffn import add_auxiliary_losses
+from models.routes import add_auxiliary_losses
 from tests.models.hashes import HASHES, NUM_EXPERTS, make_tables
 from tests.models.routers import ROUTERS
 from train.config.run_config import RunConfig
@@ -19,10 +19,10 @@ def network(routing: str = "token") -> HashGPTConfig:
     """routing: a name in tests/models/hashes.py or tests/models/routers.py."""
     return HashGPTConfig(
         vocab_size=VOCAB,
-        n_positions=LENGTH,
-        n_embd=16,
-        n_layer=3,
-        n_head=2,
+        max_position_embeddings=LENGTH,
+        hidden_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=2,
         sparse_layers=[0, 2],
         num_experts=NUM_EXPERTS,
         num_buckets=11,
@@ -63,7 +63,7 @@ class SilentLog:
     def __init__(self):
         self.losses = []
 
-    def add_micro_batch(self, loss, plans):
+    def add_micro_batch(self, loss, records):
         self.losses.append(loss.item())
 
 
@@ -150,10 +150,9 @@ def train_plainly_as_ranks(config: RunConfig, *, routing: str, world_size: int) 
         for rank in range(world_size):
             torch.manual_seed(draw_seed(step, rank))
             for part in micro_batches(batch(step), config, rank, world_size):
-                plans = model.transformer.plan(part.input_ids, **part.known)
-                logits = model(part.input_ids, plans=plans, use_cache=False).logits
-                loss = F.cross_entropy(logits.flatten(0, 1), part.targets.flatten())
-                add_auxiliary_losses(loss, plans).mul(len(part.input_ids) / GLOBAL_BATCH).backward()
+                outputs = model(part.input_ids, use_cache=False, **part.known)
+                loss = F.cross_entropy(outputs.logits.flatten(0, 1), part.targets.flatten())
+                add_auxiliary_losses(loss, outputs.routing).mul(len(part.input_ids) / GLOBAL_BATCH).backward()
         optimizer.step()
         optimizer.zero_grad()
     return local_parameters(model)

@@ -17,6 +17,7 @@ from tests.faults.two_ranks import Run
 from tests.tiny_run import write_tiny_recipe
 from train.config.run_paths import completed_checkpoints
 from train.metrics.metrics_file import read_points
+from train.metrics.records import TrainRecord
 from train.processes.exit_codes import EXIT_DONE
 
 SIGNALS = ("terminate one", "signal one", "stop file")
@@ -148,7 +149,7 @@ def _losses_are_equal(run_dir: Path, untouched: Path, *, is_whole: bool) -> bool
 
 def _losses(run_dir: Path) -> dict[int, float]:
     """By step."""
-    return {point["step"]: point["loss"] for point in read_points(run_dir / "metrics.jsonl", kind="train")}
+    return {point.step: point.loss for point in read_points(run_dir / "metrics.jsonl", TrainRecord)}
 
 
 def _final_bytes(run_dir: Path) -> dict[str, bytes]:

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from train.metrics.metrics_file import read_points
+from train.metrics.records import TrainRecord
 from train.processes.project_root import ROOT
 from train.processes.ranks import free_port
 
@@ -57,7 +58,7 @@ class Run:
 
 
 def losses(run_dir: Path) -> list[float]:
-    return [point["loss"] for point in read_points(run_dir / "metrics.jsonl", kind="train")]
+    return [point.loss for point in read_points(run_dir / "metrics.jsonl", TrainRecord)]
 
 
 def events(run_dir: Path) -> list[dict]:

@@ -2,14 +2,14 @@
 
 import torch
 
-from models.hash_keys import KEYS
+from models.choices import HASH_KEYS
 from models.router_hash import num_keys
 
 NUM_EXPERTS = 4
 
 # name -> fields of the configuration. Two sparse layers, so that the second is tested behind the first.
 HASHES = {
-    **{key: {"hash_keys": [key, key]} for key in KEYS},
+    **{key: {"hash_keys": [key, key]} for key in HASH_KEYS},
     "token and bigram": {"hash_keys": ["token", "bigram"]},
     "split heavy": {"hash_keys": ["token", "previous"], "split_sizes": [[2, 1, 3], [0, 0, 0]]},
     "turns": {"hash_keys": ["token", "token"], "rotation_period": 4},

@@ -15,7 +15,11 @@ KEYS = ["token", "bigram", "previous", "position"]
 def make_model(attention: str, **fields) -> HashGPTForCausalLM:
     torch.manual_seed(0)
     config = tiny_config(
-        n_layer=4, sparse_layers=[0, 1, 2, 3], num_experts=NUM_EXPERTS, num_buckets=11, **{"hash_keys": KEYS} | fields
+        num_hidden_layers=4,
+        sparse_layers=[0, 1, 2, 3],
+        num_experts=NUM_EXPERTS,
+        num_buckets=11,
+        **{"hash_keys": KEYS} | fields,
     )
     config._attn_implementation = attention
     model = HashGPTForCausalLM(config).eval()
@@ -52,7 +56,7 @@ def test_a_packed_document_has_the_logits_that_it_has_alone(attention, fields):
 def test_a_packed_document_has_the_gradients_that_it_has_alone(attention, checkpointing):
     model, (ids, positions) = make_model(attention).double().train(), packed()  # dropout is 0
     if checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False})
     weights, gradients = list(model.parameters()), []
     for logits in (model(ids, position_ids=positions, use_cache=False).logits, logits_alone(model, ids)):
         gradients.append(torch.autograd.grad(logits.square().sum(), weights))

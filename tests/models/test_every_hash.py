@@ -43,6 +43,17 @@ def test_experts_are_in_range_and_the_same_every_time(name):
 
 
 @pytest.mark.parametrize("name", HASHES)
+def test_layers_report_the_tokens_of_each_expert_over_all_hashes(name):
+    model, ids = make_model(name), token_ids(3, 9)
+    plans = model.transformer.plan(ids, **known(name, ids))
+    records = model(ids, plans=plans).routing
+    assert list(records) == [0, 2]
+    for layer, record in records.items():
+        expected = torch.tensor([plan.tokens_per_expert for plan in plans[layer]]).sum(0)
+        assert (record.num_tokens, record.tokens_per_expert, record.routing) == (27, expected.tolist(), None)
+
+
+@pytest.mark.parametrize("name", HASHES)
 def test_gradients_reach_exactly_the_experts_that_were_routed_to(name):
     model, ids = make_model(name), token_ids(1, 5)
     plans = model.transformer.plan(ids, **known(name, ids))
@@ -106,7 +117,7 @@ def test_multi_hash_equals_a_naive_loop_over_tokens(hashes):
 
     expected = torch.stack([naive(row, token) for row, token in zip(hidden.flatten(0, 1), ids.flatten(), strict=True)])
     position = torch.arange(5).expand_as(ids)
-    found = layer(hidden, layer.plan(TokenContext(ids, ids, position))).flatten(0, 1)
+    found = layer(hidden, layer.plan(TokenContext(ids, ids, position)))[0].flatten(0, 1)
     torch.testing.assert_close(found, expected)
     weights = [hidden, *experts.parameters()]
     for fast, slow in zip(
@@ -151,7 +162,7 @@ def test_an_inserted_layer_equals_a_naive_loop_over_tokens():
             up = experts.act(normed @ experts.up_proj[e, s] + experts.up_proj_bias[e, s])
             row = row + up @ experts.down_proj[e, s] + experts.down_proj_bias[e, s]
         rows.append(row)
-    found = layer(hidden, layer.plan(TokenContext(ids, ids, ids)))
+    found, _ = layer(hidden, layer.plan(TokenContext(ids, ids, ids)))
     torch.testing.assert_close(found[0], torch.stack(rows), atol=1e-5, rtol=1e-5)
 
 
@@ -160,7 +171,7 @@ def test_a_new_inserted_layer_is_the_identity():
     layer = HashGPTForCausalLM(config).transformer.h[1].sparse
     layer.router.set_table(torch.arange(VOCAB).unsqueeze(1) % 3)
     ids, hidden = token_ids(), torch.randn(2, 7, 8)
-    assert torch.equal(layer(hidden, layer.plan(TokenContext(ids, ids, ids))), hidden)
+    assert torch.equal(layer(hidden, layer.plan(TokenContext(ids, ids, ids)))[0], hidden)
 
 
 def test_keys_of_a_short_text_checked_by_hand():

@@ -8,8 +8,8 @@ import sys
 import pytest
 import torch
 
-from models.learned_ffn import add_auxiliary_losses, late_plans
 from models.modeling_hash_gpt import HashGPTForCausalLM
+from models.routes import add_auxiliary_losses
 from tests.models.routers import CAUSAL, NUM_EXPERTS, PLAIN, ROUTERS
 from tests.models.tiny import VOCAB, tiny_config, token_ids
 
@@ -29,9 +29,7 @@ def make_model(name: str, *, seed=0) -> HashGPTForCausalLM:
 def routings(model, ids: torch.Tensor, *, seed=0) -> list:
     """What the router of each sparse layer decides of the ids."""
     torch.manual_seed(seed)
-    plans = model.transformer.plan(ids)
-    model(ids, plans=plans, use_cache=False)
-    return [late.routing for late in late_plans(plans)]
+    return [record.routing for record in model(ids, use_cache=False).routing.values()]
 
 
 @EVERY
@@ -72,14 +70,13 @@ def test_a_layer_is_a_naive_loop_over_its_pairs(name, training):
     model, ids = make_model(name).double().train(training), token_ids()
     layer, hidden = model.transformer.h[0].sparse_ffn, torch.randn(2, 7, 8, dtype=torch.float64, requires_grad=True)
     torch.manual_seed(0)
-    [late] = layer.plan(model.transformer.token_context(ids))
-    found = layer(hidden, [late]).flatten(0, 1)
-    routes, rows = late.routing.routes, hidden.flatten(0, 1)
+    found, record = layer(hidden, [], ids)
+    found, routes, tokens = found.flatten(0, 1), record.routing.routes, hidden.flatten(0, 1)
     token_N = range(14) if routes.token_N is None else routes.token_N.tolist()
-    expected = list(rows if layer.is_inserted else torch.zeros_like(rows))
+    expected = list(tokens if layer.is_inserted else torch.zeros_like(tokens))
     for token, expert, weight in zip(token_N, routes.expert_N.tolist(), routes.weight_N, strict=True):
-        output = one_expert(layer.experts, rows[token], expert)
-        expected[token] = expected[token] + weight * (output - rows[token] if layer.is_inserted else output)
+        output = one_expert(layer.experts, tokens[token], expert)
+        expected[token] = expected[token] + weight * (output - tokens[token] if layer.is_inserted else output)
     torch.testing.assert_close(found, torch.stack(expected))
     weights, grad = [hidden, *layer.experts.parameters()], torch.randn_like(found)
     fast = torch.autograd.grad(found, weights, grad, retain_graph=True)
@@ -107,11 +104,10 @@ def test_activation_checkpointing_repeats_the_routes_and_keeps_the_auxiliary_gra
     for checkpointing in (False, True):
         model = make_model(name).train()
         if checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            model.activation_checkpointing_enable({"use_reentrant": False})
         torch.manual_seed(3)
-        plans = model.transformer.plan(ids)
-        loss = model(ids, labels=ids, plans=plans, use_cache=False).loss
-        add_auxiliary_losses(loss, plans).backward()
+        outputs = model(ids, labels=ids, use_cache=False)
+        add_auxiliary_losses(outputs.loss, outputs.routing).backward()
         gradients.append([parameter.grad for parameter in model.parameters()])
     for plain, recomputed in zip(*gradients, strict=True):
         torch.testing.assert_close(plain, recomputed)
@@ -127,23 +123,23 @@ def test_activation_checkpointing_repeats_the_routes_and_keeps_the_auxiliary_gra
 )
 def test_checkpointing_that_loses_auxiliary_gradients_or_draws_anew_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        make_model("switch").gradient_checkpointing_enable(options)
+        make_model("switch").activation_checkpointing_enable(options)
 
 
 def test_a_base_layer_routes_shuffled_tokens_in_training_alone():
     layer, shuffled = make_model("base").transformer.h[0].sparse, []
 
-    def reverse(function, hidden_TD):  # stands for the other ranks
+    def reverse(hidden_TD):  # stands for the other ranks
         shuffled.append(len(hidden_TD))
-        return function(hidden_TD.flip(0)).flip(0)
+        return hidden_TD.flip(0), lambda outputs_TD: outputs_TD.flip(0)
 
     layer.shuffle = reverse
-    hidden, late = torch.randn(1, 8, 8), layer.plan(None)
-    outputs = layer.train()(hidden, late)
+    hidden = torch.randn(1, 8, 8)
+    outputs, _ = layer.train()(hidden, [])
     layer.shuffle = None
-    torch.testing.assert_close(outputs, layer(hidden.flip(1), layer.plan(None)).flip(1))
+    torch.testing.assert_close(outputs, layer(hidden.flip(1), [])[0].flip(1))
     layer.shuffle = reverse
-    layer.eval()(hidden, layer.plan(None))
+    layer.eval()(hidden, [])
     assert shuffled == [8]
 
 
@@ -153,12 +149,10 @@ def test_auxiliary_losses_of_all_layers_are_added_to_the_loss(coefficients):
     for layer in model.transformer.sparse_ffns.values():
         layer.router.router_aux_loss_coef = coefficients.get("router_aux_loss_coef", 0.0)
         layer.router.router_z_loss_coef = coefficients.get("router_z_loss_coef", 0.0)
-    plans = model.transformer.plan(ids)
-    loss = model(ids, labels=ids, plans=plans).loss
-    added = add_auxiliary_losses(loss, plans) - loss
-    assert added.item() == pytest.approx(
-        sum(late.routing.auxiliary_loss.item() for late in late_plans(plans)), rel=1e-4
-    )
+    outputs = model(ids, labels=ids)
+    added = add_auxiliary_losses(outputs.loss, outputs.routing) - outputs.loss
+    expected = sum(record.routing.auxiliary_loss.item() for record in outputs.routing.values())
+    assert added.item() == pytest.approx(expected, rel=1e-4)
     assert added > 0.1
 
 
@@ -252,7 +246,7 @@ def test_a_new_inserted_layer_is_the_identity_and_passes_dropped_tokens(name):
     config = tiny_config(num_experts=NUM_EXPERTS, **ROUTERS[name])
     layer = HashGPTForCausalLM(config).train().transformer.h[1].sparse
     hidden = torch.randn(2, 7, 8)
-    assert torch.equal(layer(hidden, layer.plan(None)), hidden)
+    assert torch.equal(layer(hidden, [])[0], hidden)
 
 
 def test_new_centroids_of_base_layers_are_orthogonal():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers.activations import ACT2FN
 
-from models.dispatch import Plan, make_plan
+from models.dispatch import DispatchPlan, make_plan
 from models.grouped import GroupedMMFeedForward, LoopFeedForward, grouped_feed_forward, per_expert
 from models.routes import Routes
 
@@ -12,7 +12,7 @@ WAYS = [LoopFeedForward, GroupedMMFeedForward]
 ACT = ACT2FN["gelu_new"].forward
 
 
-def make_inputs(dtype: torch.dtype, *, experts_of_tokens: list[int], num_experts: int) -> tuple[Plan, list]:
+def make_inputs(dtype: torch.dtype, *, experts_of_tokens: list[int], num_experts: int) -> tuple[DispatchPlan, list]:
     """A plan, and the tokens and stacked weights as leaves; widths are multiples of 8 as grouped_mm wants them."""
     generator = torch.Generator().manual_seed(0)
     shapes = [(len(experts_of_tokens), 8), (num_experts, 8, 16), (num_experts, 16), (num_experts, 16, 8)]
@@ -28,7 +28,7 @@ def results(function, leaves: list[torch.Tensor]) -> list[torch.Tensor]:
     return [outputs, *grads]
 
 
-def plain(plan: Plan):
+def plain(plan: DispatchPlan):
     def one_expert(rows, up, up_bias, down, down_bias):
         return ACT(rows @ up + up_bias) @ down + down_bias
 

@@ -1,5 +1,6 @@
 """The model as users of transformers meet it: logits, generation, tables, saving and loading."""
 
+import json
 import os
 import subprocess
 import sys
@@ -83,6 +84,20 @@ def test_a_saved_model_opens_where_neither_deepspeed_nor_this_repository_is(tmp_
     assert result.stdout.strip().splitlines()[-1] == str(expected.tolist())
 
 
+def test_the_configuration_on_disk_names_sizes_as_other_models_do(tmp_path):
+    config = tiny_config(intermediate_size=24)
+    config.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    names = ["max_position_embeddings", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"]
+    assert [saved[name] for name in names] == [32, 8, 3, 2, 24]
+    assert not [name for name in saved if name.startswith("n_")]
+    assert HashGPTConfig.from_pretrained(tmp_path).to_dict() == config.to_dict()
+
+
+def test_a_feed_forward_is_four_times_as_wide_as_hidden_states_unless_said_otherwise():
+    assert tiny_config().intermediate_size == 32
+
+
 def test_an_unset_table_is_an_error():
     model = HashGPTForCausalLM(tiny_config())
     with pytest.raises(ValueError, match="route table is not set.*build_table"):
@@ -149,7 +164,7 @@ def test_activation_checkpointing_leaves_gradients_as_they_are():
     for checkpointing in (False, True):
         model = tiny_model().train()
         if checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            model.activation_checkpointing_enable({"use_reentrant": False})
         model(ids, labels=ids, use_cache=False).loss.backward()
         gradients.append([parameter.grad for parameter in model.parameters()])
     for plain, recomputed in zip(*gradients, strict=True):
@@ -157,7 +172,7 @@ def test_activation_checkpointing_leaves_gradients_as_they_are():
 
 
 def test_sinusoidal_positions_have_no_parameters_and_the_size_of_token_embeddings():
-    model = tiny_model(position_embedding="sinusoidal", n_embd=64)
+    model = tiny_model(position_embedding="sinusoidal", hidden_size=64)
     assert not any("wpe" in name for name in model.state_dict())
     rms = model.transformer.wpe.table.square().mean().sqrt().item()
     assert rms == pytest.approx(0.3, rel=1e-3)
@@ -166,7 +181,7 @@ def test_sinusoidal_positions_have_no_parameters_and_the_size_of_token_embedding
 @pytest.mark.parametrize(
     "fields, message",
     [
-        ({"sparse_layers": [3]}, r"\[3\] do not exist: n_layer=3"),
+        ({"sparse_layers": [3]}, r"\[3\] do not exist: num_hidden_layers=3"),
         ({"sparse_layers": [1, 1]}, r"\[1, 1\] names a layer twice"),
         ({"position_embedding": "rotary"}, "'rotary' is not one of"),
         ({"num_experts": 0}, "num_experts=0 must be at least 1"),
@@ -174,7 +189,7 @@ def test_sinusoidal_positions_have_no_parameters_and_the_size_of_token_embedding
 )
 def test_a_configuration_that_cannot_be_built_is_refused(fields, message):
     with pytest.raises(ValueError, match=message):
-        HashGPTConfig(**{"n_layer": 3, "sparse_layers": [1], **fields})
+        HashGPTConfig(**{"num_hidden_layers": 3, "sparse_layers": [1], **fields})
 
 
 def test_the_dense_part_compiles():

@@ -8,24 +8,31 @@ from models.modeling_hash_gpt import HashGPTForCausalLM
 from models.parameter_count import count_parameters
 from tests.models.routers import ROUTERS
 
-SMALL = {"vocab_size": 11, "n_positions": 5, "n_embd": 4, "n_layer": 3, "n_head": 2, "num_experts": 3}
+SMALL = {
+    "vocab_size": 11,
+    "max_position_embeddings": 5,
+    "hidden_size": 4,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "num_experts": 3,
+}
 SHAPES = {
     "dense": {},
     "one sparse layer": {"sparse_layers": [1]},
     "all layers sparse": {"sparse_layers": [0, 1, 2]},
     "sinusoidal positions": {"sparse_layers": [1], "position_embedding": "sinusoidal"},
-    "feed-forwards of their own width": {"sparse_layers": [1], "n_inner": 7},
+    "feed-forwards of their own width": {"sparse_layers": [1], "intermediate_size": 7},
     "an output matrix of its own": {"sparse_layers": [1], "tie_word_embeddings": False},
     "an inserted layer": {"sparse_layers": [1], "placement": "insert"},
-    "inserted stacks": {"sparse_layers": [0, 2], "placement": "insert", "num_sublayers": 3, "n_inner": 7},
+    "inserted stacks": {"sparse_layers": [0, 2], "placement": "insert", "num_sublayers": 3, "intermediate_size": 7},
 }
 SHAPES |= {name: {"sparse_layers": [0, 2], **fields} for name, fields in ROUTERS.items()}
 PAPER_B2 = {
     "vocab_size": 51200,
-    "n_embd": 2048,
-    "n_inner": 8192,
-    "n_layer": 24,
-    "n_head": 16,
+    "hidden_size": 2048,
+    "intermediate_size": 8192,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
     "position_embedding": "sinusoidal",
 }
 
@@ -43,7 +50,7 @@ def test_counts_are_those_of_the_built_model(shape):
 
 def test_an_expert_is_two_matrices_with_biases():
     # 4 * 7 + 7 up, 7 * 4 + 4 down
-    assert count_parameters(HashGPTConfig(**SMALL, n_inner=7)).per_expert == 28 + 7 + 28 + 4
+    assert count_parameters(HashGPTConfig(**SMALL, intermediate_size=7)).per_expert == 28 + 7 + 28 + 4
 
 
 def test_a_token_uses_one_expert_of_each_sparse_layer():
@@ -76,7 +83,7 @@ def test_a_learned_router_has_a_vector_per_expert_and_some_have_more(router, siz
 
 
 def test_an_inserted_expert_is_a_stack_of_feed_forwards_with_norms():
-    inserted = HashGPTConfig(**SMALL, n_inner=7, sparse_layers=[1], placement="insert", num_sublayers=3)
+    inserted = HashGPTConfig(**SMALL, intermediate_size=7, sparse_layers=[1], placement="insert", num_sublayers=3)
     assert count_parameters(inserted).per_expert == 3 * (28 + 7 + 28 + 4 + 2 * 4)
 
 
@@ -111,13 +118,21 @@ def test_the_base_comparison_has_the_papers_parameters_in_both_forms(shape, per_
 
 def test_a_hash_layer_of_64_experts_adds_63_feed_forwards():
     # Table B.1: 751,159,296 parameters of Hash 1x64 against 222,354,432 of the dense baseline.
-    dense = HashGPTConfig(n_embd=1024, n_inner=4096, n_head=16, num_experts=64)
-    sparse = HashGPTConfig(n_embd=1024, n_inner=4096, n_head=16, num_experts=64, sparse_layers=[7])
+    dense = HashGPTConfig(hidden_size=1024, intermediate_size=4096, num_attention_heads=16, num_experts=64)
+    sparse = HashGPTConfig(
+        hidden_size=1024, intermediate_size=4096, num_attention_heads=16, num_experts=64, sparse_layers=[7]
+    )
     assert count_parameters(sparse).total - count_parameters(dense).total == 751_159_296 - 222_354_432
 
 
 def test_switch_has_the_papers_parameters_beyond_those_of_the_hash_layer():
     # Table B.1: 751,224,896 against 751,159,296, the router's 64 * 1024 + 64.
-    fields = {"n_embd": 1024, "n_inner": 4096, "n_head": 16, "num_experts": 64, "sparse_layers": [7]}
+    fields = {
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_attention_heads": 16,
+        "num_experts": 64,
+        "sparse_layers": [7],
+    }
     hashed, switch = (count_parameters(HashGPTConfig(**fields, router=router)) for router in ("hash", "switch"))
     assert switch.total - hashed.total == 751_224_896 - 751_159_296

@@ -10,9 +10,9 @@ VOCAB = 23
 
 def tiny_config(**fields) -> HashGPTConfig:
     defaults = {
-        "vocab_size": VOCAB, "n_positions": 32, "n_embd": 8, "n_layer": 3, "n_head": 2, "sparse_layers": [1],
-        "num_experts": 3, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "bos_token_id": 0,
-        "eos_token_id": 0, "initializer_range": 0.3,
+        "vocab_size": VOCAB, "max_position_embeddings": 32, "hidden_size": 8, "num_hidden_layers": 3,
+        "num_attention_heads": 2, "sparse_layers": [1], "num_experts": 3, "resid_pdrop": 0.0, "embd_pdrop": 0.0,
+        "attn_pdrop": 0.0, "bos_token_id": 0, "eos_token_id": 0, "initializer_range": 0.3,
     }  # fmt: skip
     return HashGPTConfig(**{**defaults, **fields})
 

@@ -1,4 +1,4 @@
-"""Memory and load as a person would compute them with a pencil."""
+"""Memory, batch and load of a run, as computed with a pencil."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from models.configuration_hash_gpt import HashGPTConfig
 from models.parameter_count import ParameterCount
 from train.config.run_config import RunConfig
-from train.dry_run import MemoryPerRank, bytes_per_rank, describe_run, max_over_mean
+from train.dry_run import MemoryPerRank, bytes_per_rank, describe_run, imbalance
 
 # 100 shared parameters and one sparse layer of 4 experts of 20: 80 expert parameters.
 COUNT = ParameterCount(shared=100, per_expert=20, total=180, active=120)
@@ -21,7 +21,7 @@ BY_ZERO_STAGE = {
 
 
 @pytest.mark.parametrize("zero_stage", BY_ZERO_STAGE)
-def test_each_zero_stage_shards_one_thing_more(zero_stage):
+def test_each_zero_stage_shards_one_more_tensor(zero_stage):
     memory = bytes_per_rank(COUNT, world_size=4, ep_size=2, zero_stage=zero_stage, precision="fp32")
     assert memory == BY_ZERO_STAGE[zero_stage]
 
@@ -48,36 +48,42 @@ def test_a_shard_is_rounded_up():
     assert memory.weights == 4 * (34 + 27)  # 100 / 3 and 80 / 3
 
 
-def test_the_experts_of_a_rank_are_a_contiguous_block():
-    load = np.array([6, 2, 1, 3])
-    assert max_over_mean(load, num_groups=4) == 2.0  # 6 / 3
-    assert max_over_mean(load, num_groups=2) == pytest.approx(8 / 6)  # {6 + 2, 1 + 3}
+def test_imbalance_is_the_fullest_over_the_mean():
+    assert imbalance(np.array([6, 2, 1, 3])) == 2.0  # 6 / 3
 
 
-def test_a_table_made_without_counts_predicts_nothing():
-    assert np.isnan(max_over_mean(np.zeros(4, dtype=np.int64), num_groups=2))
+def test_a_table_built_without_counts_predicts_nothing():
+    assert np.isnan(imbalance(np.zeros(4, dtype=np.int64)))
 
 
 def run_config(**fields) -> RunConfig:
     return RunConfig(train_data="unused", context_length=16, global_batch_size=8, micro_batch_size=2, **fields)
 
 
-def test_the_description_shows_the_batch_and_the_load_of_each_sparse_layer():
-    network = HashGPTConfig(vocab_size=11, n_embd=4, n_head=2, n_layer=3, sparse_layers=[2], num_experts=4)
+def test_the_description_shows_the_batch_and_the_imbalance_of_each_sparse_layer():
+    network = HashGPTConfig(
+        vocab_size=11, hidden_size=4, num_attention_heads=2, num_hidden_layers=3, sparse_layers=[2], num_experts=4
+    )
     config = run_config(sparse_layers=[2], num_experts=4, route_table="unused", ep_size=2)
     text = describe_run(config, network, world_size=2, predicted_load=np.array([[6, 2, 1, 3]]))
     assert "2 ranks * 2 micro-batches * 2 sequences * 16 tokens = 128 tokens per step" in text
-    assert "  2             2.000       1.333" in text
+    assert "  2             2.000       1.333" in text  # 6 / 3 over experts, {6 + 2, 1 + 3} / 6 over ranks
 
 
-def test_a_run_whose_router_learns_is_described_without_a_predicted_load():
+def test_a_run_with_a_learned_router_has_no_predicted_imbalance():
     network = HashGPTConfig(
-        vocab_size=11, n_embd=4, n_head=2, n_layer=3, sparse_layers=[2], num_experts=4, router="base"
+        vocab_size=11,
+        hidden_size=4,
+        num_attention_heads=2,
+        num_hidden_layers=3,
+        sparse_layers=[2],
+        num_experts=4,
+        router="base",
     )
     text = describe_run(run_config(sparse_layers=[2], num_experts=4, router="base"), network, world_size=1)
-    assert "1 * 4 experts, router=base" in text and "Predicted load" not in text
+    assert "1 * 4 experts, router=base" in text and "Predicted" not in text
 
 
 def test_a_dense_run_has_no_experts_to_describe():
-    text = describe_run(run_config(), HashGPTConfig(vocab_size=11, n_embd=4, n_head=2), world_size=1)
+    text = describe_run(run_config(), HashGPTConfig(vocab_size=11, hidden_size=4, num_attention_heads=2), world_size=1)
     assert "dense" in text and "expert" not in text

@@ -6,7 +6,7 @@ import pytest
 
 from tests.tiny_run import tiny_run_fields
 from train.config.run_config import RunConfig
-from train.main import main, dry_run_ranks
+from train.main import dry_run_ranks, main
 from train.processes.ranks import Ranks
 
 

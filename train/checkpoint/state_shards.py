@@ -16,7 +16,7 @@ from deepspeed.runtime.zero.stage_1_and_2 import DeepSpeedZeroOptimizer
 from deepspeed.utils import groups
 
 from train.checkpoint.stored_state import WEIGHT, StateShard, StoredState
-from train.parallel.expert_parallel import Extent, parameter_extents
+from train.parallel.packed_experts import ShardOffsets, parameter_offsets
 
 # The moments that each optimizer keeps for every weight, by their names in torch.
 _MOMENTS = {torch.optim.AdamW: ("exp_avg", "exp_avg_sq"), torch.optim.SGD: ()}
@@ -64,13 +64,13 @@ def restore_state(engine: DeepSpeedEngine, stored: StoredState) -> None:
     """Fill every shard that this rank keeps, then the model's parameters. Collective over all ranks with ZeRO 3."""
     for shard in _shards(engine, list(_parts(engine))):
         stored.read(shard.kind, shard.name, shard.offset, shard.values)
-    extents = parameter_extents(engine.module)
+    offsets = parameter_offsets(engine.module)
     for name, parameter in engine.module.named_parameters():
         # Without ZeRO, the parameters are the weights. With ZeRO 1 and 2, every rank holds all of them beside its slice
         # of the master weights; with ZeRO 3, it holds a slice of each.
-        weights = torch.empty(extents[name][-1].begin + extents[name][-1].size)
-        for extent in extents[name]:
-            stored.read(WEIGHT, extent.name, extent.offset, weights[extent.begin : extent.begin + extent.size])
+        weights = torch.empty(offsets[name][-1].begin + offsets[name][-1].size)
+        for piece in offsets[name]:
+            stored.read(WEIGHT, piece.name, piece.offset, weights[piece.begin : piece.begin + piece.size])
         _set_parameter(engine.optimizer, parameter, weights)
     persistent = getattr(engine.optimizer, "persistent_parameters", [])
     if persistent:  # small parameters, which ZeRO 3 keeps whole on every rank
@@ -88,20 +88,20 @@ def _set_parameter(optimizer, parameter: torch.nn.Parameter, weights: torch.Tens
 
 
 def _shards(engine: DeepSpeedEngine, parts: list[_Part]) -> Iterator[StateShard]:
-    extents = parameter_extents(engine.module)
+    offsets = parameter_offsets(engine.module)
     for part in parts:
-        for extent in extents[part.parameter]:
-            yield from _overlap(part, extent)
+        for piece in offsets[part.parameter]:
+            yield from _overlap(part, piece)
 
 
-def _overlap(part: _Part, extent: Extent) -> Iterator[StateShard]:
-    """The shards, one of each kind, of the elements that are both in the part and in the extent."""
+def _overlap(part: _Part, piece: ShardOffsets) -> Iterator[StateShard]:
+    """The shards, one of each kind, of the elements that are both in the part and in the piece."""
     size = len(part.views[WEIGHT])
-    begin, end = max(part.start, extent.begin), min(part.start + size, extent.begin + extent.size)
+    begin, end = max(part.start, piece.begin), min(part.start + size, piece.begin + piece.size)
     if begin < end:
-        offset = extent.offset + begin - extent.begin
+        offset = piece.offset + begin - piece.begin
         for kind, view in part.views.items():
-            yield StateShard(extent.name, kind, offset, view[begin - part.start : end - part.start])
+            yield StateShard(piece.name, kind, offset, view[begin - part.start : end - part.start])
 
 
 def _parts(engine: DeepSpeedEngine) -> Iterator[_Part]:

@@ -10,7 +10,7 @@ import torch
 from data_prep.counts.hash_keys import document_positions
 from data_prep.shards.sequences import Sequences
 from data_prep.shards.token_stream import TokenStream
-from models.dispatch import Plan
+from models.dispatch import DispatchPlan
 from train.data.mixture_order import MixtureOrder
 from train.data.validation_split import Subset
 
@@ -30,7 +30,7 @@ class Batch:
     weights: torch.Tensor
     predicted: torch.Tensor | None = None
     position_ids: torch.Tensor | None = None
-    plans: dict[int, list[Plan]] | None = None
+    plans: dict[int, list[DispatchPlan]] | None = None
 
     def to(self, device: torch.device) -> "Batch":
         moved = [None if t is None else t.to(device, non_blocking=True) for t in self.tensors]

@@ -17,7 +17,7 @@ FOLDER = "predictions"
 def write_predictions(model: HashGPTForCausalLM, folder: Path, *, batch_size: int = 8) -> Path:
     """Write FOLDER/predictions, token shards whose token n is the model's arg-max guess of token n + 1 of FOLDER.
 
-    Each guess sees its own window of n_positions tokens, up to token n, and of these its own document alone where the
+    Each guess sees its own window of context tokens, up to token n, and of these its own document alone where the
     model was trained so. ValueError where the vocabularies differ.
     """
     stream = TokenStream(folder)
@@ -42,8 +42,8 @@ def write_predictions(model: HashGPTForCausalLM, folder: Path, *, batch_size: in
 
 @torch.no_grad()
 def _predict(model: HashGPTForCausalLM, stream: TokenStream, *, batch_size: int):
-    """Yield the guesses of each window in order, int64 [n_positions], the last one shorter."""
-    length = model.config.n_positions
+    """Yield the guesses of each window in order, int64 [window], the last one shorter."""
+    length = model.config.max_position_embeddings
     starts = range(0, stream.num_tokens, length)
     full = [start for start in starts if start + length <= stream.num_tokens]
     batches = [full[i : i + batch_size] for i in range(0, len(full), batch_size)]

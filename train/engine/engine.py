@@ -17,7 +17,7 @@ from train.parallel.expert_parallel import ExpertParallelExperts, assert_experts
 def start_engine(model: nn.Module, config: RunConfig, settings: dict) -> DeepSpeedEngine:
     """Collective over all ranks. `settings` is the resolved DeepSpeed JSON."""
     if config.activation_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False})
     assert_experts_are_tagged(model)
     optimizer = make_optimizer(model, config)
     engine, *_ = deepspeed.initialize(

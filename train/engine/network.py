@@ -1,6 +1,7 @@
 """The network of a run config, in the words of transformers."""
 
-from models.configuration_hash_gpt import ROUTER_DEFAULTS, HashGPTConfig
+from models.choices import ROUTER_DEFAULTS
+from models.configuration_hash_gpt import HashGPTConfig
 from train.config.run_config import RunConfig
 from train.data.layer_tables import LayerTable
 
@@ -15,11 +16,11 @@ def network_config(
     """
     return HashGPTConfig(
         vocab_size=vocab_size,
-        n_positions=config.context_length,
-        n_embd=config.hidden_size,
-        n_layer=config.num_hidden_layers,
-        n_head=config.num_attention_heads,
-        n_inner=config.intermediate_size,
+        max_position_embeddings=config.context_length,
+        hidden_size=config.hidden_size,
+        num_hidden_layers=config.num_hidden_layers,
+        num_attention_heads=config.num_attention_heads,
+        intermediate_size=config.intermediate_size,
         activation_function=config.activation,
         resid_pdrop=config.dropout,
         embd_pdrop=config.dropout,

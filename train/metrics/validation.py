@@ -1,4 +1,4 @@
-"""Validation: loss and perplexity over held-out sequences, the same number whatever the number of ranks."""
+"""Validation: loss and perplexity over held-out sequences, independent of the number of ranks."""
 
 import math
 import sys
@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from deepspeed.runtime.engine import DeepSpeedEngine
 from tqdm import tqdm
 
+from models.routes import RoutingRecord
 from train.config.run_config import RunConfig
 from train.data.batches import Batch, PackedSequences, validation_batches
 from train.metrics.routing_probe import RoutingProbe
@@ -18,14 +19,11 @@ from train.metrics.routing_probe import RoutingProbe
 
 @dataclass(frozen=True)
 class Validation:
-    """loss: mean negative log-likelihood per token in nats. num_tokens: targets it is the mean of.
+    """The result of one validation."""
 
-    routing_fluctuation: as RoutingProbe.fluctuation.
-    """
-
-    loss: float
-    num_tokens: int
-    routing_fluctuation: float | None = None
+    loss: float  # mean negative log-likelihood per token, in nats
+    num_tokens: int  # targets that the loss is the mean over
+    routing_fluctuation: float | None = None  # RoutingProbe.fluctuation
 
     @property
     def perplexity(self) -> float:
@@ -33,7 +31,7 @@ class Validation:
 
 
 def perplexity(loss: float) -> float:
-    """exp(loss), infinite where that overflows."""
+    """exp(loss), or infinity if that overflows."""
     return math.exp(loss) if loss < 700 else math.inf
 
 
@@ -46,10 +44,10 @@ def validate(
     probe: RoutingProbe,
     stop_is_due: Callable[[], bool],
 ) -> Validation | None:
-    """Collective over all ranks. Every sequence counts once; batches are filled up where ranks would have none.
+    """Validate on every sequence once. Collective over all ranks.
 
-    probe sees the routes of the first batch. None where stop_is_due(), collective too and asked before each batch,
-    said yes.
+    Batches are padded so that every rank runs the same number of forward passes. probe sees the routes of the first
+    batch. stop_is_due() is collective too and is called before each batch; None if it returns True.
     """
     num_sequences = _num_sequences(sequences, config)
     total = torch.zeros((), dtype=torch.float64, device=engine.device)
@@ -60,10 +58,10 @@ def validate(
         if stop_is_due():
             engine.train()
             return None
-        loss, plans = _summed_loss(engine, batch)
+        loss, records = _summed_loss(engine, batch)
         total += loss
         if number == 0:
-            probe.see(plans)
+            probe.see(records)
     engine.train()
     dist.all_reduce(total, group=dist.get_world_group())
     num_tokens = num_sequences * config.context_length
@@ -73,13 +71,13 @@ def validate(
 
 @torch.no_grad()
 def see_routes(engine: DeepSpeedEngine, sequences: PackedSequences, config: RunConfig, *, probe: RoutingProbe) -> None:
-    """Show probe the routes that a validation would show it with the weights as they are. Collective over all ranks."""
+    """Show probe the routes of a validation with the current weights. Collective over all ranks."""
     if not probe.is_needed:
         return
     engine.eval()
-    _, plans = _summed_loss(engine, next(_batches(sequences, config)))
+    _, records = _summed_loss(engine, next(_batches(sequences, config)))
     engine.train()
-    probe.see(plans)
+    probe.see(records)
     probe.fluctuation(engine.device)
 
 
@@ -88,7 +86,7 @@ def _num_sequences(sequences: PackedSequences, config: RunConfig) -> int:
 
 
 def _batches(sequences: PackedSequences, config: RunConfig) -> Iterator[Batch]:
-    """This rank's."""
+    """The batches of this rank."""
     return validation_batches(
         sequences,
         num_sequences=_num_sequences(sequences, config),
@@ -98,10 +96,9 @@ def _batches(sequences: PackedSequences, config: RunConfig) -> Iterator[Batch]:
     )
 
 
-def _summed_loss(engine: DeepSpeedEngine, batch: Batch) -> tuple[torch.Tensor, dict[int, list]]:
-    """Of the sequences that count, and the plans of the sparse layers."""
+def _summed_loss(engine: DeepSpeedEngine, batch: Batch) -> tuple[torch.Tensor, dict[int, RoutingRecord]]:
+    """The loss summed over the batch without its padding, and the record of each sparse layer."""
     batch = batch.to(engine.device)
-    plans = engine.module.transformer.plan(batch.input_ids, **batch.known)
-    logits = engine(batch.input_ids, position_ids=batch.position_ids, plans=plans, use_cache=False).logits
-    losses = F.cross_entropy(logits.flatten(0, 1).float(), batch.targets.flatten(), reduction="none")
-    return (losses.view_as(batch.targets).sum(1) * batch.weights).sum(), plans
+    outputs = engine(batch.input_ids, use_cache=False, **batch.known)
+    losses = F.cross_entropy(outputs.logits.flatten(0, 1).float(), batch.targets.flatten(), reduction="none")
+    return (losses.view_as(batch.targets).sum(1) * batch.weights).sum(), outputs.routing

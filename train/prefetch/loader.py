@@ -1,4 +1,4 @@
-"""The loader: this rank's micro-batches with their row plans, made in the caller's thread or by processes ahead of it.
+"""The loader: this rank's micro-batches with local plans, made in the caller's thread or by processes ahead of it.
 
 A micro-batch is a function of its number, so that processes need not know of each other, and the order is that of one.
 """
@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from train.data.batches import Batch, PackedSequences, micro_batch_indices
 from train.data.mixture_order import MixtureOrder
-from train.prefetch.row_plans import RowPlanner
+from train.prefetch.local_plans import LocalPlanner
 from train.processes.error_origin import is_ours
 from train.processes.stop_request import SIGNALS
 
@@ -35,7 +35,7 @@ class MicroBatches(Dataset):
 
     sequences: PackedSequences
     order: MixtureOrder
-    planner: RowPlanner | None
+    planner: LocalPlanner | None
     micro_batch_size: int
     rank: int
     world_size: int

@@ -1,8 +1,13 @@
-"""Route-ahead: batches and their plans, made on the host while the device computes the batch before.
+"""Route-ahead: batches and their dispatch plans, made on the host while the device computes the batch before.
 
-Only fixed routes allow it: a plan follows from token ids, so the forward pass has nothing to ask. The sizes of all
-sparse layers travel between the ranks of an expert-parallel group in one small collective per micro-batch, on a group
-of its own. Batches for routers that learn are only read ahead.
+Three makers of plans exist, and all call models/dispatch.py's make_plan:
+- Training makes local plans from copies of the hash routers (local_plans.py), in the thread below or in loader
+  processes. This file adds the splits between ranks, for all sparse layers in one small collective per micro-batch, on
+  a process group of its own. The forward pass waits for nothing.
+- A forward pass without plans, as in validation and generation, has them made by HashGPTModel.plan().
+- A layer whose router learns plans in its own forward pass (models/learned_ffn.py), since its routes depend on hidden
+  states: batches for it are only read ahead.
+With expert parallelism the last two go through ExpertParallelExperts.plan(), a collective for which the device waits.
 """
 
 import copy
@@ -17,25 +22,26 @@ from dataclasses import replace
 import torch
 import torch.distributed
 
-from models.dispatch import Plan
+from models.dispatch import DispatchPlan
 from models.modeling_hash_gpt import HashGPTForCausalLM
 from train.data.batches import Batch
-from train.parallel.expert_parallel import ExpertParallelExperts, make_exchange
-from train.prefetch.row_plans import LayerPlanner, RowPlanner
+from train.parallel.all_to_all import make_splits
+from train.parallel.expert_parallel import ExpertParallelExperts
+from train.prefetch.local_plans import LayerPlanner, LocalPlanner
 
-_SECONDS_TO_CLOSE = 10.0  # where a rank is lost meanwhile
+_SECONDS_TO_CLOSE = 10.0  # if a rank is lost meanwhile
 
 
 def plan_ahead(model: HashGPTForCausalLM, batches: Iterator[Batch], *, device: torch.device) -> "BatchesAhead":
-    """The batches, which come with row plans, with whole plans, one ahead.
+    """The batches, which come with local plans, on `device` with complete plans, one ahead.
 
-    Collective over all ranks: it makes a process group.
+    Collective over all ranks: it creates a process group.
     """
-    return BatchesAhead(PlanExchange(model), batches, device)
+    return BatchesAhead(PlanCompleter(model), batches, device)
 
 
-def make_row_planner(model: HashGPTForCausalLM) -> RowPlanner | None:
-    """What makes the row plans of this rank's model; None where routers learn, whose routes follow hidden states."""
+def make_local_planner(model: HashGPTForCausalLM) -> LocalPlanner | None:
+    """The maker of local plans for this rank's model; None if its routers learn."""
     if model.config.router != "hash":
         return None
     layers = {
@@ -44,20 +50,20 @@ def make_row_planner(model: HashGPTForCausalLM) -> RowPlanner | None:
         )
         for index, sparse_ffn in model.transformer.sparse_ffns.items()
     }
-    return RowPlanner(layers, none=model.config.hash_vocab_size)
+    return LocalPlanner(layers, none=model.config.hash_vocab_size)
 
 
-class PlanExchange:
-    """Completes row plans: tells the ranks of an expert-parallel group how many rows each sends to each expert."""
+class PlanCompleter:
+    """Adds splits to local plans: tells ranks that share experts how many tokens each sends to each expert."""
 
     def __init__(self, model: HashGPTForCausalLM):
         """Collective over all ranks."""
         self._group = _host_group(model)
 
-    def complete(self, plans: dict[int, list[Plan]] | None) -> dict[int, list[Plan]] | None:
-        """AllToAllSplits the sizes of all layers and hashes at once, [P, layers * hashes, e].
+    def complete(self, plans: dict[int, list[DispatchPlan]] | None) -> dict[int, list[DispatchPlan]] | None:
+        """The plans with splits, from one all-to-all of tokens per expert, int64 [P, layers * hashes, e].
 
-        Collective over the ranks of the expert-parallel group, which must come here in the same order of batches.
+        Collective over the ranks of the expert-parallel group, which must call it in the same order of batches.
         """
         if self._group is None or plans is None:
             return plans
@@ -67,23 +73,23 @@ class PlanExchange:
         receive = torch.empty_like(send)
         torch.distributed.all_to_all_single(receive, send, group=self._group)
         rank = self._group.rank()
-        done = iter(
-            replace(plan, exchange=make_exchange(send[:, i], receive[:, i], rank=rank)) for i, plan in enumerate(flat)
+        complete = iter(
+            replace(plan, splits=make_splits(send[:, i], receive[:, i], rank=rank)) for i, plan in enumerate(flat)
         )
-        return {layer: [next(done) for _ in layer_plans] for layer, layer_plans in plans.items()}
+        return {layer: [next(complete) for _ in layer_plans] for layer, layer_plans in plans.items()}
 
 
 class BatchesAhead(Iterator[Batch]):
-    """Iterates over batches on `device` with plans; a thread makes the next one meanwhile.
+    """Iterates over batches on `device` with complete plans; a thread makes the next one meanwhile.
 
-    An error in the thread is raised by next(). The thread is a daemon: a run that fails does not wait for it.
+    next() raises an error of the thread. The thread is a daemon: a run that fails does not wait for it.
     """
 
-    def __init__(self, exchange: PlanExchange, batches: Iterator[Batch], device: torch.device):
-        self._exchange, self._device = exchange, device
+    def __init__(self, completer: PlanCompleter, batches: Iterator[Batch], device: torch.device):
+        self._completer, self._device = completer, device
         self._ready: queue.Queue = queue.Queue(maxsize=1)
         self._seconds_waited, self._num_taken, self._last = 0.0, 0, math.inf
-        # The thread alone refers to `batches`: it ends the processes that make them.
+        # Only the thread refers to `batches`, so that it ends the processes that make them.
         self._thread = threading.Thread(target=self._work, args=(batches,), daemon=True, name="route-ahead")
         self._thread.start()
 
@@ -92,21 +98,21 @@ class BatchesAhead(Iterator[Batch]):
         batch = self._ready.get()
         self._seconds_waited += time.perf_counter() - start
         if isinstance(batch, BaseException):
-            self._ready.put(batch)  # whoever asks again gets the same answer
+            self._ready.put(batch)  # a further call raises the same
             raise batch
         self._num_taken += 1
         return batch
 
     def take_seconds_waited(self) -> float:
-        """Seconds that next() has waited since this was last asked: what data and plans cost the training."""
+        """Seconds that next() has waited since this was last called: the cost of data and plans to training."""
         seconds, self._seconds_waited = self._seconds_waited, 0.0
         return seconds
 
     def close(self) -> None:
-        """End the thread: Python would kill it at exit, and abort where it is in the midst of torch's code.
+        """End the thread: Python would kill it at exit, and abort if it is inside torch's code.
 
-        Collective over all ranks, which have taken equally many batches: one more lies ready and one is in the making,
-        so that no rank leaves the exchange of either.
+        Collective over all ranks, which have taken equally many batches: one more is ready and one is being made, so
+        every rank completes the plans of both.
         """
         self._last = self._num_taken + 2
         give_up = time.monotonic() + _SECONDS_TO_CLOSE
@@ -117,12 +123,12 @@ class BatchesAhead(Iterator[Batch]):
     def _work(self, batches: Iterator[Batch]) -> None:
         try:
             for number, batch in enumerate(batches, start=1):
-                plans = self._exchange.complete(batch.plans)
+                plans = self._completer.complete(batch.plans)
                 self._ready.put(_to_device(replace(batch, plans=plans), self._device))
                 if number >= self._last:
                     return
             self._ready.put(StopIteration())
-        except BaseException as error:  # whatever it is, the training thread must not wait for a batch for ever
+        except BaseException as error:  # of any kind: the training thread must not wait for a batch forever
             self._ready.put(error)
 
 
@@ -135,11 +141,11 @@ def _to_device(batch: Batch, device: torch.device) -> Batch:
     return replace(batch.to(device), plans=plans)
 
 
-def _plan_to(plan: Plan, device: torch.device) -> Plan:
-    """Move the indices without waiting; the sizes stay on the host, where they are needed."""
-    exchange = plan.exchange and replace(plan.exchange, local=_plan_to(plan.exchange.local, device))
-    indices = {name: _move(getattr(plan, name), device) for name in ("order_N", "row_N", "ends_E")}
-    return replace(plan, **indices, exchange=exchange)
+def _plan_to(plan: DispatchPlan, device: torch.device) -> DispatchPlan:
+    """Move the indices without waiting; the counts stay on the host, where they are needed."""
+    splits = plan.splits and replace(plan.splits, arrivals=_plan_to(plan.splits.arrivals, device))
+    indices = {name: _move(getattr(plan, name), device) for name in ("order_N", "place_N", "ends_E")}
+    return replace(plan, **indices, splits=splits)
 
 
 def _move(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -147,13 +153,13 @@ def _move(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 def _host_group(model: HashGPTForCausalLM):
-    """This rank's expert-parallel ranks as a gloo group for the planning thread alone; None without such ranks."""
+    """The ranks that share experts with this one, as a gloo group for the thread alone; None without such ranks."""
     sizes = {experts.ep_size for experts in model.modules() if isinstance(experts, ExpertParallelExperts)}
     if not sizes:
         return None
     (ep_size,) = sizes
     mine = None
-    # Every rank takes part in making every group; DeepSpeed's groups are made of consecutive ranks.
+    # Every rank takes part in the creation of every group; DeepSpeed's groups are consecutive ranks.
     for first in range(0, torch.distributed.get_world_size(), ep_size):
         ranks = list(range(first, first + ep_size))
         group = torch.distributed.new_group(ranks, backend="gloo")

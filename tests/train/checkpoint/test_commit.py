@@ -43,7 +43,7 @@ class TinyExport:
         weights = torch.empty(len(VALUES))
         stored.read(WEIGHT, "w", 0, weights)
         left = self.num_free_bytes
-        for name, content in zip(MODEL_FILES, (b'{"n_embd": 16}', weights.numpy().tobytes()), strict=True):
+        for name, content in zip(MODEL_FILES, (b'{"hidden_size": 16}', weights.numpy().tobytes()), strict=True):
             (folder / name).write_bytes(content[:left])
             left -= len(content)
             if left < 0:

@@ -10,7 +10,9 @@ from train.checkpoint import disk_space
 from train.checkpoint.disk_space import MIB, check_disk_space, checkpoint_bytes, num_checkpoints
 from train.config.run_config import RunConfig
 
-NETWORK = HashGPTConfig(vocab_size=100, n_embd=8, n_layer=2, n_head=2, n_positions=16)
+NETWORK = HashGPTConfig(
+    vocab_size=100, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, max_position_embeddings=16
+)
 PARAMETERS = count_parameters(NETWORK).total
 
 

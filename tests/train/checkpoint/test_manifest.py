@@ -15,7 +15,7 @@ from train.checkpoint.manifest import (
     read_manifest,
 )
 
-FILES = {"config.json": b'{"n_embd": 16}', "training/rank_00000.safetensors": bytes(range(256)) * 8}
+FILES = {"config.json": b'{"hidden_size": 16}', "training/rank_00000.safetensors": bytes(range(256)) * 8}
 
 
 @pytest.fixture
@@ -62,12 +62,12 @@ def test_damage_is_reported_with_the_name_of_the_file(folder, name):
 
 def test_a_missing_file_is_noticed_without_reading_any(folder):
     (folder / "config.json").unlink()
-    with pytest.raises(ValueError, match=r"config\.json is missing, but was written with 14 bytes"):
+    with pytest.raises(ValueError, match=r"config\.json is missing, but was written with 19 bytes"):
         check_sizes(folder, read_manifest(folder))
 
 
 def test_ranks_share_the_checking_of_digests(folder):
-    (folder / "config.json").write_bytes(b"x" * 14)
+    (folder / "config.json").write_bytes(b"x" * 19)
     manifest, num_damages = read_manifest(folder), 0
     for part in range(2):
         try:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from models.configuration_hash_gpt import ROUTER_DEFAULTS, ROUTERS
+from models.choices import ROUTER_DEFAULTS, ROUTERS
 from train.config.run_config import SCHEDULES, RunConfig
 
 

@@ -21,7 +21,13 @@ def baseline(vocab_size=300):
     torch.manual_seed(0)
     return HashGPTForCausalLM(
         HashGPTConfig(
-            vocab_size=vocab_size, n_positions=16, n_embd=8, n_layer=1, n_head=1, bos_token_id=0, eos_token_id=0
+            vocab_size=vocab_size,
+            max_position_embeddings=16,
+            hidden_size=8,
+            num_hidden_layers=1,
+            num_attention_heads=1,
+            bos_token_id=0,
+            eos_token_id=0,
         )
     ).eval()
 

@@ -13,8 +13,8 @@ from train.parallel.expert_parallel import assert_experts_are_tagged, stacked_ex
 
 def network(**fields) -> HashGPTConfig:
     defaults = {
-        "vocab_size": 32, "n_positions": 16, "n_embd": 32, "n_layer": 4, "n_head": 2, "sparse_layers": [1],
-        "num_experts": 4, "bos_token_id": 0, "eos_token_id": 0,
+        "vocab_size": 32, "max_position_embeddings": 16, "hidden_size": 32, "num_hidden_layers": 4,
+        "num_attention_heads": 2, "sparse_layers": [1], "num_experts": 4, "bos_token_id": 0, "eos_token_id": 0,
     }  # fmt: skip
     return HashGPTConfig(**{**defaults, **fields})
 
@@ -98,7 +98,7 @@ def test_no_two_experts_are_equal():
 
 
 def test_weights_spread_as_in_gpt2():
-    model = build(n_embd=64)
+    model = build(hidden_size=64)
     std, scaled = 0.02, 0.02 / 8**0.5  # 4 blocks * 2 residual branches
     for name, matrix in weights(model).items():
         if matrix.dim() > 1 and "bias" not in name:

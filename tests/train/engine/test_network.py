@@ -28,16 +28,17 @@ def network(*tables: LayerTable, **fields):
 
 def test_the_network_is_the_run_configs():
     config = RunConfig(
-        "shards", context_length=24, hidden_size=12, num_hidden_layers=3, num_attention_heads=3, intermediate_size=20, activation="relu", dropout=0.1,
-        position_embedding="sinusoidal", sparse_layers=[0, 2], num_experts=5, route_table="table", placement="insert",
-        num_sublayers=2,
+        "shards", context_length=24, hidden_size=12, num_hidden_layers=3, num_attention_heads=3, intermediate_size=20,
+        activation="relu", dropout=0.1, position_embedding="sinusoidal", sparse_layers=[0, 2], num_experts=5,
+        route_table="table", placement="insert", num_sublayers=2,
     )  # fmt: skip
     found = network_config(config, vocab_size=40, end_token_id=39, layer_tables=[table(), table()])
     expected = {
-        "vocab_size": 40, "n_positions": 24, "n_embd": 12, "n_layer": 3, "n_head": 3, "intermediate_size": 20,
-        "activation_function": "relu", "resid_pdrop": 0.1, "embd_pdrop": 0.1, "attn_pdrop": 0.1,
-        "position_embedding": "sinusoidal", "sparse_layers": [0, 2], "num_experts": 5, "bos_token_id": 39,
-        "eos_token_id": 39, "placement": "insert", "num_sublayers": 2, "hash_keys": ["token", "token"],
+        "vocab_size": 40, "max_position_embeddings": 24, "hidden_size": 12, "num_hidden_layers": 3,
+        "num_attention_heads": 3, "intermediate_size": 20, "activation_function": "relu", "resid_pdrop": 0.1,
+        "embd_pdrop": 0.1, "attn_pdrop": 0.1, "position_embedding": "sinusoidal", "sparse_layers": [0, 2],
+        "num_experts": 5, "bos_token_id": 39, "eos_token_id": 39, "placement": "insert", "num_sublayers": 2,
+        "hash_keys": ["token", "token"],
     }  # fmt: skip
     assert {name: getattr(found, name) for name in expected} == expected
 
@@ -59,17 +60,11 @@ def test_tables_say_how_much_is_split():
 
 
 def test_a_learned_router_takes_its_fields_from_the_run_and_hashes_nothing():
-    config = RunConfig(
-        "shards", sparse_layers=[1], router="switch", router_aux_loss_coef=0.5, router_z_loss_coef=0.25, router_jitter_noise=0.125,
-        capacity_factor=1.5,
-    )  # fmt: skip
+    coefficients = {"router_aux_loss_coef": 0.5, "router_z_loss_coef": 0.25, "router_jitter_noise": 0.125}
+    config = RunConfig("shards", sparse_layers=[1], router="switch", capacity_factor=1.5, **coefficients)
     found = network_config(config, vocab_size=40, end_token_id=39, layer_tables=[])
-    assert (found.router, found.router_aux_loss_coef, found.router_z_loss_coef, found.router_jitter_noise) == (
-        "switch",
-        0.5,
-        0.25,
-        0.125,
-    )
+    assert found.router == "switch"
+    assert {name: getattr(found, name) for name in coefficients} == coefficients
     assert (found.capacity_factor, found.hash_keys, found.route_table_ep_sizes) == (1.5, [], None)
 
 

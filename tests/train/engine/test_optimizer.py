@@ -13,8 +13,8 @@ from train.parallel.expert_parallel import ExpertParallelExperts
 
 def tiny_model(**fields):
     network = HashGPTConfig(
-        vocab_size=11, n_positions=4, n_embd=4, n_layer=2, n_head=2, sparse_layers=[1], num_experts=3,
-        bos_token_id=0, eos_token_id=0, **fields,
+        vocab_size=11, max_position_embeddings=4, hidden_size=4, num_hidden_layers=2, num_attention_heads=2,
+        sparse_layers=[1], num_experts=3, bos_token_id=0, eos_token_id=0, **fields,
     )  # fmt: skip
     return build_model(network, route_tables=torch.zeros(1, 11, 1), ep_size=1, seed=0)
 

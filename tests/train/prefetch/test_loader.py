@@ -22,7 +22,7 @@ from train.data.batches import PackedSequences
 from train.data.mixture_order import MixtureOrder
 from train.engine.model import build_model
 from train.prefetch.loader import MicroBatches, read_ahead
-from train.prefetch.route_ahead import make_row_planner
+from train.prefetch.route_ahead import make_local_planner
 from train.processes.error_origin import is_ours
 from train.processes.project_root import ROOT
 
@@ -38,7 +38,7 @@ def make_micro_batches(folder, hash_name: str = "token and bigram") -> MicroBatc
     streams = [TokenStream(folder)]
     sequences = PackedSequences(streams, context_length=8, predictions=streams, end_token_id=299)
     order = MixtureOrder(sequences.sizes, [Fraction(1)], seed=0, part_seeds=[0])
-    planner = make_row_planner(make_model(hash_name))
+    planner = make_local_planner(make_model(hash_name))
     return MicroBatches(sequences, order, planner, micro_batch_size=4, rank=1, world_size=2)
 
 
@@ -65,7 +65,7 @@ def test_processes_make_the_batches_and_plans_of_the_thread(tiny_data, num_worke
 
 
 @pytest.mark.parametrize("hash_name", HASHES)
-def test_row_plans_are_those_of_the_model(tiny_data, hash_name):
+def test_local_plans_are_those_of_the_model(tiny_data, hash_name):
     batch, model = make_micro_batches(tiny_data.train, hash_name)[2], make_model(hash_name)
     assert (batch.position_ids[:, 1:] == 0).any()
     assert values(batch.plans) == values(model.transformer.plan(batch.input_ids, **batch.known))

@@ -10,14 +10,14 @@ import torch
 
 from tests.distributed.training import batch, make_model
 from train.data.batches import Batch
-from train.prefetch.route_ahead import make_row_planner, plan_ahead
+from train.prefetch.route_ahead import make_local_planner, plan_ahead
 
 CPU = torch.device("cpu")
 
 
 def planned(model, steps: int) -> Iterator[Batch]:
-    """Batches with row plans."""
-    planner = make_row_planner(model)
+    """Batches with local plans."""
+    planner = make_local_planner(model)
     return (replace(whole, plans=planner.plan(whole)) for whole in map(batch, range(steps)))
 
 
@@ -33,7 +33,7 @@ def test_batches_arrive_in_order_with_the_plans_of_the_model():
 
 def test_batches_for_a_router_that_learns_come_without_plans():
     model = make_model("switch")
-    assert make_row_planner(model) is None
+    assert make_local_planner(model) is None
     [found] = plan_ahead(model, iter([batch(0)]), device=CPU)
     assert found.plans is None and torch.equal(found.input_ids, batch(0).input_ids)
 
@@ -42,7 +42,7 @@ def test_planning_runs_no_hook_of_the_model():
     model, calls = make_model("MultiHash 2"), []
     for module in model.modules():
         module.register_forward_pre_hook(lambda module, _: calls.append(module))
-    make_row_planner(model).plan(batch(0))
+    make_local_planner(model).plan(batch(0))
     assert calls == []
 
 
