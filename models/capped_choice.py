@@ -1,27 +1,27 @@
-"""capped_choice: how much each expert wants each token when no token may have more than a few experts."""
+"""capped_choice: how strongly each expert chooses each token if the experts per token are capped."""
 
 import math
 
 import torch
 
 NUM_ITERATIONS = 100
-# As Zhou et al. (2022, section 3.2), but reached from above: 1e-3 from the beginning leaves most rows far too short
-# after 100 iterations, each of which moves the logarithms of A by little of what they have to go, 1 / ENTROPY_WEIGHT.
+# As Zhou et al. (2022, section 3.2), but reached from above: with 1e-3 from the start, the sums of most rows would be
+# far too small after 100 iterations, since the logarithms of A must travel about 1 / ENTROPY_WEIGHT.
 ENTROPY_WEIGHT, FIRST_ENTROPY_WEIGHT = 1e-3, 0.1
 
 
 @torch.no_grad()
 def capped_choice(affinity_ET: torch.Tensor, *, tokens_per_expert: int, cap: int) -> torch.Tensor:
-    """The A [E, T] that maximises sum(A * affinity) + ENTROPY_WEIGHT * entropy(A), nearly, by Dykstra's algorithm.
+    """The A [E, T] that nearly maximises sum(A * affinity) + ENTROPY_WEIGHT * entropy(A), by Dykstra's algorithm.
 
-    Rows sum to tokens_per_expert, columns to no more than cap, and no entry is above 1. Each iteration meets the three
-    conditions in turn; of each only its prices are kept, such that A = exp((affinity + row - column - entry) / weight).
+    Rows sum to tokens_per_expert, columns to at most cap, and no entry exceeds 1. Each iteration meets the three
+    conditions in turn, and keeps only their prices: A = exp((affinity + row - column - entry) / weight).
     """
     column_1T = torch.zeros_like(affinity_ET[:1])
     entry_ET = torch.zeros_like(affinity_ET)
     for iteration in range(NUM_ITERATIONS):
-        fallen = iteration / (NUM_ITERATIONS - 1)
-        weight = FIRST_ENTROPY_WEIGHT * (ENTROPY_WEIGHT / FIRST_ENTROPY_WEIGHT) ** fallen
+        progress = iteration / (NUM_ITERATIONS - 1)
+        weight = FIRST_ENTROPY_WEIGHT * (ENTROPY_WEIGHT / FIRST_ENTROPY_WEIGHT) ** progress
         sums_E1 = ((affinity_ET - column_1T - entry_ET) / weight).logsumexp(1, keepdim=True)
         wanted_ET = affinity_ET + weight * (math.log(tokens_per_expert) - sums_E1)
         sums_1T = ((wanted_ET - entry_ET) / weight).logsumexp(0, keepdim=True)

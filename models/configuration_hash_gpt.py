@@ -15,7 +15,7 @@ class HashGPTConfig(PreTrainedConfig):
 
     Args:
         vocab_size, max_position_embeddings, hidden_size, num_hidden_layers, num_attention_heads: sizes of the network.
-        intermediate_size: width D of every feed-forward and expert; None: 4 * hidden_size.
+        intermediate_size: width inside every feed-forward and expert; None: 4 * hidden_size.
         activation_function, resid_pdrop and the other fields up to tie_word_embeddings: as in GPT2Config.
         sparse_layers: blocks that hold a sparse layer; [] is the dense baseline.
         num_experts: experts per sparse layer.
@@ -181,7 +181,7 @@ class HashGPTConfig(PreTrainedConfig):
             ("split_sizes", self.split_sizes, None),
         ):
             if value != none:
-                raise ValueError(f"{name}={value} with router={self.router!r}, which hashes nothing; leave it out")
+                raise ValueError(f"{name}={value} with router={self.router!r}, which has no hashes; leave it out")
 
     def _check_router(self) -> None:
         for name, default in ROUTER_DEFAULTS.items():
@@ -199,11 +199,14 @@ class HashGPTConfig(PreTrainedConfig):
         if self.capacity_factor is not None and not 0 < self.capacity_factor < math.inf:
             raise ValueError(f"capacity_factor={self.capacity_factor} must be above 0, or None")
         if self.router == "gshard" and self.sparse_layers and self.num_experts < 2:
-            raise ValueError(f"num_experts={self.num_experts} with router='gshard', which sends each token to two")
+            raise ValueError(
+                f"num_experts={self.num_experts} with router='gshard', which sends each token to two experts; "
+                "set num_experts to 2 or more"
+            )
         if self.router == "expert_choice" and self.sparse_layers and self.num_experts_per_tok > self.num_experts:
             raise ValueError(
-                f"capacity_factor={self.num_experts_per_tok} experts per token, of num_experts={self.num_experts}; set "
-                f"capacity_factor to {self.num_experts} or less"
+                f"capacity_factor={self.num_experts_per_tok} experts per token exceed num_experts={self.num_experts}; "
+                f"set capacity_factor to {self.num_experts} or less"
             )
         if 0 < self.expert_choice_cap < self.num_experts_per_tok:
             raise ValueError(

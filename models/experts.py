@@ -9,15 +9,15 @@ from transformers import initialization as init
 from transformers.activations import ACT2FN
 
 from .dispatch import DispatchPlan, make_plan
-from .grouped import grouped_feed_forward, per_expert
+from .grouped import ExpertWeights, grouped_feed_forward, per_expert
 from .routes import Routes
 
 
 @dataclass(frozen=True)
 class Segment:
-    """One of the `count` equal parts of one matrix, which is what MultiHash applies at a time.
+    """One of the `count` equal parts of one matrix; each hash of MultiHash applies one of them.
 
-    matrix: "up" (d -> D / count) or "down" (D -> d / count). index: which part of its output.
+    matrix: "up" (D -> H / count) or "down" (H -> D / count). index: which part of its output.
     """
 
     matrix: str
@@ -30,13 +30,13 @@ class Experts(nn.Module):
 
     def __init__(self, config):
         super().__init__()
-        num_experts, width, hidden = config.num_experts, config.hidden_size, config.intermediate_size
+        num_experts, hidden_size, intermediate_size = config.num_experts, config.hidden_size, config.intermediate_size
         self.num_experts = num_experts
-        self.up_proj = nn.Parameter(torch.empty(num_experts, width, hidden))
-        self.up_proj_bias = nn.Parameter(torch.empty(num_experts, hidden))
-        self.down_proj = nn.Parameter(torch.empty(num_experts, hidden, width))
-        self.down_proj_bias = nn.Parameter(torch.empty(num_experts, width))
-        # The function, not the module: ZeRO 3 demands the same module calls on every rank, an idle expert makes none.
+        self.up_proj = nn.Parameter(torch.empty(num_experts, hidden_size, intermediate_size))
+        self.up_proj_bias = nn.Parameter(torch.empty(num_experts, intermediate_size))
+        self.down_proj = nn.Parameter(torch.empty(num_experts, intermediate_size, hidden_size))
+        self.down_proj_bias = nn.Parameter(torch.empty(num_experts, hidden_size))
+        # The function, not the module: ZeRO 3 requires the same module calls on every rank; an idle expert makes none.
         self.act = ACT2FN[config.activation_function].forward
         # GPT-2 scales the last matrix of each residual branch by 1 / sqrt(number of branches).
         self.up_std = config.initializer_range
@@ -54,18 +54,19 @@ class Experts(nn.Module):
         """Tokens [T, D] -> the outputs of their experts; with a segment, of that part alone."""
         return self.compute(hidden_TD, plan, dict(self.named_parameters()), segment)
 
-    def compute(self, tokens: torch.Tensor, plan: DispatchPlan, weights: dict, segment: Segment | None) -> torch.Tensor:
+    def compute(self, hidden_TD, plan: DispatchPlan, weights: dict, segment: Segment | None) -> torch.Tensor:
         """As forward(), with stacked weights from elsewhere under the names of this module's."""
-        up, down = (weights[f"{name}_proj"] for name in ("up", "down"))
-        up_bias, down_bias = (weights[f"{name}_proj_bias"] for name in ("up", "down"))
         if segment is None:
-            return grouped_feed_forward(tokens, plan, up, up_bias, down, down_bias, act=self.act)
-        matrix, bias = (up, up_bias) if segment.matrix == "up" else (down, down_bias)
+            names = ("up_proj", "up_proj_bias", "down_proj", "down_proj_bias")
+            return grouped_feed_forward(
+                hidden_TD, plan, ExpertWeights(*(weights[name] for name in names)), act=self.act
+            )  # fmt: skip
+        matrix, bias = weights[f"{segment.matrix}_proj"], weights[f"{segment.matrix}_proj_bias"]
         part = matrix.chunk(segment.count, dim=2)[segment.index]
-        return per_expert(_linear, tokens, plan, part, bias.chunk(segment.count, dim=1)[segment.index])
+        return per_expert(_linear, hidden_TD, plan, part, bias.chunk(segment.count, dim=1)[segment.index])
 
     def initialize(self, weights: dict) -> None:
-        """Draw the weights of one expert, or of a stack of them, as GPT-2 draws its feed-forward's."""
+        """Draw the weights of one expert, or of a stack of them, as GPT-2 draws those of its feed-forward."""
         init.normal_(weights["up_proj"], std=self.up_std)
         init.normal_(weights["down_proj"], std=self.down_std)
         init.zeros_(weights["up_proj_bias"])
@@ -75,7 +76,7 @@ class Experts(nn.Module):
 class StackedExperts(Experts):
     """E stacks of pre-norm residual feed-forwards x + down(act(up(norm(x)))), the experts of BASE layers.
 
-    Weights have a dimension for the S sublayers after that of the experts (Lewis et al., 2021; paper, appendix B.2).
+    The second dimension of their weights is that of the S sublayers (Lewis et al., 2021; paper, appendix B.2).
     """
 
     def __init__(self, config):
@@ -88,8 +89,8 @@ class StackedExperts(Experts):
         self.norm_bias = nn.Parameter(torch.empty(norm_shape))
         self.norm_epsilon = config.layer_norm_epsilon
 
-    def compute(self, tokens: torch.Tensor, plan: DispatchPlan, weights: dict, segment: Segment | None) -> torch.Tensor:
-        return per_expert(self._stack, tokens, plan, *(weights[name] for name, _ in self.named_parameters()))
+    def compute(self, hidden_TD, plan: DispatchPlan, weights: dict, segment: Segment | None) -> torch.Tensor:
+        return per_expert(self._stack, hidden_TD, plan, *(weights[name] for name, _ in self.named_parameters()))
 
     def initialize(self, weights: dict) -> None:
         """As BASE layers: the last matrix is zero, so that a new sparse layer begins as the identity."""
@@ -98,12 +99,12 @@ class StackedExperts(Experts):
         init.ones_(weights["norm_weight"])
         init.zeros_(weights["norm_bias"])
 
-    def _stack(self, rows, *weights):
+    def _stack(self, run, *weights):
         for up, up_bias, down, down_bias, norm_weight, norm_bias in zip(*weights, strict=True):
-            normed = nn.functional.layer_norm(rows, rows.shape[-1:], norm_weight, norm_bias, self.norm_epsilon)
-            rows = rows + _linear(self.act(_linear(normed, up, up_bias)), down, down_bias)
-        return rows
+            normed = nn.functional.layer_norm(run, run.shape[-1:], norm_weight, norm_bias, self.norm_epsilon)
+            run = run + _linear(self.act(_linear(normed, up, up_bias)), down, down_bias)
+        return run
 
 
-def _linear(rows, weight, bias):
-    return torch.addmm(bias, rows, weight)
+def _linear(run, weight, bias):
+    return torch.addmm(bias, run, weight)

@@ -1,15 +1,17 @@
-"""Gate: scores every expert for every token, in float32 whatever the model's precision; what learned routers learn."""
+"""Gate: the scores of every expert for every token, in at least float32; and LearnedRouter, which chooses by them."""
 
 import torch
 from torch import nn
 from transformers import initialization as init
 
+from .routes import Routing
+
 
 class Gate(nn.Module):
-    """Logits [T, E] = vectors [T, d] @ weight [E, d] + bias [E]."""
+    """Logits [T, E] = vectors [T, D] @ weight [E, D] + bias [E]."""
 
     def __init__(self, config, *, bias: bool = False, orthogonal: bool = False):
-        """orthogonal: begin as orthogonal rows of length 0.1, the centroids of BASE layers."""
+        """orthogonal: initialise as orthogonal rows of length 0.1, the centroids of BASE layers."""
         super().__init__()
         self.weight = nn.Parameter(torch.empty(config.num_experts, config.hidden_size))
         self.bias = nn.Parameter(torch.empty(config.num_experts)) if bias else None
@@ -33,16 +35,16 @@ def at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
 
 
 class LearnedRouter(nn.Module):
-    """A gate, and a rule that chooses by its scores, which each subclass says in route().
+    """A gate, and a rule that chooses experts by its scores, which each subclass defines in route().
 
-    route() is not forward(): ZeRO 3 follows modules by the tensors that they take and give, and a Routing is none.
+    route() is not forward(): ZeRO 3 tracks modules by the tensors that enter and leave them, and a Routing is not one.
     """
 
     gate: Gate
 
-    def route(self, hidden_TD: torch.Tensor, ids_T: torch.Tensor | None):
-        """The Routing of tokens [T, d] with ids [T], of which most routers read only the first."""
+    def route(self, hidden_TD: torch.Tensor, ids_T: torch.Tensor | None) -> Routing:
+        """The Routing of tokens [T, D] with ids [T]; most routers read only the hidden states."""
         raise NotImplementedError
 
     def resize(self, vocab_size: int) -> None:
-        """Most routers know of no vocabulary."""
+        """Most routers do not depend on the vocabulary."""

@@ -1,21 +1,38 @@
 """Grouped computation: each expert's weights on its own run of tokens, with gradients written where they belong."""
 
+from typing import NamedTuple
+
 import torch
 from torch.nn import functional
 
 from .dispatch import DispatchPlan, combine, dispatch
 
 
-def grouped_feed_forward(
-    hidden_TD, plan: DispatchPlan, up_EDH, up_bias_EH, down_EHD, down_bias_ED, *, act
-) -> torch.Tensor:
+class ExpertWeights(NamedTuple):
+    """Two matrices with biases, x -> act(x @ up + up_bias) @ down + down_bias, or their gradients.
+
+    Of one expert: [D, H], [H], [H, D] and [D], from hidden size D to intermediate size H and back. Of all experts: the
+    same with a first dimension E.
+    """
+
+    up: torch.Tensor
+    up_bias: torch.Tensor
+    down: torch.Tensor
+    down_bias: torch.Tensor
+
+    def of(self, expert: int) -> "ExpertWeights":
+        """Views of one expert's."""
+        return ExpertWeights(*(stacked[expert] for stacked in self))
+
+
+def grouped_feed_forward(hidden_TD: torch.Tensor, plan: DispatchPlan, weights: ExpertWeights, *, act) -> torch.Tensor:
     """act(tokens @ up + up_bias) @ down + down_bias [T, D], each token through the expert that the plan gives it.
 
-    Both ways of doing it keep the tokens and the hidden layer before its activation, T * (d + D) elements. An idle
-    expert gets a zero gradient, not none: ZeRO relies on a gradient for every parameter.
+    Both implementations keep the tokens and the values before the activation, T * (D + H) elements. An idle expert gets
+    a zero gradient, not none: ZeRO relies on a gradient for every parameter.
     """
-    feed_forward = GroupedMMFeedForward if _fits_grouped_mm(hidden_TD, up_EDH, down_EHD) else LoopFeedForward
-    return feed_forward.apply(hidden_TD, plan, act, up_EDH, up_bias_EH, down_EHD, down_bias_ED)
+    feed_forward = GroupedMMFeedForward if _fits_grouped_mm(hidden_TD, weights.up, weights.down) else LoopFeedForward
+    return feed_forward.apply(hidden_TD, plan, act, *weights)
 
 
 def per_expert(function, hidden_TD: torch.Tensor, plan: DispatchPlan, *stacked: torch.Tensor) -> torch.Tensor:
@@ -28,88 +45,87 @@ def per_expert(function, hidden_TD: torch.Tensor, plan: DispatchPlan, *stacked: 
 
 
 class LoopFeedForward(torch.autograd.Function):
-    """One expert at a time: gather its tokens, multiply, scatter the results, all while they lie in the cache.
+    """One expert at a time: gather its tokens, multiply, scatter the results, all while they are in the cache.
 
     Plain autograd would stack E gradients into a copy of all weights; here each is written into its place.
     """
 
     @staticmethod
-    def forward(ctx, tokens, plan, act, up, up_bias, down, down_bias):
-        hidden = tokens.new_empty(len(tokens), up.shape[2])
-        outputs = torch.empty_like(tokens)
+    def forward(ctx, hidden_TD, plan, act, *weights):
+        weights = ExpertWeights(*weights)
+        inner_TH = hidden_TD.new_empty(len(hidden_TD), weights.up.shape[2])
+        outputs_TD = torch.empty_like(hidden_TD)
         for e, run in _runs(plan.tokens_per_expert):
-            index = plan.order_N[run]
-            torch.addmm(up_bias[e], tokens.index_select(0, index), up[e], out=hidden[run])
-            outputs.index_copy_(0, index, torch.addmm(down_bias[e], act(hidden[run]), down[e]))
-        ctx.save_for_backward(tokens, hidden, up, up_bias, down, down_bias)
+            index, of_expert = plan.order_N[run], weights.of(e)
+            torch.addmm(of_expert.up_bias, hidden_TD.index_select(0, index), of_expert.up, out=inner_TH[run])
+            outputs_TD.index_copy_(0, index, torch.addmm(of_expert.down_bias, act(inner_TH[run]), of_expert.down))
+        ctx.save_for_backward(hidden_TD, inner_TH, *weights)
         ctx.plan, ctx.act = plan, act
-        return outputs
+        return outputs_TD
 
     @staticmethod
-    def backward(ctx, grad_outputs):
-        tokens, hidden, *weights = ctx.saved_tensors
-        grad_tokens = torch.empty_like(tokens)
-        grads = [torch.empty_like(weight) for weight in weights]
+    def backward(ctx, grad_TD):
+        hidden_TD, inner_TH, *weights = ctx.saved_tensors
+        weights = ExpertWeights(*weights)
+        grad_hidden_TD = torch.empty_like(hidden_TD)
+        grads = ExpertWeights(*(torch.empty_like(weight) for weight in weights))
         for e, run in _runs(ctx.plan.tokens_per_expert):
             index = ctx.plan.order_N[run]
-            rows, grad_rows = (tensor.index_select(0, index) for tensor in (tokens, grad_outputs))
-            of_expert = [tensor[e] for tensor in (*weights, *grads)]
-            grad_tokens.index_copy_(0, index, _backward_of_expert(rows, hidden[run], grad_rows, ctx.act, *of_expert))
+            inputs, grad_outputs = (tensor.index_select(0, index) for tensor in (hidden_TD, grad_TD))
+            grad_inputs = _expert_backward(inputs, inner_TH[run], grad_outputs, ctx.act, weights.of(e), grads.of(e))
+            grad_hidden_TD.index_copy_(0, index, grad_inputs)
         _zero_idle(grads, ctx.plan.tokens_per_expert)
-        return grad_tokens, None, None, *grads
+        return grad_hidden_TD, None, None, *grads
 
 
-def _backward_of_expert(
-    rows, hidden, grad_outputs, act, up, _, down, __, grad_up, grad_up_bias, grad_down, grad_down_bias
-) -> torch.Tensor:
-    """Write one expert's gradients into the last four tensors; returns the gradient of its rows."""
-    activated, grad_hidden = _activation_backward(act, hidden, grad_outputs @ down.T)
-    torch.mm(activated.T, grad_outputs, out=grad_down)
-    torch.mm(rows.T, grad_hidden, out=grad_up)
-    torch.sum(grad_outputs, 0, out=grad_down_bias)
-    torch.sum(grad_hidden, 0, out=grad_up_bias)
-    return grad_hidden @ up.T
+def _expert_backward(inputs, inner, grad_outputs, act, weights: ExpertWeights, grads: ExpertWeights) -> torch.Tensor:
+    """Write one expert's gradients into `grads`; returns the gradient of its inputs."""
+    activated, grad_inner = _activation_backward(act, inner, grad_outputs @ weights.down.T)
+    torch.mm(activated.T, grad_outputs, out=grads.down)
+    torch.mm(inputs.T, grad_inner, out=grads.up)
+    torch.sum(grad_outputs, 0, out=grads.down_bias)
+    torch.sum(grad_inner, 0, out=grads.up_bias)
+    return grad_inner @ weights.up.T
 
 
 class GroupedMMFeedForward(torch.autograd.Function):
     """All experts in one kernel per product, for GPUs, where single experts would leave most of the device idle.
 
-    The host knows nothing of the results, so nothing waits for them.
+    The host reads none of the results, so nothing waits for them.
     """
 
     @staticmethod
-    def forward(ctx, tokens, plan, act, up, up_bias, down, down_bias):
-        place_N = torch.arange(len(tokens), device=tokens.device, dtype=torch.int32)
-        expert_N = torch.searchsorted(plan.ends_E, place_N, right=True)
-        rows = tokens.index_select(0, plan.order_N)
-        hidden = functional.grouped_mm(rows, up, offs=plan.ends_E).add_(up_bias.index_select(0, expert_N))
-        outputs = functional.grouped_mm(act(hidden), down, offs=plan.ends_E).add_(down_bias.index_select(0, expert_N))
-        ctx.save_for_backward(tokens, hidden, up, down)
+    def forward(ctx, hidden_TD, plan, act, up, up_bias, down, down_bias):
+        place_T = torch.arange(len(hidden_TD), device=hidden_TD.device, dtype=torch.int32)
+        expert_T = torch.searchsorted(plan.ends_E, place_T, right=True)
+        sorted_TD = hidden_TD.index_select(0, plan.order_N)
+        inner_TH = functional.grouped_mm(sorted_TD, up, offs=plan.ends_E).add_(up_bias.index_select(0, expert_T))
+        outputs_TD = functional.grouped_mm(act(inner_TH), down, offs=plan.ends_E)
+        outputs_TD.add_(down_bias.index_select(0, expert_T))
+        ctx.save_for_backward(hidden_TD, inner_TH, up, down)
         ctx.plan, ctx.act = plan, act
-        return outputs.index_select(0, plan.place_N)
+        return outputs_TD.index_select(0, plan.place_N)
 
     @staticmethod
-    def backward(ctx, grad_outputs):
-        tokens, hidden, up, down = ctx.saved_tensors
+    def backward(ctx, grad_TD):
+        hidden_TD, inner_TH, up, down = ctx.saved_tensors
         ends_E = ctx.plan.ends_E
-        rows, grad_rows = (tensor.index_select(0, ctx.plan.order_N) for tensor in (tokens, grad_outputs))
-        grad_activated = functional.grouped_mm(grad_rows, down.transpose(1, 2), offs=ends_E)
-        activated, grad_hidden = _activation_backward(ctx.act, hidden, grad_activated)
-        grads = [
-            functional.grouped_mm(rows.T, grad_hidden, offs=ends_E),
-            _sum_by_expert(grad_hidden, ends_E),
-            functional.grouped_mm(activated.T, grad_rows, offs=ends_E),
-            _sum_by_expert(grad_rows, ends_E),
-        ]
-        _zero_idle(grads, ctx.plan.tokens_per_expert)  # some GPUs leave the product of an empty run unwritten
-        grad_tokens = functional.grouped_mm(grad_hidden, up.transpose(1, 2), offs=ends_E).index_select(
-            0, ctx.plan.place_N
+        sorted_TD, grad_TD = (tensor.index_select(0, ctx.plan.order_N) for tensor in (hidden_TD, grad_TD))
+        grad_activated_TH = functional.grouped_mm(grad_TD, down.transpose(1, 2), offs=ends_E)
+        activated_TH, grad_inner_TH = _activation_backward(ctx.act, inner_TH, grad_activated_TH)
+        grads = ExpertWeights(
+            up=functional.grouped_mm(sorted_TD.T, grad_inner_TH, offs=ends_E),
+            up_bias=_sum_by_expert(grad_inner_TH, ends_E),
+            down=functional.grouped_mm(activated_TH.T, grad_TD, offs=ends_E),
+            down_bias=_sum_by_expert(grad_TD, ends_E),
         )
-        return grad_tokens, None, None, *grads
+        _zero_idle(grads, ctx.plan.tokens_per_expert)  # some GPUs leave the product of an empty run unwritten
+        grad_sorted_TD = functional.grouped_mm(grad_inner_TH, up.transpose(1, 2), offs=ends_E)
+        return grad_sorted_TD.index_select(0, ctx.plan.place_N), None, None, *grads
 
 
 def _fits_grouped_mm(*tensors: torch.Tensor) -> bool:
-    """Its kernels are for bfloat16 in lines of 16 bytes; all else runs as a loop that asks the device for the ends."""
+    """Its kernels are for bfloat16 in rows of 16 bytes; all else runs as a loop, which reads counts on the host."""
     return (
         hasattr(functional, "grouped_mm")  # since torch 2.10
         and all(tensor.is_cuda and tensor.dtype == torch.bfloat16 and tensor.numel() > 0 for tensor in tensors)
@@ -117,30 +133,30 @@ def _fits_grouped_mm(*tensors: torch.Tensor) -> bool:
     )
 
 
-def _sum_by_expert(rows_ND: torch.Tensor, ends_E: torch.Tensor) -> torch.Tensor:
+def _sum_by_expert(values_TD: torch.Tensor, ends_E: torch.Tensor) -> torch.Tensor:
     """The sum of each run [E, D], as a product with ones: summed in float32, in the same order every time."""
-    ones_N8 = rows_ND.new_ones(len(rows_ND), 8)  # eight columns are the 16 bytes that grouped_mm asks for
-    return functional.grouped_mm(ones_N8.T, rows_ND, offs=ends_E)[:, 0]
+    ones_T8 = values_TD.new_ones(len(values_TD), 8)  # eight columns are the 16 bytes that grouped_mm requires
+    return functional.grouped_mm(ones_T8.T, values_TD, offs=ends_E)[:, 0]
 
 
-def _activation_backward(act, hidden: torch.Tensor, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(act(hidden), the gradient of hidden)."""
+def _activation_backward(act, inner: torch.Tensor, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(act(inner), the gradient of inner)."""
     with torch.enable_grad():
-        hidden = hidden.detach().requires_grad_()
-        activated = act(hidden)
-    (grad_hidden,) = torch.autograd.grad(activated, hidden, grad)
-    return activated.detach(), grad_hidden
+        inner = inner.detach().requires_grad_()
+        activated = act(inner)
+    (grad_inner,) = torch.autograd.grad(activated, inner, grad)
+    return activated.detach(), grad_inner
 
 
-def _zero_idle(grads: list[torch.Tensor], tokens_per_expert: list[int]) -> None:
-    """Zero the gradients of experts without rows."""
+def _zero_idle(grads: ExpertWeights, tokens_per_expert: list[int]) -> None:
+    """Zero the gradients of experts without tokens."""
     for e in (e for e, count in enumerate(tokens_per_expert) if count == 0):
         for grad in grads:
             grad[e].zero_()
 
 
 def _runs(tokens_per_expert: list[int]):
-    """(expert, slice of its rows) for every expert that has rows."""
+    """(expert, slice of its tokens in expert order) for every expert that has any."""
     end = 0
     for e, count in enumerate(tokens_per_expert):
         begin, end = end, end + count

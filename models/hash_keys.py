@@ -1,6 +1,6 @@
-"""Hash keys: what is hashed of each token, the first half of every hash function of Roller et al. (2021, section 3.1).
+"""Hash keys: the part of a token's context that is hashed, half of each hash of Roller et al. (2021, section 3.1).
 
-The second half is the table that sends a key to an expert. data_prep/counts/hash_keys.py computes the same keys in
+The other half is the table that maps a key to an expert. data_prep/counts/hash_keys.py computes the same keys in
 numpy.
 """
 
@@ -11,7 +11,7 @@ import torch
 
 @dataclass(frozen=True)
 class TokenContext:
-    """What a hash may look at of each token, int64 [B, S]; `next` and `predicted` are None where nobody knows them.
+    """The context of each token that hashes may read, int64 [B, S]; `next` and `predicted` are None if unknown.
 
     previous: the token before, or the id `none` at the beginning of a text.
     next: the token to be predicted (oracle future). predicted: a baseline model's guess of it.
@@ -35,9 +35,9 @@ def token_context(
     next_ids: torch.Tensor | None = None,
     predicted_ids: torch.Tensor | None = None,
 ) -> TokenContext:
-    """What hashes may look at of input_ids [B, S]; what is not given follows from them.
+    """The context of input_ids [B, S]; arguments that are not given are derived from them.
 
-    position_ids that begin again at 0 within a row begin a new document there, which knows nothing of the one before.
+    position_ids that restart at 0 within a sequence begin a new document there, which is independent of the one before.
     """
     if previous_ids is None:
         previous_ids = previous_tokens(input_ids, attention_mask, position_ids, none=none)
@@ -55,7 +55,7 @@ def previous_tokens(
 ) -> torch.Tensor:
     """The token before each of input_ids [B, S]; `none` for the first, at position 0, and after padding (mask 0)."""
     previous = torch.full_like(input_ids, none)
-    # Tokens added to the vocabulary after the tables were built have ids from `none` on: no table knows them.
+    # Tokens that joined the vocabulary after the tables were built have ids from `none` upwards: no table knows them.
     previous[:, 1:] = input_ids[:, :-1].clamp(max=none)
     if attention_mask is not None and attention_mask.dim() == 2:
         before = attention_mask[:, -input_ids.shape[1] :][:, :-1]
@@ -64,7 +64,7 @@ def previous_tokens(
 
 
 def hash_keys(hash_key: str, context: TokenContext, *, none: int, num_buckets: int) -> torch.Tensor:
-    """The key of each token, int64 [B, S]. ValueError where the context lacks what the key looks at."""
+    """The key of each token, int64 [B, S]. ValueError if the context lacks the ids that the key needs."""
     if hash_key == "bigram":
         return bigram_buckets(context.previous, context.current, none=none, num_buckets=num_buckets)
     keys = {
@@ -90,14 +90,14 @@ _MISSING = {
 def bigram_buckets(
     previous: torch.Tensor, current: torch.Tensor, *, none: int, num_buckets: int
 ) -> torch.Tensor:  # fmt: skip
-    """mix64(previous * (none + 1) + current) modulo num_buckets, as unsigned 64-bit arithmetic has it."""
+    """mix64(previous * (none + 1) + current) modulo num_buckets, in unsigned 64-bit arithmetic."""
     mixed = _mix64(previous * (none + 1) + current)
     # torch has no unsigned remainder: take the upper 63 bits first, then the last one.
     return (((mixed >> 1) & (2**63 - 1)) % num_buckets * 2 + (mixed & 1)) % num_buckets
 
 
 def _mix64(values: torch.Tensor) -> torch.Tensor:
-    """The finaliser of splitmix64 on int64, whose products wrap as unsigned ones do; right shifts need a mask."""
+    """The finaliser of splitmix64 on int64: products wrap as unsigned ones do, right shifts need a mask."""
     values = values ^ ((values >> 30) & (2**34 - 1))
     values = values * (0xBF58476D1CE4E5B9 - 2**64)
     values = values ^ ((values >> 27) & (2**37 - 1))

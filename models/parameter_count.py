@@ -7,7 +7,7 @@ from .configuration_hash_gpt import HashGPTConfig
 
 @dataclass(frozen=True)
 class ParameterCount:
-    """Parameters of one model; tied weights count once, route tables are buffers and count nothing."""
+    """Parameters of one model; tied weights count once, and route tables are buffers, which do not count."""
 
     shared: int  # everything that every token uses, learned routers included
     per_expert: int  # one expert: a feed-forward, or an inserted layer's stack of them with their norms
@@ -46,23 +46,23 @@ def router(config: HashGPTConfig) -> int:
     return (config.num_experts + vectors) * config.hidden_size + bias
 
 
-def attention(width: int) -> int:
+def attention(hidden_size: int) -> int:
     """Query, key, value and output matrices, with biases."""
-    return 4 * width * width + 4 * width
+    return 4 * hidden_size * hidden_size + 4 * hidden_size
 
 
-def feed_forward(width: int, hidden: int) -> int:
+def feed_forward(hidden_size: int, intermediate_size: int) -> int:
     """Two matrices with biases."""
-    return 2 * width * hidden + hidden + width
+    return 2 * hidden_size * intermediate_size + intermediate_size + hidden_size
 
 
-def norm(width: int) -> int:
+def norm(hidden_size: int) -> int:
     """Scale and bias."""
-    return 2 * width
+    return 2 * hidden_size
 
 
 def embeddings(config: HashGPTConfig) -> int:
-    """Token embeddings, which are the output matrix too when they are tied, and learned positions."""
+    """Token embeddings, which are also the output matrix if tied, and learned positions."""
     num_matrices = 1 if config.tie_word_embeddings else 2
     num_positions = config.max_position_embeddings if config.position_embedding == "learned" else 0
     return (num_matrices * config.vocab_size + num_positions) * config.hidden_size

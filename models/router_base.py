@@ -1,4 +1,4 @@
-"""BaseRouter: equally many tokens to every expert in training, each to where it fits best (Lewis et al., 2021)."""
+"""BaseRouter: in training, the same number of tokens to every expert, each to one that fits (Lewis et al., 2021)."""
 
 import torch
 
@@ -11,8 +11,8 @@ from .routes import Routes, Routing
 class BaseRouter(LearnedRouter):
     """Training solves a balanced assignment of the tokens; evaluation gives each token its best expert.
 
-    The sigmoid of a token's score for its expert weighs the expert against the token itself, and is what the gate
-    learns by. In training, ranks that share the experts shuffle their tokens first: train/parallel/token_shuffle.py.
+    The sigmoid of a token's score weighs its expert's output, and gives the gate its gradient. In training, ranks that
+    share the experts shuffle their tokens first: train/parallel/token_shuffle.py.
     """
 
     def __init__(self, config):

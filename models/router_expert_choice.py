@@ -1,7 +1,7 @@
-"""ExpertChoiceRouter: each expert takes the tokens that fit it best (Zhou et al., 2022), later ones considered too.
+"""ExpertChoiceRouter: each expert takes the tokens that fit it best (Zhou et al., 2022), which is not causal.
 
-Which tokens an expert takes depends on all tokens of the micro-batch, those that follow included. A language model does
-not know these when it writes: its perplexity is not comparable with that of other routers, and it cannot generate.
+The choice depends on all tokens of the micro-batch, later ones included. In generation these are unknown: the model
+cannot generate, and its perplexity is not comparable with that of other routers.
 """
 
 import torch
@@ -14,7 +14,7 @@ from .routes import Routes, Routing
 
 logger = logging.get_logger(__name__)
 NOT_CAUSAL = (
-    "expert_choice routes by all tokens of a batch, those that are to be predicted included: its perplexity is not "
+    "expert_choice routes by all tokens of a batch, the ones to be predicted included: its perplexity is not "
     "comparable with that of other routers, and it cannot generate"
 )
 
@@ -22,8 +22,8 @@ NOT_CAUSAL = (
 class ExpertChoiceRouter(LearnedRouter):
     """Every expert takes the T * capacity_factor / E tokens of highest probability, and weighs them by it.
 
-    With an expert_choice_cap no token goes to more experts: each takes those that it wants most under this condition,
-    and a few less than its number where the conditions could not quite be met.
+    With expert_choice_cap, no token goes to more experts than that. Each expert then takes its best tokens under this
+    condition, and slightly fewer if the conditions are met only approximately.
     """
 
     def __init__(self, config):

@@ -1,7 +1,7 @@
 """GShardRouter: each token to two experts, whose outputs are mixed by their probabilities (Lepikhin et al., 2020).
 
-The rule is that of DeepSpeed's top2gating, which people train with. The paper's own leaves out an unlikely second
-expert at random, keeps the weight of a choice whose other was dropped, and divides the loss by E^2.
+The rule is that of DeepSpeed's top2gating, which is widely used. The paper's own rule drops an unlikely second expert
+at random, keeps the weight of a choice whose partner was dropped, and divides the loss by E^2.
 """
 
 import torch
@@ -12,10 +12,10 @@ from .routes import Routes, Routing
 
 
 class GShardRouter(LearnedRouter):
-    """The likeliest expert and a second one, drawn by its probability in training and the next likeliest otherwise.
+    """The likeliest expert and a second one: drawn by its probability in training, the next likeliest otherwise.
 
-    In training, where the configuration sets a capacity_factor, an expert takes 2 T / E pairs times the factor, all
-    first choices before any second one. The two weights sum to 1, or are 1 and 0 where one choice was dropped.
+    In training with a capacity_factor, an expert takes at most 2 T / E pairs times the factor, all first choices before
+    any second one. The two weights sum to 1; if one choice was dropped, they are 1 and 0.
     """
 
     def __init__(self, config):
@@ -27,9 +27,8 @@ class GShardRouter(LearnedRouter):
     def route(self, hidden_TD: torch.Tensor, ids_T: torch.Tensor | None) -> Routing:
         logits_TE = self.gate(hidden_TD)
         probs_TE, expert_2T = logits_TE.softmax(1), two_choices(logits_TE, draw_second=self.training)
-        loss = self.router_aux_loss_coef * balance_loss(probs_TE, expert_2T[0]) + self.router_z_loss_coef * z_loss(
-            logits_TE
-        )
+        loss = self.router_aux_loss_coef * balance_loss(probs_TE, expert_2T[0])
+        loss = loss + self.router_z_loss_coef * z_loss(logits_TE)
         routes = two_routes(probs_TE, expert_2T, capacity_factor=self.capacity_factor if self.training else None)
         is_taken_T = torch.zeros_like(expert_2T[0], dtype=torch.bool).index_fill(0, routes.token_N, True)
         return Routing(routes, loss, (~is_taken_T).sum(), entropy(logits_TE))
@@ -46,7 +45,7 @@ def two_choices(logits_TE: torch.Tensor, *, draw_second: bool) -> torch.Tensor:
 
 
 def two_routes(probs_TE: torch.Tensor, expert_2T: torch.Tensor, *, capacity_factor: float | None) -> Routes:
-    """The pairs that experts take, first choices before second ones; weights sum to 1 over a token's pairs."""
+    """The pairs that experts take, first choices before second ones; the weights of a token's pairs sum to 1."""
     num_tokens, num_experts = probs_TE.shape
     expert_N, token_N = expert_2T.flatten(), torch.arange(num_tokens, device=expert_2T.device).repeat(2)
     limit = capacity(2 * num_tokens, num_experts, capacity_factor)

@@ -1,4 +1,4 @@
-"""HashRouter: fixed tables send the key of each token to experts (Roller et al., 2021, section 3.1)."""
+"""HashRouter: fixed tables map the key of each token to experts (Roller et al., 2021, section 3.1)."""
 
 import hashlib
 
@@ -12,11 +12,12 @@ UNSET = -1  # not 0: an unset table must fail in the first batch, not send every
 
 
 class HashRouter(nn.Module):
-    """Owns `route_table` [keys, hashes * turns], and the tables of split heavy tokens; all travel with the weights.
+    """Owns `route_table` [keys, columns], and the tables of split frequent tokens; all travel with the weights.
 
-    With several turns there is one hash, and a token at position p of its context goes by column p modulo turns.
-    A heavy token (row h = split_index[token] >= 0) goes to split_table[h, previous token]; a negative entry -(g + 1)
-    there says position_table[g, position modulo period] (data_prep/tables/split_tokens.py makes them).
+    The columns are the hashes of MultiHash or, with rotation_period > 1, the rotation: a token at position p of its
+    context uses column p % rotation_period. A frequent token (row f = split_index[token] >= 0) goes to expert
+    split_table[f, previous token]; a negative entry -(g + 1) there refers to position_table[g, position % its columns]
+    (data_prep/tables/split_tokens.py makes these tables).
     """
 
     def __init__(self, config, index: int):
@@ -27,38 +28,38 @@ class HashRouter(nn.Module):
         self.num_experts = config.num_experts
         self.rotation_period = config.rotation_period
         self._register("route_table", num_keys(self.hash_key, config), config.num_hashes * config.rotation_period)
-        heavy, groups, period = config.split_sizes[index] if config.split_sizes else (0, 0, 0)
-        self.splits = heavy > 0
+        num_frequent, groups, period = config.split_sizes[index] if config.split_sizes else (0, 0, 0)
+        self.splits = num_frequent > 0
         if self.splits:
             self._register("split_index", config.vocab_size)
-            self._register("split_table", heavy, config.hash_vocab_size + 1)
+            self._register("split_table", num_frequent, config.hash_vocab_size + 1)
             self._register("position_table", groups, period)
         self._checked = None
 
     def forward(self, context: TokenContext) -> list[Routes]:
-        """The routes of T = B * S tokens, once per hash. ValueError while the table is unset or out of range."""
+        """The Routes of T = B * S tokens, one per hash. ValueError if the table is unset or names a missing expert."""
         self._check_table_once()
         expert_TM = self._look_up(context).long()
         if self.splits:
-            expert_TM = self._split_heavy(expert_TM, context)
+            expert_TM = self._split_frequent(expert_TM, context)
         return [Routes(expert_N) for expert_N in expert_TM.unbind(1)]
 
     def set_table(self, route_table: torch.Tensor, **split_tables: torch.Tensor) -> None:
-        """Copy a table of integers [keys, hashes * turns]; ValueError naming both shapes where it does not fit."""
+        """Copy a table of integers [keys, columns]; ValueError, naming both shapes, if it does not fit."""
         for name, values in {"route_table": route_table, **split_tables}.items():
             buffer = getattr(self, name)
             if tuple(values.shape) != tuple(buffer.shape):
                 raise ValueError(
                     f"{name} has shape {tuple(values.shape)} but the model needs {tuple(buffer.shape)}; "
-                    "build it for the model's vocabulary, hash_key, number of hashes and turns"
+                    "build it for the model's vocabulary, hash_key, number of hashes and rotation_period"
                 )
             buffer.copy_(values)
         self._check_table_once()
 
     def resize(self, vocab_size: int) -> None:
-        """Cut the tables, or extend them: new tokens go round the experts, least used by the vocabulary first.
+        """Cut the tables, or extend them: new tokens go to the experts in turn, least used by the vocabulary first.
 
-        Previous-token, bigram and position tables stay: their keys count with the vocabulary they were built for.
+        Previous-token, bigram and position tables stay: their keys depend on the vocabulary they were built for.
         """
         if self.hash_key in ("token", "next", "predicted"):
             self.route_table = self._resized(self.route_table, vocab_size)
@@ -68,7 +69,7 @@ class HashRouter(nn.Module):
 
     @property
     def digest(self) -> str:
-        """Of the route table, or of all tables together where heavy tokens are split; as train/data/layer_tables.py."""
+        """Digest of the route table, or of all tables if tokens are split; as in train/data/layer_tables.py."""
         digests = [_digest(buffer) for buffer in self.buffers()]
         return digests[0] if len(digests) == 1 else "sha256:" + hashlib.sha256("".join(digests).encode()).hexdigest()
 
@@ -76,21 +77,21 @@ class HashRouter(nn.Module):
         self.register_buffer(name, torch.full(shape, UNSET, dtype=torch.int32))
 
     def _look_up(self, context: TokenContext) -> torch.Tensor:
-        """The experts of all tokens, int32 [T, hashes]."""
+        """The experts of all tokens, int32 [T, M] for M hashes."""
         keys_T = hash_keys(self.hash_key, context, none=self.none, num_buckets=self.num_buckets).flatten()
         if self.rotation_period == 1:
             return self.route_table[keys_T]
-        turn_T = context.position.expand_as(context.current).flatten() % self.rotation_period
-        return self.route_table[keys_T, turn_T].unsqueeze(1)
+        column_T = context.position.expand_as(context.current).flatten() % self.rotation_period
+        return self.route_table[keys_T, column_T].unsqueeze(1)
 
-    def _split_heavy(self, expert_TM: torch.Tensor, context: TokenContext) -> torch.Tensor:
-        """Replace the experts of heavy tokens [T, 1]; all tokens are looked up, since choosing some would wait."""
+    def _split_frequent(self, expert_TM: torch.Tensor, context: TokenContext) -> torch.Tensor:
+        """Replace the experts of frequent tokens [T, 1]; all tokens are looked up, as a selection would synchronise."""
         row_T = self.split_index[context.current.flatten()]
         found_T = self.split_table[row_T.clamp(min=0), context.previous.flatten()]
         group_T = (-found_T - 1).clamp(min=0)
         if self.position_table.numel():
-            turn_T = context.position.expand_as(context.current).flatten() % self.position_table.shape[1]
-            found_T = torch.where(found_T < 0, self.position_table[group_T, turn_T], found_T)
+            column_T = context.position.expand_as(context.current).flatten() % self.position_table.shape[1]
+            found_T = torch.where(found_T < 0, self.position_table[group_T, column_T], found_T)
         return torch.where(row_T >= 0, found_T.long(), expert_TM[:, 0]).unsqueeze(1)
 
     def _resized(self, table: torch.Tensor, num_keys: int) -> torch.Tensor:
@@ -100,13 +101,13 @@ class HashRouter(nn.Module):
         columns = []
         for column in table.unbind(1):
             used_E = torch.bincount(column[column >= 0].long(), minlength=self.num_experts)
-            turns = torch.arange(num_new, device=table.device) % self.num_experts
+            turn = torch.arange(num_new, device=table.device) % self.num_experts
             is_set = bool((column >= 0).all())
-            columns.append(used_E.argsort(stable=True)[turns] if is_set else torch.full_like(turns, UNSET))
+            columns.append(used_E.argsort(stable=True)[turn] if is_set else torch.full_like(turn, UNSET))
         return torch.cat([table, torch.stack(columns, dim=1).to(table.dtype)])
 
     def _check_table_once(self) -> None:
-        # Reading the table back is a device synchronisation, so it happens once per change of its contents.
+        # Reading the table back synchronises the device, so it happens once per change of its contents.
         version = 0 if self.route_table.is_inference() else self.route_table._version
         state = (self.route_table.data_ptr(), version)
         if state == self._checked:
@@ -130,9 +131,9 @@ def _digest(table: torch.Tensor) -> str:
 
 
 def num_keys(hash_key: str, config) -> int:
-    """Rows of the route table of a key."""
+    """Number of rows of the route table of a hash key."""
     sizes = {
-        "previous": config.hash_vocab_size + 1,  # the last one: no previous token
+        "previous": config.hash_vocab_size + 1,  # the last row: no previous token
         "bigram": config.num_buckets,
         "position": config.max_position_embeddings,
     }

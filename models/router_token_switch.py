@@ -1,4 +1,4 @@
-"""TokenSwitchRouter: Switch that reads the token itself instead of its hidden state (paper, section 5.3.3)."""
+"""TokenSwitchRouter: Switch that routes by the token itself instead of its hidden state (paper, section 5.3.3)."""
 
 import torch
 from torch import nn
@@ -8,7 +8,7 @@ from .router_switch import SwitchRouter
 
 
 class TokenSwitchRouter(SwitchRouter):
-    """The gate reads a learned vector of the token's id that serves nothing else: a hash that is learned."""
+    """The gate reads a learned vector of the token's id, used for nothing else: a hash that is learned."""
 
     def __init__(self, config):
         super().__init__(config)
@@ -18,7 +18,7 @@ class TokenSwitchRouter(SwitchRouter):
         return self.token_vectors(ids_T)
 
     def resize(self, vocab_size: int) -> None:
-        """Cut the vectors, or add the mean of those there are."""
+        """Cut the vectors, or add copies of their mean."""
         weight = self.token_vectors.weight.data
         new = weight.mean(0, keepdim=True).expand(max(vocab_size - len(weight), 0), -1)
         self.token_vectors.weight.data = torch.cat([weight[:vocab_size], new])
@@ -26,7 +26,7 @@ class TokenSwitchRouter(SwitchRouter):
 
 
 class TokenVectors(nn.Embedding):
-    """Begins with variance 1, that of the normalised hidden states which Switch reads."""
+    """Initialised with variance 1, that of the normalised hidden states which Switch reads."""
 
     def initialize(self) -> None:
         init.normal_(self.weight, std=1.0)

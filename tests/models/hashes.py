@@ -11,9 +11,9 @@ NUM_EXPERTS = 4
 HASHES = {
     **{key: {"hash_keys": [key, key]} for key in HASH_KEYS},
     "token and bigram": {"hash_keys": ["token", "bigram"]},
-    "split heavy": {"hash_keys": ["token", "previous"], "split_sizes": [[2, 1, 3], [0, 0, 0]]},
-    "turns": {"hash_keys": ["token", "token"], "rotation_period": 4},
-    "split heavy, turns": {
+    "split tokens": {"hash_keys": ["token", "previous"], "split_sizes": [[2, 1, 3], [0, 0, 0]]},
+    "rotation": {"hash_keys": ["token", "token"], "rotation_period": 4},
+    "split tokens, rotation": {
         "hash_keys": ["token", "token"],
         "split_sizes": [[2, 1, 3], [0, 0, 0]],
         "rotation_period": 2,
@@ -25,7 +25,7 @@ HASHES = {
 
 
 def make_tables(config, index: int) -> dict[str, torch.Tensor]:
-    """Random tables that leave the last expert idle; of heavy tokens 1 and 2, one bigram goes by position."""
+    """Random tables that leave the last expert idle; of the frequent tokens 1 and 2, one bigram goes by position."""
     generator = torch.Generator().manual_seed(index)
     rows = num_keys(config.hash_keys[index], config)
     tables = {

@@ -43,7 +43,7 @@ VARIANTS = [{}, {"split_sizes": [[2, 1, 3], [0, 0, 0], [0, 0, 0], [0, 0, 0]]}, {
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("fields", VARIANTS, ids=["plain", "split heavy", "turns"])
+@pytest.mark.parametrize("fields", VARIANTS, ids=["plain", "split tokens", "rotation"])
 def test_a_packed_document_has_the_logits_that_it_has_alone(attention, fields):
     model, (ids, positions) = make_model(attention, **fields), packed()
     found = model(ids, position_ids=positions, use_cache=False).logits

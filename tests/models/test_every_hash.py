@@ -128,8 +128,8 @@ def test_multi_hash_equals_a_naive_loop_over_tokens(hashes):
         torch.testing.assert_close(fast, slow)
 
 
-def test_with_turns_the_position_chooses_the_column():
-    layer, ids = make_model("turns").transformer.h[0].mlp, token_ids(1, 9)
+def test_in_a_rotation_the_position_chooses_the_column():
+    layer, ids = make_model("rotation").transformer.h[0].mlp, token_ids(1, 9)
     position = torch.tensor([[0, 0, 0, 1, 2, 3, 4, 5, 6]])  # of a text with two tokens of padding
     [routes] = layer.router(TokenContext(ids, ids, position))
     table = layer.router.route_table
@@ -138,7 +138,7 @@ def test_with_turns_the_position_chooses_the_column():
 
 
 @pytest.mark.parametrize("fields", [{"rotation_period": 0}, {"rotation_period": 2, "num_hashes": 4}])
-def test_turns_of_several_hashes_are_refused(fields):
+def test_a_rotation_of_several_hashes_is_refused(fields):
     with pytest.raises(
         ValueError, match=f"rotation_period={fields['rotation_period']} with num_hashes={fields.get('num_hashes', 1)}"
     ):
@@ -211,7 +211,7 @@ def test_a_cache_without_the_previous_token_is_refused():
         model(ids[:, 4:5], past_key_values=cache)
 
 
-@pytest.mark.parametrize("name", ["previous", "bigram", "split heavy", "turns", "split heavy, turns"])
+@pytest.mark.parametrize("name", ["previous", "bigram", "split tokens", "rotation", "split tokens, rotation"])
 def test_tokens_added_to_the_vocabulary_are_routed_too(name):
     model = make_model(name)
     model.resize_token_embeddings(VOCAB + 5)

@@ -267,7 +267,10 @@ def test_new_centroids_of_base_layers_are_orthogonal():
         ({"router": "expert_choice", "expert_choice_cap": 1}, "expert_choice_cap=1 .* capacity_factor=2"),
         ({"router": "switch", "rotation_period": 2}, "rotation_period=2 with router='switch'"),
         ({"router": "switch", "split_sizes": [[1, 1, 1]]}, "split_sizes=.* with router='switch'"),
-        ({"router": "expert_choice", "num_experts": 1, "sparse_layers": [0]}, "=2 experts per token, of num_experts=1"),
+        (
+            {"router": "expert_choice", "num_experts": 1, "sparse_layers": [0]},
+            "=2 experts per token exceed num_experts=1",
+        ),
         ({"router": "gshard", "num_experts": 1}, "num_experts=1 with router='gshard'"),
     ],
 )

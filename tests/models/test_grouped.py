@@ -1,11 +1,11 @@
-"""Both ways of computing experts give the numbers of plain autograd, idle experts included."""
+"""Both implementations of the experts give the numbers of plain autograd, idle experts included."""
 
 import pytest
 import torch
 from transformers.activations import ACT2FN
 
 from models.dispatch import DispatchPlan, make_plan
-from models.grouped import GroupedMMFeedForward, LoopFeedForward, grouped_feed_forward, per_expert
+from models.grouped import ExpertWeights, GroupedMMFeedForward, LoopFeedForward, grouped_feed_forward, per_expert
 from models.routes import Routes
 
 WAYS = [LoopFeedForward, GroupedMMFeedForward]
@@ -13,7 +13,7 @@ ACT = ACT2FN["gelu_new"].forward
 
 
 def make_inputs(dtype: torch.dtype, *, experts_of_tokens: list[int], num_experts: int) -> tuple[DispatchPlan, list]:
-    """A plan, and the tokens and stacked weights as leaves; widths are multiples of 8 as grouped_mm wants them."""
+    """A plan, and the tokens and stacked weights as leaves; sizes are multiples of 8, as grouped_mm requires."""
     generator = torch.Generator().manual_seed(0)
     shapes = [(len(experts_of_tokens), 8), (num_experts, 8, 16), (num_experts, 16), (num_experts, 16, 8)]
     leaves = [torch.randn(shape, generator=generator).to(dtype) for shape in (*shapes, (num_experts, 8))]
@@ -29,8 +29,8 @@ def results(function, leaves: list[torch.Tensor]) -> list[torch.Tensor]:
 
 
 def plain(plan: DispatchPlan):
-    def one_expert(rows, up, up_bias, down, down_bias):
-        return ACT(rows @ up + up_bias) @ down + down_bias
+    def one_expert(run, up, up_bias, down, down_bias):
+        return ACT(run @ up + up_bias) @ down + down_bias
 
     return lambda tokens, *weights: per_expert(one_expert, tokens, plan, *weights)
 
@@ -54,11 +54,13 @@ def test_the_gradients_of_idle_experts_are_zero(way):
 
 def test_a_device_without_tokens_gets_zero_gradients():
     plan, leaves = make_inputs(torch.bfloat16, experts_of_tokens=[], num_experts=2)
-    outputs, *grads = results(lambda tokens, *weights: grouped_feed_forward(tokens, plan, *weights, act=ACT), leaves)
+    outputs, *grads = results(
+        lambda tokens, *weights: grouped_feed_forward(tokens, plan, ExpertWeights(*weights), act=ACT), leaves
+    )
     assert outputs.shape == (0, 8) and not any(grad.any() for grad in grads)
 
 
-def test_rows_of_the_experts_named_first_come_first():
+def test_tokens_of_the_experts_named_first_come_first():
     plan = make_plan(Routes(torch.tensor([0, 2, 1, 2, 0])), 3, first=range(1, 3))
     assert plan.order_N.tolist() == [2, 1, 3, 0, 4]
     assert (plan.tokens_per_expert, plan.ends_E.tolist()) == ([2, 1, 2], [2, 3, 5])
