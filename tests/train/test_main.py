@@ -59,7 +59,7 @@ def test_a_dry_run_describes_the_assumed_ranks_and_writes_nothing(tiny_data, tmp
     words = arguments(tiny_data, run_dir=tmp_path / "run", ep_size=2, global_batch_size=16)
     assert main([*words, "--dry_run", "--dry_run_world_size", "4"]) == 0
     printed = capsys.readouterr().out
-    assert "ep_size=2, world of 4" in printed and "Predicted load" in printed
+    assert "ep_size=2, world of 4" in printed and "Predicted imbalance" in printed
     assert not (tmp_path / "run").exists()
 
 
