@@ -1,0 +1,67 @@
+"""Processes that start in a tenth of a second: forks of a server that has imported torch, DeepSpeed and transformers."""
+
+import multiprocessing
+import os
+import resource
+import runpy
+import sys
+from pathlib import Path
+
+from train.processes.project_root import ROOT
+
+# What takes seconds to import. The project's own files are imported by each process for itself.
+LIBRARIES = ["numpy", "torch", "deepspeed", "transformers.models.gpt2.modeling_gpt2", "matplotlib.pyplot", "yaml"]
+START_METHOD = "forkserver"  # "fork": a copy of the test's own process, as tests/mutants.py needs it
+
+
+class Process:
+    """A function in a process of its own, with the few methods of subprocess.Popen that the tests use.
+
+    environment: the whole of it. log: the file that receives what the process prints. file_size: limit of files in bytes.
+    """
+
+    def __init__(self, function, *arguments, environment: dict, log: Path, file_size: int = resource.RLIM_INFINITY):
+        context = multiprocessing.get_context(START_METHOD)
+        if START_METHOD == "forkserver":
+            context.set_forkserver_preload(LIBRARIES)
+        arguments = (function, arguments, environment, str(log), file_size)
+        self._process = context.Process(target=_run, args=arguments)
+        self._process.start()
+
+    def poll(self) -> int | None:
+        """The exit code, negative for a signal; None while the process runs."""
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code. TimeoutError if the process runs for longer than `timeout` seconds."""
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise TimeoutError(f"process {self._process.pid} still runs after {timeout} seconds")
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self._process.pid, number)
+
+    def kill(self) -> None:
+        if self.poll() is None:
+            self._process.kill()
+
+
+def run_script(path: str, *arguments: str) -> None:
+    """What `python PATH ARGUMENTS` does, in this process."""
+    sys.argv = [path, *arguments]
+    sys.path.insert(0, str(ROOT / Path(path).parent))
+    runpy.run_path(str(ROOT / path), run_name="__main__")
+
+
+def _run(function, arguments: tuple, environment: dict, log: str, file_size: int) -> None:
+    os.chdir(ROOT)
+    os.environ.clear()
+    os.environ.update(environment)
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, resource.RLIM_INFINITY))
+    function(*arguments)
