@@ -1,4 +1,4 @@
-"""Processes that start in a tenth of a second: forks of a server that has imported torch, DeepSpeed and transformers."""
+"""Processes that start in a tenth of a second: forks of a server that has imported the libraries."""
 
 import multiprocessing
 import os
@@ -15,7 +15,7 @@ START_METHOD = "forkserver"  # "fork": a copy of the test's own process, as test
 
 
 class Process:
-    """A function in a process of its own, with the few methods of subprocess.Popen that the tests use.
+    """A function in a process of its own, with the methods of subprocess.Popen that the tests use.
 
     environment: the whole of it. log: the file that receives what the process prints. file_size: limit of files in bytes.
     """
