@@ -17,7 +17,7 @@ START_METHOD = "forkserver"  # "fork": a copy of the test's own process, as test
 class Process:
     """A function in a process of its own, with the methods of subprocess.Popen that the tests use.
 
-    environment: the whole of it. log: the file that receives what the process prints. file_size: limit of files in bytes.
+    environment: all variables. log: the file that receives the output. file_size: limit of files in bytes.
     """
 
     def __init__(self, function, *arguments, environment: dict, log: Path, file_size: int = resource.RLIM_INFINITY):
