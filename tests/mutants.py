@@ -235,10 +235,10 @@ class MutantLoader(importlib.machinery.SourceFileLoader):
 
 
 def _import_libraries() -> None:
-    """What the core files and their tests import from outside the project."""
     import tests.conftest  # noqa: F401  the environment of the tests
+    from tests.processes import LIBRARIES
 
-    for name in ("pytest", "numpy", "torch", "transformers", "deepspeed", "safetensors.torch", "yaml"):
+    for name in ("pytest", *LIBRARIES):
         importlib.import_module(name)
 
 

@@ -9,8 +9,11 @@ from pathlib import Path
 
 from train.processes.project_root import ROOT
 
-# What takes seconds to import. The project's own files are imported by each process for itself.
-LIBRARIES = ["numpy", "torch", "deepspeed", "transformers.models.gpt2.modeling_gpt2", "matplotlib.pyplot", "yaml"]
+# What takes seconds to import, most of it only when an engine starts. Each process imports the project's own files.
+LIBRARIES = [
+    "numpy", "torch", "deepspeed", "deepspeed.runtime.zero.muon.muon_optimizer", "yaml", "matplotlib.pyplot",
+    "transformers.models.gpt2.modeling_gpt2", "torch.utils.tensorboard", "safetensors.torch", "tokenizers",
+]  # fmt: skip
 START_METHOD = "forkserver"  # "fork": a copy of the test's own process, as tests/mutants.py needs it
 
 
