@@ -3,7 +3,7 @@
 import pytest
 
 from tests.distributed.ranks import run_ranks
-from tests.distributed.slow_rank_checks import wait_for_rank_1
+from tests.distributed.faults.slow_rank_checks import wait_for_rank_1
 from train.faults.supervision import describe_slow_rank
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.distributed.ranks import run_ranks
-from tests.distributed.token_shuffle_checks import TOKENS, check_on_ranks
+from tests.distributed.parallel.token_shuffle_checks import TOKENS, check_on_ranks
 from train.parallel.token_shuffle import even_exchange
 
 pytestmark = pytest.mark.distributed
