@@ -5,7 +5,9 @@ import multiprocessing
 import os
 import resource
 import runpy
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from train.processes.project_root import ROOT
@@ -21,14 +23,18 @@ START_METHOD = "forkserver"  # "fork": a copy of the test's own process, as test
 class Process:
     """A function in a process of its own, with the methods of subprocess.Popen that the tests use.
 
-    environment: all variables. log: the file that receives the output. file_size: limit of files in bytes.
+    environment: all variables. log, errors: files that receive the output, by default one for both.
+    file_size: limit of the size of files in bytes.
     """
 
-    def __init__(self, function, *arguments, environment: dict, log: Path, file_size: int = resource.RLIM_INFINITY):
+    def __init__(
+        self, function, *arguments, environment: dict, log: Path, errors: Path | None = None,
+        file_size: int = resource.RLIM_INFINITY,
+    ):  # fmt: skip
         context = multiprocessing.get_context(START_METHOD)
         if START_METHOD == "forkserver":
             context.set_forkserver_preload(LIBRARIES)
-        arguments = (function, arguments, environment, str(log), file_size)
+        arguments = (function, arguments, environment, [log, errors or log], file_size)
         self._process = context.Process(target=_run, args=arguments)
         self._process.start()
 
@@ -59,14 +65,21 @@ def run_script(path: str, *arguments: str) -> None:
     runpy.run_path(str(ROOT / path), run_name="__main__")
 
 
-def _run(function, arguments: tuple, environment: dict, log: str, file_size: int) -> None:
+def run_forked(path: str, *arguments: str, environment: dict) -> subprocess.CompletedProcess:
+    """`python PATH ARGUMENTS` in a forked process, with the result of subprocess.run."""
+    with tempfile.TemporaryDirectory() as folder:
+        output, errors = Path(folder, "stdout"), Path(folder, "stderr")
+        code = Process(run_script, path, *arguments, environment=environment, log=output, errors=errors).wait()
+        return subprocess.CompletedProcess([path, *arguments], code, output.read_text(), errors.read_text())
+
+
+def _run(function, arguments: tuple, environment: dict, logs: list[Path], file_size: int) -> None:
     gc.freeze()  # DeepSpeed collects garbage ten times per engine, which takes 0.3 s each with the libraries' objects
     os.chdir(ROOT)
     os.environ.clear()
     os.environ.update(environment)
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
+    for number, log in enumerate(logs, start=1):
+        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))
     resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, resource.RLIM_INFINITY))
     function(*arguments)
