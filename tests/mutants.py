@@ -23,8 +23,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 REQUIRED_SHARE = 0.85
 # A core file -> the fast tests that should notice its faults, from tests/, the fastest first.
+TWO_RANKS = [
+    "distributed/parallel",
+    "distributed/test_equals_one_process.py::test_ranks_equal_one_process[2-ep_sizes0-stages0]",
+]
 CORES = {
-    "models/dispatch.py": ["models/test_dispatch.py", "models/test_sparse_ffn.py"],
+    "models/dispatch.py": ["models/test_dispatch.py", "models/test_sparse_ffn.py", "models/test_grouped.py"],
     "models/grouped.py": ["models/test_grouped.py", "models/test_sparse_ffn.py"],
     "models/router_hash.py": ["models/test_router_hash.py", "models/test_every_hash.py"],
     "models/hash_keys.py": ["models/test_hash_keys.py", "models/test_every_hash.py"],
@@ -33,12 +37,15 @@ CORES = {
     "data_prep/documents/text_chunks.py": ["data_prep/documents/test_text_chunks.py"],
     "train/data/sample_order.py": ["train/data/test_sample_order.py"],
     "train/data/mixture_order.py": ["train/data/test_mixture_order.py"],
-    "train/parallel/all_to_all.py": ["train/parallel"],
-    "train/parallel/expert_parallel.py": ["train/parallel"],
-    "train/parallel/token_shuffle.py": ["train/parallel"],
+    "train/parallel/all_to_all.py": ["train/parallel", *TWO_RANKS],
+    "train/parallel/expert_parallel.py": ["train/parallel", *TWO_RANKS],
+    "train/parallel/token_shuffle.py": ["train/parallel", "distributed/parallel/test_token_shuffle.py"],
     "train/checkpoint/commit.py": ["train/checkpoint/test_commit.py"],
-    "train/checkpoint/state_shards.py": ["train/checkpoint/test_state_shards.py"],
-}  # fmt: skip
+    "train/checkpoint/state_shards.py": [
+        "train/checkpoint/test_state_shards.py",
+        "train/checkpoint/test_stored_state.py",
+    ],
+}
 SWAPS = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
     ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
@@ -79,7 +86,7 @@ def report(path: str, options: argparse.Namespace) -> float:
     """Run the mutants of a file, print its row and its survivors, and return the share of killed mutants."""
     tree = ast.parse((ROOT / path).read_text())
     mutants = sample(list(mutants_of(tree)), options.per_file, seed=options.seed)
-    tests = [f"tests/{name}" for name in CORES[path] if (ROOT / "tests" / name).exists()]
+    tests = [f"tests/{name}" for name in CORES[path] if (ROOT / "tests" / name.split("::")[0]).exists()]
     start = time.monotonic()
     if _wait_for(_fork(path, None, tests), start + 600) != 0:
         raise SystemExit(f"{path}: the tests {tests} fail without a mutant; mend them first")
