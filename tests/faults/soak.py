@@ -7,7 +7,6 @@ import argparse
 import json
 import random
 import signal
-import subprocess
 import tempfile
 import time
 from collections import Counter
@@ -90,7 +89,7 @@ def _attempt(
     _strike(run, fault, choice)
     try:
         codes = run.wait(seconds=4 * HANG_TIMEOUT + 20)
-    except subprocess.TimeoutExpired:
+    except TimeoutError:
         # A rank that was struck before it listened, or met the others, is missed by the launcher, which is not here.
         codes = [rank.poll() for rank in run.ranks]
         if -signal.SIGTERM not in codes and -signal.SIGUSR1 not in codes and -signal.SIGKILL not in codes:

@@ -19,7 +19,7 @@ from train.processes.exit_codes import (
     EXIT_STOPPED,
 )
 
-NUM_STEPS = 120
+NUM_STEPS = 80
 pytestmark = pytest.mark.distributed
 
 
@@ -33,7 +33,7 @@ def recipe(tmp_path_factory) -> Path:
 def untouched(recipe) -> list[float]:
     run = Run(recipe, recipe.parent / "untouched")
     assert run.wait() == [EXIT_DONE, EXIT_DONE], run.output
-    assert [step_of(path) for path in completed_checkpoints(run.run_dir / "checkpoints")] == [120, 100, 80]
+    assert [step_of(path) for path in completed_checkpoints(run.run_dir / "checkpoints")] == [80, 60, 40]
     return losses(run.run_dir)
 
 
@@ -125,8 +125,7 @@ def test_a_checkpoint_written_meanwhile_has_the_bytes_of_one_that_training_waite
 
 def test_a_run_that_is_asked_to_stop_before_it_trains_does_nothing(recipe, tmp_path):
     run = Run(recipe, tmp_path / "run")
-    while not (run.run_dir / "run.yaml").exists():
-        time.sleep(0.01)
+    run.wait_for_file("run.yaml")
     (run.run_dir / "STOP").touch()
     assert run.wait() == [EXIT_STOPPED, EXIT_STOPPED], run.output
     assert "stopped before step 0" in run.output[0] and not (run.run_dir / "checkpoints").exists()

@@ -18,6 +18,7 @@ from transformers import AutoTokenizer
 from data_prep.shards.token_stream import TokenStream
 from models.modeling_hash_gpt import HashGPTForCausalLM
 from tests.distributed.ranks import free_port
+from tests.processes import run_forked
 from tests.tiny_run import make_tiny_data, tiny_run_fields
 from train.data.batches import PackedSequences
 from train.processes.project_root import ROOT
@@ -44,7 +45,8 @@ def torchrun(*arguments):
 
 
 def python(*arguments):
-    return launch([sys.executable], *arguments)
+    """`python launch/train.py`, forked from a process that has imported the libraries."""
+    return run_forked("launch/train.py", *map(str, arguments), environment=dict(os.environ))
 
 
 @pytest.fixture(scope="module")

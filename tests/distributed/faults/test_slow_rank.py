@@ -2,8 +2,8 @@
 
 import pytest
 
+from tests.distributed.faults.slow_rank_checks import wait_for_rank_1
 from tests.distributed.ranks import run_ranks
-from tests.distributed.slow_rank_checks import wait_for_rank_1
 from train.faults.supervision import describe_slow_rank
 
 
