@@ -18,7 +18,7 @@ if __name__ == "__main__":
 import numpy as np
 
 from data_prep.counts.counts_file import read_counts
-from train.config.run_paths import completed_checkpoints
+from train.checkpoint.folders import find_model
 from train.metrics.metrics_file import read_points
 from train.metrics.records import ValidationRecord
 from train.processes.project_root import ROOT
@@ -91,7 +91,7 @@ def summary(*, seconds: float) -> str:
     unigram = unigram_perplexity(*counts)
     return (
         f"\nValidation perplexity:   {perplexity:.1f} (token frequencies alone give {unigram:.1f})"
-        f"\nModel for transformers:  {completed_checkpoints(ROOT / RUN / 'checkpoints')[0].relative_to(ROOT)}"
+        f"\nModel for transformers:  {find_model(ROOT / RUN).relative_to(ROOT)}"
         f"\nPlots:                   {RUN}/plots"
         f"\nTotal time:              {seconds:.0f} seconds"
     )

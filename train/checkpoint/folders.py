@@ -42,7 +42,7 @@ def find_newest(checkpoints: Path) -> tuple[Checkpoint | None, list[str]]:
     return None, damages
 
 
-def find_model(path: str) -> Path:
+def find_model(path: str | Path) -> Path:
     """`path` itself if it is a Hugging Face directory, or the newest checkpoint if it is a run; else ValueError."""
     folder = Path(path)
     saved = [
