@@ -35,7 +35,7 @@ def train(
     steps had to be skipped; CheckpointError if a checkpoint that the run cannot do without could not be written.
     """
     if watch.stop_is_due():
-        raise StopRequested(f"stopped on request before step {first_step}")
+        raise StopRequested(f"stopped before step {first_step} on request")
     training = _Training(engine, config, inputs, log, watch, first_step=first_step)
     try:
         training.run(first_step)
@@ -78,7 +78,7 @@ class _Training:
             stops = self.validate_if_due(step + 1)
             self.save_if_due(step + 1, stops=stops)
             if stops and (step + 1 < self.config.max_steps or self.inputs.valid):  # the last validation is missing
-                raise StopRequested(f"stopped on request at step {step + 1}")
+                raise StopRequested(f"stopped at step {step + 1} on request")
 
     def complete_validation(self, step: int) -> None:
         """Run the validation that a stop skipped; otherwise replay its routing, the reference for the next one's."""
@@ -87,7 +87,7 @@ class _Training:
         if self.log.has_validation(step):
             see_routes(self.engine, self.inputs.valid, self.config, probe=self.probe)
         elif self.validate_if_due(step):
-            raise StopRequested(f"stopped on request at step {step}")
+            raise StopRequested(f"stopped at step {step} on request")
 
     def take_step(self, step: int) -> None:
         """Train one step, and report it."""
