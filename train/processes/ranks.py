@@ -3,9 +3,9 @@
 import socket
 from dataclasses import dataclass
 
-# Each launcher's variables for rank, world size, local rank and number of processes on this host. Slurm's describe a
-# step: a batch script that calls python without srun is one process, whatever the job's number of tasks. Open MPI comes
-# before Slurm, since mpirun starts its daemons as a Slurm step.
+# Rank, world size, local rank and number of processes on this host, as each launcher names them. Slurm's are those
+# of a step: a batch script that calls python without srun is one process, whatever the job's number of tasks. Open MPI
+# stands before it, since mpirun starts its daemons as a step of Slurm.
 _LAUNCHERS = {
     "torchrun or deepspeed": ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"),
     "Open MPI": (
