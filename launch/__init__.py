@@ -1,1 +1,1 @@
-"""What a person types; a command with parts of its own has a folder."""
+"""The commands that a person types; a command with several parts has a folder."""

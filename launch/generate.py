@@ -1,6 +1,6 @@
 """Write text with a trained model: `python launch/generate.py runs/NAME --prompt "Once upon a time"`.
 
-The model is loaded with this repository's code; what lies beside the weights is never run.
+The model is loaded with the code of this repository; code beside the weights never runs.
 """
 
 import argparse
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    # Replaced, not inserted before: scripts in launch/ would hide packages of the same name.
+    # Replaces launch/ on the path, whose scripts would hide packages of the same name.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import torch
@@ -18,7 +18,7 @@ from transformers.utils import logging
 from data_prep.processes.command_line import user_errors_in_one_line
 from models.configuration_hash_gpt import HashGPTConfig
 from models.modeling_hash_gpt import HashGPTForCausalLM
-from train.checkpoint.commit import completed_checkpoints
+from train.checkpoint.folders import find_model
 
 
 @user_errors_in_one_line
@@ -34,59 +34,45 @@ def main(argv: list[str] | None = None) -> None:
     print("\n---\n".join(generate(model, tokenizer, prompt, options)))
 
 
-def find_model(path: str) -> Path:
-    """A Hugging Face directory as it is; of a run folder the newest checkpoint. ValueError where neither is."""
-    folder = Path(path)
-    if (folder / "config.json").is_file():
-        return folder
-    saved = [path for path in completed_checkpoints(folder / "checkpoints") if (path / "config.json").is_file()]
-    if not saved:
-        raise ValueError(
-            f"{path} holds no model: neither config.json nor a checkpoint is there; "
-            "name a Hugging Face directory, or the run_dir of a run that has saved"
-        )
-    return saved[0]
-
-
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer that was saved with the model, loaded without running code; ValueError where there is none."""
+    """The tokenizer that was saved with the model, loaded without running its code. ValueError if there is none."""
     if not (folder / "tokenizer_config.json").is_file():
-        raise ValueError(f"{folder} holds a model but no tokenizer: copy the tokenizer's files there")
-    # Without its configuration AutoTokenizer would ask whether to run the modelling code that lies in `folder`.
+        raise ValueError(f"{folder} holds a model but no tokenizer; copy the tokenizer's files into it")
+    # Without the configuration, AutoTokenizer would ask whether to run the modelling code in `folder`.
     config = HashGPTConfig.from_pretrained(folder)
     return AutoTokenizer.from_pretrained(folder, config=config, trust_remote_code=False)
 
 
 def check_options(options: argparse.Namespace) -> None:
-    """ValueError for numbers out of range and for samples that could only be copies of each other."""
+    """ValueError for numbers out of range, and for samples that could only be copies of each other."""
     for name in ("max_new_tokens", "num_beams", "num_samples"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name} {getattr(options, name)} must be at least 1")
     if options.temperature <= 0:
-        raise ValueError(f"--temperature {options.temperature} must be above 0; --greedy takes the likeliest token")
+        raise ValueError(f"--temperature {options.temperature} must be above 0; --greedy selects the likeliest token")
     if not 0 < options.top_p <= 1:
         raise ValueError(f"--top_p {options.top_p} must be above 0 and at most 1")
     if not is_sampling(options) and options.num_samples > options.num_beams:
         raise ValueError(
             f"--num_samples {options.num_samples} texts cannot differ without sampling from "
-            f"{options.num_beams} beams; leave --greedy out or raise --num_beams"
+            f"{options.num_beams} beams; remove --greedy or raise --num_beams"
         )
 
 
 def is_sampling(options: argparse.Namespace) -> bool:
-    """Beams search for the likeliest text, so they draw nothing either."""
+    """Whether tokens are drawn; beams search for the likeliest text and draw nothing."""
     return not options.greedy and options.num_beams == 1
 
 
 def generate(
     model: HashGPTForCausalLM, tokenizer: PreTrainedTokenizerBase, prompt: str, options: argparse.Namespace
 ) -> list[str]:
-    """The prompt and its continuations; ValueError where both do not fit into the model's context."""
-    # An empty prompt starts where a document starts: after the end of another.
+    """The prompt with each continuation. ValueError if they exceed the model's context."""
+    # An empty prompt starts like a document, after the end token of another.
     ids = tokenizer(prompt, add_special_tokens=False)["input_ids"] or [model.config.eos_token_id]
     if len(ids) + options.max_new_tokens > model.config.max_position_embeddings:
         raise ValueError(
-            f"a prompt of {len(ids)} tokens and --max_new_tokens {options.max_new_tokens} do not fit into the model's "
+            f"a prompt of {len(ids)} tokens and --max_new_tokens {options.max_new_tokens} exceed the model's "
             f"context of {model.config.max_position_embeddings} tokens; shorten one of them"
         )
     input_ids = torch.tensor([ids], device=model.device)
@@ -106,19 +92,29 @@ def generate(
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="launch/generate.py", description=__doc__)
+    parser = argparse.ArgumentParser(prog="launch/generate.py", description="Write text with a trained model.")
     add = parser.add_argument
-    add("model", metavar="MODEL", help="Hugging Face directory, or the folder of a run")
+    add("model", metavar="MODEL", help="Hugging Face directory, or the run_dir of a run")
     prompt = parser.add_mutually_exclusive_group()
-    prompt.add_argument("--prompt", default="", help="text to go on from (default: the start of a document)")
-    prompt.add_argument("--prompt_file", metavar="FILE", help="file that holds the prompt")
-    add("--max_new_tokens", type=int, default=60, help="most tokens to add (default: 60)")
-    add("--temperature", type=float, default=0.8, help="below 1 the likely tokens become likelier (default: 0.8)")
-    add("--top_p", type=float, default=0.95, help="draw from the likeliest tokens of this probability (default: 0.95)")
-    add("--greedy", action="store_true", help="take the likeliest token instead of drawing one")
-    add("--num_beams", type=int, default=1, help="search for the likeliest text with so many beams (default: 1)")
-    add("--seed", type=int, default=0, help="same seed, same text (default: 0)")
-    add("--num_samples", type=int, default=1, help="texts to write (default: 1)")
+    prompt.add_argument("--prompt", default="", help="text to continue (default: the start of a document)")
+    prompt.add_argument("--prompt_file", metavar="FILE", help="file with the text to continue")
+    add("--max_new_tokens", type=int, default=60, help="maximum number of tokens to add (default: 60)")
+    add(
+        "--temperature",
+        type=float,
+        default=0.8,
+        help="sampling temperature; below 1 favours likely tokens (default: 0.8)",
+    )
+    add(
+        "--top_p",
+        type=float,
+        default=0.95,
+        help="sample from the likeliest tokens with this total probability (default: 0.95)",
+    )
+    add("--greedy", action="store_true", help="select the likeliest token instead of sampling")
+    add("--num_beams", type=int, default=1, help="beams of a search for the likeliest text (default: 1)")
+    add("--seed", type=int, default=0, help="seed of the sampling (default: 0)")
+    add("--num_samples", type=int, default=1, help="number of texts (default: 1)")
     return parser
 
 

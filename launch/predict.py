@@ -1,11 +1,11 @@
-"""Write a baseline's guesses beside token shards: `python launch/predict.py runs/dense data/train data/valid`."""
+"""Write a baseline's predictions beside token shards: `python launch/predict.py runs/dense data/train data/valid`."""
 
 import argparse
 import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    # Replaced, not inserted before: scripts in launch/ would hide packages of the same name.
+    # Replaces launch/ on the path, whose scripts would hide packages of the same name.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import torch
@@ -19,17 +19,19 @@ from train.data.predictions import write_predictions
 
 @user_errors_in_one_line
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="launch/predict.py", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="launch/predict.py", description="Write a baseline's predictions beside token shards."
+    )
     parser.add_argument(
-        "model", metavar="MODEL", help="Hugging Face directory of the baseline, or the folder of its run"
+        "model", metavar="MODEL", help="Hugging Face directory of the baseline, or the run_dir of its run"
     )
     parser.add_argument(
         "folders",
         metavar="FOLDER",
         nargs="+",
-        help="token shards; FOLDER/predictions is written, for a mixture in each part",
+        help="token shards, or a mixture of them; writes FOLDER/predictions for each part",
     )
-    parser.add_argument("--batch_size", type=int, default=8, help="windows per forward pass (default: 8)")
+    parser.add_argument("--batch_size", type=int, default=8, help="sequences per forward pass (default: 8)")
     options = parser.parse_args(argv)
     model = HashGPTForCausalLM.from_pretrained(find_model(options.model)).eval()
     model.to("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,6 +1,6 @@
-"""The whole project once, on a small text: `python launch/quickstart.py` prints each command, runs it, and sums up.
+"""The whole project on a small text: `python launch/quickstart.py` prints and runs each command, then a summary.
 
-Options are handed on to launch/train.py, e.g. `--max_steps 50`. data/quickstart and runs/quickstart are made anew.
+Options are passed to launch/train.py, e.g. `--max_steps 50`. data/quickstart and runs/quickstart are rebuilt.
 """
 
 import os
@@ -12,24 +12,25 @@ import time
 from pathlib import Path
 
 if __name__ == "__main__":
-    # Replaced, not inserted before: with launch/ on the path, `import train` would be launch/train.py.
+    # Replaces launch/ on the path, where `import train` would be launch/train.py.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import numpy as np
 
 from data_prep.counts.counts_file import read_counts
-from train.checkpoint.commit import completed_checkpoints
+from train.checkpoint.folders import find_model
 from train.metrics.metrics_file import read_points
+from train.metrics.records import ValidationRecord
+from train.processes.project_root import ROOT
 from train.processes.ranks import free_port
 
-ROOT = Path(__file__).resolve().parent.parent
 DATA, RUN = "data/quickstart", "runs/quickstart"
-# Two processes on the CPU, one thread each: what every machine has. Set DS_ACCELERATOR=cuda to use two GPUs.
+# Two processes of one CPU thread each, which every machine has. Set DS_ACCELERATOR=cuda to use two GPUs.
 ENVIRONMENT = {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Return 0, or the exit status of the command that failed."""
+    """Exit status: 0, or that of the command that failed."""
     train_options = sys.argv[1:] if argv is None else argv
     if {"-h", "--help"} & set(train_options):
         print(__doc__)
@@ -44,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def commands(train_options: list[str]) -> dict[str, str]:
-    """What each step is for, and the command that a newcomer would type for it."""
+    """The purpose of each step, and the command that a newcomer would type for it."""
     tokenize = f"python -m data_prep.tokenize_shards --tokenizer {DATA}/tokenizer"
     launcher = f"deepspeed --quiet --num_gpus 2 --master_port {free_port()}"
     train = f"{launcher} launch/train.py --config launch/recipes/quickstart.yaml"
@@ -64,7 +65,7 @@ def commands(train_options: list[str]) -> dict[str, str]:
 
 
 def run_commands(steps: dict[str, str]) -> int:
-    """Run one command after the other in the repository root; stops at the first that fails, with its exit status."""
+    """Run the commands in the repository root, and return 0 or the exit status of the first that fails."""
     environment = {**ENVIRONMENT, **os.environ}
     settings = " ".join(f"{name}={environment[name]}" for name in ENVIRONMENT)
     print(f"Commands run in {ROOT} with\n$ export {settings}", flush=True)
@@ -78,26 +79,26 @@ def run_commands(steps: dict[str, str]) -> int:
 
 
 def executable(command: str) -> list[str]:
-    """The command's words, its program being this interpreter, or the one installed beside it."""
+    """The words of the command, with this interpreter or a program installed beside it as the first."""
     program, *words = shlex.split(command)
     return [sys.executable if program == "python" else str(Path(sys.executable).with_name(program)), *words]
 
 
 def summary(*, seconds: float) -> str:
-    """What came out, and where it lies."""
-    trained = read_points(ROOT / RUN / "metrics.jsonl", kind="valid")[-1]["perplexity"] or float("inf")
+    """The perplexity of the run, and where its files are."""
+    perplexity = read_points(ROOT / RUN / "metrics.jsonl", ValidationRecord)[-1].perplexity or float("inf")
     counts = [read_counts(ROOT / DATA / part / "counts.safetensors").counts for part in ("train", "valid")]
     unigram = unigram_perplexity(*counts)
     return (
-        f"\nValidation perplexity:   {trained:.1f}; of a model that knows only the tokens' frequencies: {unigram:.1f}"
-        f"\nModel for transformers:  {completed_checkpoints(ROOT / RUN / 'checkpoints')[0].relative_to(ROOT)}"
+        f"\nValidation perplexity:   {perplexity:.1f} (token frequencies alone give {unigram:.1f})"
+        f"\nModel for transformers:  {find_model(ROOT / RUN).relative_to(ROOT)}"
         f"\nPlots:                   {RUN}/plots"
-        f"\nAll of it took {seconds:.0f} seconds"
+        f"\nTotal time:              {seconds:.0f} seconds"
     )
 
 
 def unigram_perplexity(train_counts: np.ndarray, valid_counts: np.ndarray) -> float:
-    """Perplexity on the validation tokens of their frequencies in the training tokens, each counted once more."""
+    """Perplexity of the validation tokens under their frequencies in the training tokens, with add-one smoothing."""
     probability = (train_counts + 1) / (train_counts.sum() + len(train_counts))
     return float(np.exp(-(valid_counts @ np.log(probability)) / valid_counts.sum()))
 

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    # Replaced, not inserted before: with launch/ on the path, `import train` would be this file.
+    # Replaces launch/ on the path, where `import train` would be this file.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
     from train.main import main
 

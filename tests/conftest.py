@@ -1,4 +1,4 @@
-"""The environment of every test: the CPU, one thread, no network and no screen, set before anything is imported."""
+"""The environment of every test: CPU, one thread, no network, no screen; set before the first import."""
 
 import os
 import sys
@@ -15,9 +15,17 @@ os.environ["MPLBACKEND"] = "Agg"
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Let one process of pytest-xdist run all tests of several ranks: two at a time would starve each other."""
+    for item in items:
+        if item.get_closest_marker("distributed"):
+            item.add_marker(pytest.mark.xdist_group("distributed"))
+
+
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory):
-    """Data of a tiny run (tests/tiny_run.py), made once per session and only read afterwards."""
+    """Data of a tiny run (tests/tiny_run.py), built once per session; tests only read it."""
     from tests.tiny_run import make_tiny_data
 
     return make_tiny_data(tmp_path_factory.mktemp("tiny_data"))

@@ -1,86 +1,200 @@
-"""What the folders may import from each other, and that every file promises its contents in its first sentence."""
+"""The rooms: what each may import, how many files it holds, and the sentence with which every file and room opens."""
 
 import ast
 import sys
+from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from train.processes.project_root import ROOT
 
-# launch -> train -> models; train and launch -> data_prep; nothing else between folders.
+# Each room and the rooms that it may import. A room imports only rooms above it in this list, so there are no circles.
 MAY_IMPORT = {
-    "data_prep": {"data_prep"},
-    "models": set(),  # relative imports only: the folder travels with the weights
-    "train": {"train", "models", "data_prep"},
-    "launch": {"launch", "train", "models", "data_prep"},
+    "models": "",  # relative imports only: the folder travels with the weights
+    "data_prep.processes": "",
+    "data_prep.storage": "",
+    "data_prep.documents": "data_prep.processes data_prep.storage",
+    "data_prep.encoding": "data_prep.storage",
+    "data_prep.shards": "data_prep.documents data_prep.storage",
+    "data_prep.counts": "data_prep.shards data_prep.processes data_prep.storage",
+    "data_prep.tables": "data_prep.counts data_prep.shards data_prep.storage",
+    "data_prep.table_checks": "data_prep.tables data_prep.counts data_prep.shards data_prep.storage",
+    "data_prep.tokenizing": (
+        "data_prep.shards data_prep.encoding data_prep.documents data_prep.processes data_prep.storage"
+    ),
+    "data_prep.benchmark": (
+        "data_prep.tokenizing data_prep.counts data_prep.shards data_prep.encoding data_prep.documents "
+        "data_prep.processes data_prep.storage"
+    ),
+    "data_prep": (  # the commands
+        "data_prep.tokenizing data_prep.table_checks data_prep.tables data_prep.counts data_prep.shards "
+        "data_prep.encoding data_prep.documents data_prep.processes data_prep.storage"
+    ),
+    "train.processes": "data_prep.processes",
+    "train.config": "models train.processes data_prep.storage",
+    "train.parallel": "models train.processes",
+    "train.data": (
+        "models train.config train.processes data_prep.tables data_prep.counts data_prep.shards data_prep.storage"
+    ),
+    "train.checkpoint": "models train.parallel train.config train.processes data_prep.storage",
+    "train.faults": "train.config train.processes data_prep.storage",
+    "train.metrics": "models train.data train.config train.processes data_prep.tables data_prep.storage",
+    "train.prefetch": "models train.data train.parallel train.processes",
+    "train.engine": "models train.data train.parallel train.config train.processes",
+    "train": (  # the steps of a run
+        "models train.engine train.prefetch train.metrics train.faults train.checkpoint train.data train.parallel "
+        "train.config train.processes data_prep.tokenizing data_prep.tables data_prep.shards"
+    ),
+    "launch.benchmark.layers": "models train.parallel train.config data_prep.tables data_prep.counts data_prep.shards",
+    "launch.benchmark": (
+        "launch.benchmark.layers train train.engine train.prefetch train.data train.config train.processes "
+        "data_prep.storage"
+    ),
+    "launch.study": (
+        "models train train.metrics train.checkpoint train.config train.processes data_prep.tables data_prep.counts "
+        "data_prep.shards data_prep.processes data_prep.storage"
+    ),
+    "launch": (  # the scripts
+        "models train train.metrics train.data train.checkpoint train.processes data_prep.counts data_prep.shards "
+        "data_prep.processes"
+    ),
 }
+# Libraries that the machines of a folder may lack.
 MUST_NOT_IMPORT = {
-    "data_prep": {"torch", "deepspeed", "transformers"},
-    "models": {"deepspeed", "torch.distributed", "mpi4py"},
+    "data_prep": ["torch", "deepspeed", "transformers"],
+    "models": ["deepspeed", "torch.distributed", "mpi4py"],
 }
-FILES = sorted(path for folder in MAY_IMPORT for path in (ROOT / folder).rglob("*.py"))
+MAX_FILES, MAX_LINES = 12, 40
+FOLDERS = sorted({room.split(".")[0] for room in MAY_IMPORT})
+FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 ALL_FILES = sorted([*FILES, *(ROOT / "tests").rglob("*.py")])
 
 
-def name(path):
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def name(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def imported_modules(path):
-    """Absolute names of everything that a file imports, also inside functions."""
-    return {module for node in ast.walk(ast.parse(path.read_text())) for module in module_names(node)}
+def module(path: Path) -> str:
+    return name(path).removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
-def module_names(node):
-    """What a statement imports: torch and torch.distributed for `from torch import distributed`."""
-    if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names]
-    if isinstance(node, ast.ImportFrom) and node.level == 0:
-        return [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return []
+def room(path: Path) -> str:
+    return name(path.parent).replace("/", ".")
 
 
-def is_within(module, package):
+def imported(path: Path, nodes=None) -> set[str]:
+    """Absolute names of everything that a file imports, also inside functions.
+
+    `from torch import distributed` gives torch and torch.distributed.
+    """
+    found = set()
+    for node in nodes or ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            package = f"{room(path)}.{node.module}" if node.level else node.module
+            found |= {package, *(f"{package}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def is_within(module: str, package: str) -> bool:
     return module == package or module.startswith(package + ".")
 
 
-@pytest.mark.parametrize("path", FILES, ids=name)
-def test_folders_import_each_other_in_one_direction(path):
-    folder = path.relative_to(ROOT).parts[0]
-    imported = {module.split(".")[0] for module in imported_modules(path)}
-    assert imported & MAY_IMPORT.keys() <= MAY_IMPORT[folder]
+@cache
+def graph() -> dict[Path, set[Path]]:
+    """The project's files and the files of the project that each of them imports."""
+    by_module = {module(path): path for path in FILES}
+    return {path: {by_module[other] for other in imported(path) & by_module.keys()} - {path} for path in FILES}
 
 
-@pytest.mark.parametrize("path", FILES, ids=name)
-def test_folders_leave_out_what_their_machines_may_lack(path):
-    banned = MUST_NOT_IMPORT.get(path.relative_to(ROOT).parts[0], set())
-    assert not [module for module in imported_modules(path) for package in banned if is_within(module, package)]
+def test_every_room_is_in_the_list():
+    assert {room(path) for path in FILES} == set(MAY_IMPORT)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "models").rglob("*.py")), ids=name)
-def test_files_that_travel_with_the_weights_import_from_one_flat_folder(path):
-    assert path.parent == ROOT / "models"
-    imports = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
-    # `from . import x` leaves x.py behind when the model is saved; `from ..x` and `from .x.y` break saving.
-    assert all(node.level == 1 and node.module and "." not in node.module for node in imports if node.level)
+def test_the_list_of_rooms_points_in_one_direction():
+    rooms = list(MAY_IMPORT)
+    for number, allowed in enumerate(MAY_IMPORT.values()):
+        assert set(allowed.split()) <= set(rooms[:number]), rooms[number]
 
 
-@pytest.mark.parametrize("path", [path for path in ALL_FILES if path.read_text().strip()], ids=name)
-def test_every_file_opens_with_a_sentence(path):
-    docstring = ast.get_docstring(ast.parse(path.read_text()))
-    assert docstring, "the file has no docstring"
-    assert docstring.splitlines()[0].endswith("."), docstring.splitlines()[0]
+@pytest.mark.parametrize("of", MAY_IMPORT)
+def test_a_room_imports_only_the_rooms_that_it_may(of):
+    allowed = {of, *MAY_IMPORT[of].split()}
+    files = [path for path in FILES if room(path) == of]
+    used = {f"{name(path)} imports {name(other)}" for path in files for other in graph()[path]
+            if room(other) not in allowed and other.name != "__init__.py"}  # fmt: skip
+    assert not used
 
 
-@pytest.mark.parametrize("path", FILES, ids=name)
-def test_no_script_hides_a_module_of_the_standard_library(path):
+def test_no_files_import_each_other_in_a_circle():
+    files = {path: others for path, others in graph().items() if path.name != "__init__.py"}
+    TopologicalSorter({name(path): map(name, others) for path, others in files.items()}).prepare()
+
+
+@pytest.mark.parametrize("folder", MUST_NOT_IMPORT)
+def test_folders_do_without_the_libraries_that_their_machines_may_lack(folder):
+    files = [path for path in FILES if name(path).startswith(f"{folder}/")]
+    pairs = [(path, banned) for path in files for banned in MUST_NOT_IMPORT[folder]]
+    assert not [(name(path), b) for path, b in pairs if any(is_within(found, b) for found in imported(path))]
+
+
+def test_files_that_travel_with_the_weights_import_from_one_flat_folder():
+    for path in (ROOT / "models").rglob("*.py"):
+        assert path.parent == ROOT / "models"
+        imports = [node for node in ast.walk(tree(path)) if isinstance(node, ast.ImportFrom) and node.level]
+        # `from . import x` leaves x.py behind when the model is saved; `from ..x` and `from .x.y` break saving.
+        assert all(node.level == 1 and node.module and "." not in node.module for node in imports), name(path)
+
+
+def test_a_folder_holds_at_most_twelve_files():
+    folders = {path.parent for path in ALL_FILES} - {ROOT / "models"}  # which travels with the weights as it is
+    sizes = {name(folder): len({*folder.glob("*.py")} - {folder / "__init__.py"}) for folder in folders}
+    assert not {folder: size for folder, size in sizes.items() if size > MAX_FILES}
+
+
+def test_every_file_opens_with_a_sentence():
+    for path in ALL_FILES:
+        if path.read_text().strip():
+            first, *_ = (ast.get_docstring(tree(path)) or "nothing").splitlines()
+            assert first.endswith("."), f"{name(path)} opens with {first}"
+
+
+def test_every_room_opens_with_one_sentence_and_holds_no_code_before_its_files():
+    for path in FILES:
+        if path.name == "__init__.py":
+            promise = ast.get_docstring(tree(path)) or "nothing"
+            assert len(tree(path).body) == 1 and promise.endswith(".") and "\n" not in promise, name(path)
+
+
+def test_no_function_is_longer_than_forty_lines():
+    functions = [
+        (path, node) for path in ALL_FILES for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef)
+    ]
+    lengths = {f"{name(path)}: {node.name}": length(node) for path, node in functions}
+    assert not {function: lines for function, lines in lengths.items() if lines > MAX_LINES}
+
+
+def length(function: ast.FunctionDef) -> int:
+    """Lines of a function without its docstring and decorators."""
+    has_docstring = ast.get_docstring(function) is not None
+    docstring = function.body[0].end_lineno - function.body[0].lineno + 1 if has_docstring else 0
+    return function.end_lineno - function.lineno + 1 - docstring
+
+
+def test_no_script_hides_a_module_of_the_standard_library():
     # A script's own folder is searched first: data_prep/tokenize.py would break inspect, and so torch.
-    assert path.stem not in sys.stdlib_module_names
+    assert not {name(path) for path in FILES if path.stem in sys.stdlib_module_names}
 
 
-@pytest.mark.parametrize("path", FILES, ids=name)
-def test_mpi4py_is_imported_only_when_it_is_used(path):
-    # Importing it needs an MPI library, which most machines do without: so never at the top of a file.
-    at_the_top = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
-    assert not [module for node in at_the_top for module in module_names(node) if is_within(module, "mpi4py")]
+def test_mpi4py_is_imported_only_when_it_is_used():
+    # Importing it needs an MPI library, which most machines lack: so never at the top of a file.
+    top = {path: imported(path, tree(path).body) for path in FILES if tree(path).body}
+    assert not [name(path) for path, found in top.items() if any(is_within(other, "mpi4py") for other in found)]

@@ -1,4 +1,4 @@
-"""A study of a few tiny variants, and a stand-in for training that leaves the files of a finished run at once."""
+"""A study of a few tiny variants, and a stand-in for training that writes the files of a finished run at once."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from data_prep.shards.manifest import read_manifest
 from launch.study.runs import StudyRun
 from models.configuration_hash_gpt import HashGPTConfig
 from tests.tiny_run import NUM_EXPERTS, TinyData, tiny_run_fields
-from train.checkpoint.commit import manifest_bytes
+from train.checkpoint.manifest import manifest_bytes
 from train.checkpoint.run_folder import save_run_config
 
 SPARSE = {"base": "base.yaml", "sparse_layers": [1]}
@@ -33,7 +33,7 @@ TABLES = {
 def write_study(
     folder: Path, data: TinyData, *variants: str, recipes: dict | None = None, base: dict | None = None, **study
 ) -> Path:
-    """RECIPE_DIR of `variants`. More fields: `recipes` by variant, `base` of all, `study` of the study file."""
+    """Write the recipes of `variants`. Further fields: recipes of single variants, base of all, study of the file."""
     folder.mkdir(parents=True)
     fields = tiny_run_fields(data, ep_size=1)
     for name in ("run_dir", "route_table", "sparse_layers"):
@@ -47,26 +47,28 @@ def write_study(
     return folder
 
 
-def finish(run: StudyRun, *, perplexity: float | None = 10.0, identity: dict | None = None, **train_fields) -> None:
-    """Leave what a finished run leaves: metrics of every second step, and a last checkpoint with embeddings.
+def finish(
+    run: StudyRun, *, perplexity: float | None = 10.0, compatibility: dict | None = None, **train_fields
+) -> None:
+    """Write what a finished run leaves: metrics of every second step, and a last checkpoint with embeddings.
 
-    identity: what the checkpoint is of; of little more than the corpus unless given.
+    compatibility: the values that a resumed run compares; the corpus alone unless given.
     """
     config = run.config
     save_run_config(config)
     lines = []
     for step in range(2, config.max_steps + 1, 2):
-        line = {"kind": "train", "step": step, "loss": 2.0, "tokens_per_second": 128.0, "load_max_over_mean": None}
-        lines += [line | train_fields, valid_line(step, perplexity if step == config.max_steps else 20.0)]
+        line = {"kind": "train", "step": step, "loss": 2.0, "tokens_per_second": 128.0, "imbalance": None}
+        lines += [line | train_fields, validation_line(step, perplexity if step == config.max_steps else 20.0)]
     run.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    write_checkpoint(run, identity)
+    write_checkpoint(run, compatibility)
 
 
-def valid_line(step: int, perplexity: float | None) -> dict:
-    return {"kind": "valid", "step": step, "loss": 1.0, "perplexity": perplexity, "tokens": 160}
+def validation_line(step: int, perplexity: float | None) -> dict:
+    return {"kind": "validation", "step": step, "loss": 1.0, "perplexity": perplexity, "num_tokens": 160}
 
 
-def write_checkpoint(run: StudyRun, identity: dict | None) -> None:
+def write_checkpoint(run: StudyRun, compatibility: dict | None) -> None:
     config = run.config
     run.model.mkdir(parents=True)
     network = HashGPTConfig(
@@ -79,8 +81,8 @@ def write_checkpoint(run: StudyRun, identity: dict | None) -> None:
     save_file({"transformer.wte.weight": embeddings}, run.model / "model.safetensors")
     weights = (run.model / "model.safetensors").read_bytes()
     files = {"model.safetensors": {"size": len(weights), "xxh3": xxhash.xxh3_128(weights).hexdigest()}}
-    identity = identity or {"corpus_digest": read_manifest(config.train_data).corpus_digest}
-    facts = {"identity": identity, "step": config.max_steps, "world_size": 1, "files": files}
+    compatibility = compatibility or {"corpus_digest": read_manifest(config.train_data).corpus_digest}
+    facts = {"resume_compatibility": compatibility, "step": config.max_steps, "world_size": 1, "files": files}
     (run.model / "manifest.json").write_bytes(manifest_bytes(facts))
 
 

@@ -1,4 +1,4 @@
-"""What a run will need and how its experts will be loaded, computed before any weight exists."""
+"""The parameters, memory, batch, checkpoints and expert load of a run, computed before any weight exists."""
 
 from dataclasses import dataclass
 
@@ -13,10 +13,10 @@ from train.config.run_config import RunConfig
 
 @dataclass(frozen=True)
 class MemoryPerRank:
-    """Bytes that one rank keeps for the whole run; activations, buffers and the batch come on top."""
+    """Bytes that one rank holds for the whole run, in addition to activations, buffers and the batch."""
 
-    weights: int  # what the forward pass multiplies with
-    gradients: int  # always fp32: bf16 runs add up their gradients in fp32 too
+    weights: int  # of the forward pass
+    gradients: int  # always fp32: bf16 runs sum their gradients in fp32 too
     optimizer: int  # ZeRO's fp32 copy of the weights, and Adam's two moments
 
     @property
@@ -27,7 +27,7 @@ class MemoryPerRank:
 def describe_run(
     config: RunConfig, model_config: HashGPTConfig, *, world_size: int, predicted_load: np.ndarray | None = None
 ) -> str:
-    """A table to read before the run; predicted_load is the counted tokens per expert [sparse layers, E]."""
+    """Tables to read before the run. predicted_load: tokens per expert by the tables' counts [sparse layers, E]."""
     count = count_parameters(model_config)
     sections = [
         _describe_parameters(count, model_config),
@@ -43,14 +43,14 @@ def describe_run(
 def bytes_per_rank(
     count: ParameterCount, *, world_size: int, ep_size: int, zero_stage: int, precision: str, optimizer: str = "adam"
 ) -> MemoryPerRank:
-    """Memory of one rank: all shared parameters and 1 / ep_size of the experts, less what ZeRO shards.
+    """Memory of one rank: all shared parameters and 1 / ep_size of the experts, reduced by ZeRO.
 
-    ZeRO 1 shards the optimizer's state, 2 the gradients too, 3 the weights too: shared ones over all ranks, experts
-    over the world_size / ep_size ranks that hold the same experts.
+    ZeRO 1 shards the optimizer state, 2 also the gradients, 3 also the weights: shared parameters over all ranks,
+    experts over the world_size / ep_size ranks that hold the same experts.
     """
     held = (count.shared, count.experts // ep_size)
     sharded = (_ceil(held[0], world_size), _ceil(held[1], world_size // ep_size))
-    # ZeRO updates an fp32 copy of its shard, also where the weights are fp32 themselves.
+    # ZeRO updates an fp32 copy of its shard, even if the weights are fp32.
     master_bytes = 4 if precision == "bf16" or zero_stage >= 1 else 0
     moment_bytes = 8 if optimizer == "adam" else 0
     return MemoryPerRank(
@@ -99,19 +99,19 @@ def _describe_batch(config: RunConfig, *, world_size: int) -> str:
     product = f"{world_size} ranks * {micro_batches} micro-batches * {config.micro_batch_size} sequences"
     return (
         f"Batch\n  {product} * {config.context_length} tokens = {tokens:,} tokens per step\n"
-        f"  {config.max_steps:,} steps * {tokens:,} = {config.max_steps * tokens:,} tokens"
+        f"  {config.max_steps:,} steps * {tokens:,} tokens = {config.max_steps * tokens:,} tokens"
     )
 
 
 def _describe_checkpoints(config: RunConfig, network: HashGPTConfig) -> str:
     size, number = checkpoint_bytes(config, network), num_checkpoints(config)
-    return f"Checkpoints\n  {number} * {size / MIB:,.1f} MiB = {number * size / MIB:,.1f} MiB on the disk at once"
+    return f"Checkpoints\n  {number} * {size / MIB:,.1f} MiB = {number * size / MIB:,.1f} MiB on disk at once"
 
 
 def _describe_load(load_LE: np.ndarray, sparse_layers: list[int], *, ep_size: int) -> str:
     num_experts = load_LE.shape[1]
-    lines = [f"Predicted load, max / mean (1 is balanced)\n  layer  {num_experts:>4} experts  {ep_size:>4} ranks"]
-    for layer, load in zip(sparse_layers, load_LE, strict=True):
-        of_experts, of_ranks = max_over_mean(load), max_over_mean(rank_load(load, ep_size))
-        lines.append(f"  {layer:<5}  {of_experts:>12.3f}  {of_ranks:>10.3f}")
+    lines = [f"Predicted imbalance, fullest / mean\n  layer  {num_experts:>4} experts  {ep_size:>4} ranks"]
+    for layer, load_E in zip(sparse_layers, load_LE, strict=True):
+        over_experts, over_ranks = max_over_mean(load_E), max_over_mean(rank_load(load_E, ep_size))
+        lines.append(f"  {layer:<5}  {over_experts:>12.3f}  {over_ranks:>10.3f}")
     return "\n".join(lines)

@@ -10,7 +10,7 @@ from data_prep.shards.mixture import Mixture, read_mixture
 from data_prep.tokenizing.output_folder import TOKENIZER_FOLDER
 from models.configuration_hash_gpt import HashGPTConfig
 from models.router_expert_choice import NOT_CAUSAL
-from train.checkpoint.run_folder import run_identity
+from train.config.resume_compatibility import resume_compatibility
 from train.config.run_config import RunConfig
 from train.data.batches import PackedSequences
 from train.data.corpora import Corpora, open_corpora
@@ -21,14 +21,12 @@ from train.engine.network import network_config
 
 @dataclass(frozen=True)
 class Inputs:
-    """mixture: what train_data names. corpora: its sequences, and those of validation.
-    layer_tables: one per hash layer.
-    """
+    """Everything that a run reads, checked."""
 
-    mixture: Mixture
-    corpora: Corpora
+    mixture: Mixture  # the token shards of train_data
+    corpora: Corpora  # the sequences for training and for validation
     vocab_size: int
-    layer_tables: list[LayerTable]
+    layer_tables: list[LayerTable]  # one per hash layer
 
     @property
     def train(self) -> PackedSequences:
@@ -36,7 +34,7 @@ class Inputs:
 
     @property
     def order(self) -> MixtureOrder:
-        """Of the sequences of train."""
+        """The order of the training sequences."""
         return self.corpora.order
 
     @property
@@ -53,54 +51,54 @@ class Inputs:
 
     @property
     def route_tables(self) -> list[dict[str, torch.Tensor]]:
-        """The tensors of every hash layer's router, as HashGPTForCausalLM.set_route_tables takes them."""
+        """The router tensors of every hash layer, for HashGPTForCausalLM.set_route_tables."""
         return [table.tensors for table in self.layer_tables]
 
     def network(self, config: RunConfig) -> HashGPTConfig:
-        """The network that config, data and tables describe together."""
+        """The network that config, data and tables define together."""
         return network_config(
             config, vocab_size=self.vocab_size, end_token_id=self.end_token_id, layer_tables=self.layer_tables
         )
 
     def notices(self, config: RunConfig) -> list[str]:
-        """What a person should know of the tables and the run may go on with."""
+        """Facts about the routing that a user should know but that do not prevent the run."""
         if config.sparse_layers and config.router == "expert_choice":
             return [f"note: {NOT_CAUSAL}"]
         tables = zip(config.sparse_layers, self.layer_tables, strict=True) if self.layer_tables else ()
         return [
-            f"note: the table of layer {layer} was balanced for ep_size={table.ep_size}, and the run has "
-            f"ep_size={config.ep_size}; `build_table --ep_size {config.ep_size}` balances its ranks"
+            f"note: the table of layer {layer} was balanced for ep_size={table.ep_size}, but the run has "
+            f"ep_size={config.ep_size}; `build_table --ep_size {config.ep_size}` balances it for this run"
             for layer, table in tables
             if config.ep_size > 1 and table.ep_size != config.ep_size
         ]
 
-    def identity(self, config: RunConfig) -> dict:
-        """What a checkpoint of this run records, and a resumed run compares."""
+    def resume_compatibility(self, config: RunConfig) -> dict:
+        """The values that a checkpoint of this run records and that a resumed run compares."""
         data = {
             "tokenizer_digest": self.mixture.tokenizer_digest,
             "corpus_digest": self.mixture.corpus_digest,
             "route_table_digests": self.route_table_digests,
             "predictions_digest": self._predictions_digest(),
         }
-        return run_identity(config, data=data)
+        return resume_compatibility(config, data=data)
 
     def _predictions_digest(self) -> str | None:
-        """Of the predictions that some layer routes by."""
+        """The digest of the predictions if a layer routes by them, else None."""
         return self.corpora.predictions_digest if _need_predictions(self.layer_tables) else None
 
     @property
     def route_table_digests(self) -> list[str] | None:
-        """The digest of each sparse layer's table, as the model's config records it."""
+        """The digest of each hash layer's table, as the model's config records it."""
         return [table.layer_digest for table in self.layer_tables] or None
 
     @property
     def predicted_load(self) -> np.ndarray | None:
-        """Rows per expert on the counted corpus [sparse layers, E]; None without tables."""
+        """Tokens per expert on the counted corpus [sparse layers, E]; None without tables."""
         return np.stack([table.predicted_load for table in self.layer_tables]) if self.layer_tables else None
 
 
 def open_inputs(config: RunConfig) -> Inputs:
-    """Raises ValueError, naming both values, where data, tokenizer, table and network do not fit together."""
+    """ValueError, naming both values, if data, tokenizer, tables and network do not fit together."""
     mixture = read_mixture(config.train_data)
     vocab_size = config.vocab_size or mixture.vocab_size
     if vocab_size < mixture.vocab_size:

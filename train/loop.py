@@ -1,6 +1,6 @@
 """The training loop: batches in, optimizer steps, and metrics, validation and checkpoints on their schedule."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -8,15 +8,12 @@ from pathlib import Path
 import deepspeed.comm as dist
 import numpy as np
 import torch
-import torch.nn.functional as F
 from deepspeed.runtime.engine import DeepSpeedEngine
 
-from models.routes import add_auxiliary_losses
 from train.checkpoint.commit import CheckpointError
 from train.checkpoint.saver import Saver
 from train.config.run_config import RunConfig
 from train.config.seeds import dropout_seed
-from train.data.batches import Batch
 from train.faults.nonfinite import NonFiniteError
 from train.faults.supervision import Supervision
 from train.inputs import Inputs
@@ -26,6 +23,7 @@ from train.metrics.validation import see_routes, validate
 from train.prefetch.loader import MicroBatches, read_ahead
 from train.prefetch.route_ahead import make_local_planner, plan_ahead
 from train.processes.stop_request import StopRequested
+from train.train_step import train_step
 
 
 def train(
@@ -33,11 +31,11 @@ def train(
 ) -> None:
     """Run the steps [first_step, config.max_steps). Collective over all ranks.
 
-    StopRequested where somebody asked, after a checkpoint of what was done; NonFiniteError where too many steps had to be
-    left out; CheckpointError where the run is to end with it.
+    StopRequested on request, after a checkpoint of the steps taken; NonFiniteError if more than max_nonfinite_steps
+    steps had to be skipped; CheckpointError if a checkpoint that the run cannot do without could not be written.
     """
     if watch.stop_is_due():
-        raise StopRequested(f"stopped before step {first_step}, as was asked")
+        raise StopRequested(f"stopped before step {first_step} on request")
     training = _Training(engine, config, inputs, log, watch, first_step=first_step)
     try:
         training.run(first_step)
@@ -48,7 +46,10 @@ def train(
 
 
 class _Training:
-    """What a run does at each step. Every method is collective over all ranks; `done` counts steps."""
+    """The parts of a run, and their schedule. Every method is collective over all ranks.
+
+    A step that is underway is numbered from 0; after it, `step` counts the steps taken.
+    """
 
     def __init__(self, engine, config: RunConfig, inputs: Inputs, log: RunLog, watch: Supervision, *, first_step: int):
         self.engine, self.config, self.inputs, self.log, self.watch = engine, config, inputs, log, watch
@@ -56,7 +57,9 @@ class _Training:
         numbers = range(first_step * self.per_step, config.max_steps * self.per_step)
         batches = read_ahead(self.micro_batches, numbers, num_workers=config.loader_workers)
         self.batches = plan_ahead(engine.module, batches, device=engine.device)
-        self.saver, self.probe = Saver(engine, config, inputs), RoutingProbe(config)
+        compatibility = inputs.resume_compatibility(config)
+        self.saver = Saver(engine, config, resume_compatibility=compatibility, tokenizer_dir=inputs.tokenizer_dir)
+        self.probe = RoutingProbe(config)
 
     @property
     def per_step(self) -> int:
@@ -65,112 +68,99 @@ class _Training:
 
     def run(self, first_step: int) -> None:
         if first_step > 0:
-            self.take_up(first_step)
+            self.complete_validation(first_step)
         for step in range(first_step, self.config.max_steps):
             try:
-                self.step(step)
+                self.take_step(step)
             except NonFiniteError:
                 self.wait_for_checkpoint(step)  # all ranks come here together
                 raise
             stops = self.validate_if_due(step + 1)
             self.save_if_due(step + 1, stops=stops)
-            if stops and (step + 1 < self.config.max_steps or self.inputs.valid):  # the last validation is still owed
-                raise StopRequested(f"stopped at step {step + 1}, as was asked")
+            if stops and (step + 1 < self.config.max_steps or self.inputs.valid):  # the last validation is missing
+                raise StopRequested(f"stopped at step {step + 1} on request")
 
-    def take_up(self, done: int) -> None:
-        """Make up for a validation that a stop left out; or see its routes again, which the next is compared with."""
-        if not self.inputs.valid or not _is_due(done, self.config.eval_every, self.config.max_steps):
+    def complete_validation(self, step: int) -> None:
+        """Run the validation that a stop skipped; otherwise replay its routing, the reference for the next one's."""
+        if not self.inputs.valid or not self.is_due(step, self.config.eval_every):
             return
-        if self.log.has_validation(done):
+        if self.log.has_validation(step):
             see_routes(self.engine, self.inputs.valid, self.config, probe=self.probe)
-        elif self.validate_if_due(done):
-            raise StopRequested(f"stopped at step {done}, as was asked")
+        elif self.validate_if_due(step):
+            raise StopRequested(f"stopped at step {step} on request")
 
-    def step(self, step: int) -> None:
+    def take_step(self, step: int) -> None:
+        """Train one step, and report it."""
         self.watch.at_step(step)
-        # Dropout depends on step and rank alone, so that a resumed run draws what an untouched one draws.
+        # Dropout depends on step and rank alone, so that a resumed run draws the same numbers as an uninterrupted one.
         torch.manual_seed(dropout_seed(self.config.seed, step, rank=dist.get_rank()))
-        learning_rate = self.engine.get_lr()[0]  # of this step: the engine moves on to the next one's
-        micro_batches = islice(self.batches, self.per_step)
-        losses = train_step(self.engine, micro_batches, self.log, self.watch)
-        if self.watch.left_out(step):
-            self._describe_bad_step(step, losses)
+        learning_rate = self.engine.get_lr()[0]  # of this step: the engine advances to that of the next one
+        losses = train_step(self.engine, islice(self.batches, self.per_step), self.log, self.watch)
+        if self.watch.count_if_skipped():
+            self.report_skipped(step, losses)
         waited = self.batches.take_seconds_waited()
         self.log.step_done(self.engine, step + 1, learning_rate=learning_rate, seconds_waited=waited)
-        if self.watch.num_skipped > self.config.max_nonfinite_steps:
+        limit = self.config.max_nonfinite_steps
+        if self.watch.num_skipped > limit:
             raise NonFiniteError(
-                f"step {step} met NaN or Inf, and max_nonfinite_steps={self.config.max_nonfinite_steps} are left out already"
+                f"step {step} has NaN or Inf: {self.watch.num_skipped} non-finite steps exceed "
+                f"max_nonfinite_steps={limit}"
             )
-        slow = self.watch.slow_rank() if _is_due(step + 1, self.config.log_every, self.config.max_steps) else None
+        slow = self.watch.slow_rank() if self.is_due(step + 1, self.config.log_every) else None
         if slow:
-            self.log.say(slow)
+            self.log.print_line(slow)
 
-    def validate_if_due(self, done: int) -> bool:
-        """Whether the run is to stop here; it does not wait for a validation to end."""
+    def validate_if_due(self, step: int) -> bool:
+        """Validate on schedule. Returns whether the run must stop here: a stop interrupts the validation."""
         stops, config = self.watch.stop_is_due(), self.config
-        if stops or not self.inputs.valid or not _is_due(done, config.eval_every, config.max_steps):
+        if stops or not self.inputs.valid or not self.is_due(step, config.eval_every):
             return stops
-        self.watch.at_step(done, "validating")
+        self.watch.at_step(step, "validating")
         validation = validate(
             self.engine, self.inputs.valid, config, probe=self.probe, stop_is_due=self.watch.stop_is_due
         )
         if validation:
-            self.log.validated(self.engine, done, validation)
+            self.log.validated(self.engine, step, validation)
         return validation is None
 
-    def save_if_due(self, done: int, *, stops: bool) -> None:
-        """Save on schedule, where the run stops, and at its end; only there a checkpoint in flight is waited for."""
-        if stops or _is_due(done, self.config.save_every, self.config.max_steps):
-            self.watch.at_step(done, "saving")
-            self.wait_for_checkpoint(done)
-            self._keep(partial(self.saver.save, step=done, num_skipped=self.watch.num_skipped), done, must=stops)
-        ends = stops or done == self.config.max_steps
-        self._keep(self.saver.finish if ends else self.saver.finished, done, must=ends)
+    def save_if_due(self, step: int, *, stops: bool) -> None:
+        """Save on schedule, if the run stops, and at its end; wait for a checkpoint in flight only in the last two."""
+        if stops or self.is_due(step, self.config.save_every):
+            self.watch.at_step(step, "saving")
+            self.wait_for_checkpoint(step)
+            save = partial(self.saver.save, step=step, num_skipped=self.watch.num_skipped)
+            self.tolerate_failed_save(save, step, must=stops)
+        ends = stops or step == self.config.max_steps
+        self.tolerate_failed_save(self.saver.wait if ends else self.saver.poll, step, must=ends)
 
-    def wait_for_checkpoint(self, done: int) -> None:
-        """Let a checkpoint that is in flight arrive."""
-        self._keep(self.saver.finish, done)
+    def wait_for_checkpoint(self, step: int) -> None:
+        """Let a checkpoint in flight finish."""
+        self.tolerate_failed_save(self.saver.wait, step)
 
-    def _keep(self, act: Callable[[], Path | None], done: int, *, must: bool = False) -> None:
-        """Call a method of the saver; where it fails the run goes on with the checkpoints it has, if it may."""
+    def tolerate_failed_save(self, act: Callable[[], Path | None], step: int, *, must: bool = False) -> None:
+        """Call a method of the saver. If it fails, training continues unless the run must have this checkpoint."""
         try:
             folder = act()
         except CheckpointError as error:
-            self.watch.report("checkpoint failed", step=done, error=str(error))
-            if must or self.config.stop_on_failed_save or done == self.config.max_steps:
+            self.watch.report("checkpoint failed", step=step, error=str(error))
+            if must or self.config.stop_on_failed_save or step == self.config.max_steps:
                 raise
-            self.log.say(f"          not saved: {error}; training goes on")
+            self.log.print_line(f"          not saved: {error}; training continues")
         else:
             if folder:
                 self.log.saved(folder)
 
-    def _describe_bad_step(self, step: int, losses: list[torch.Tensor]) -> None:
-        self.log.leave_out(len(losses))
+    def report_skipped(self, step: int, losses: list[torch.Tensor]) -> None:
+        """Remove a non-finite step from the log, and record how to replay it."""
+        self.log.discard(len(losses))
         numbers = range(step * self.per_step, (step + 1) * self.per_step)
         samples = np.stack([self.micro_batches.addresses(n) for n in numbers])
         seed = dropout_seed(self.config.seed, step, rank=dist.get_rank())
-        self.log.say(self.watch.describe_nonfinite_step(step, samples, seed, losses))
+        self.log.print_line(self.watch.describe_nonfinite_step(step, samples, seed, losses))
 
-
-def train_step(
-    engine: DeepSpeedEngine, micro_batches: Iterable[Batch], log: RunLog, watch: Supervision | None = None
-) -> list[torch.Tensor]:
-    """Forward and backward of each micro-batch, then one optimizer step, which DeepSpeed takes after the last.
-
-    Returns the cross-entropies; what learned routers add to them is in the gradients and in the log.
-    """
-    losses = []
-    for batch in micro_batches:
-        outputs = engine(batch.input_ids, plans=batch.plans, use_cache=False, **batch.known)
-        # Equally many targets on every rank, so the mean of the ranks' gradients is the global gradient.
-        loss = F.cross_entropy(outputs.logits.flatten(0, 1).float(), batch.targets.flatten())
-        engine.backward(add_auxiliary_losses(loss, outputs.routing))
-        losses.append(loss.detach())
-        if watch:
-            watch.see_loss(losses[-1])
-        engine.step()
-        log.add_micro_batch(losses[-1], outputs.routing)
-    return losses
+    def is_due(self, step: int, every: int) -> bool:
+        """Whether the step is a multiple of `every`, or the last one; every=0 means only the last one."""
+        return step == self.config.max_steps or (every > 0 and step % every == 0)
 
 
 def _micro_batches(engine: DeepSpeedEngine, config: RunConfig, inputs: Inputs) -> MicroBatches:
@@ -182,7 +172,3 @@ def _micro_batches(engine: DeepSpeedEngine, config: RunConfig, inputs: Inputs) -
         rank=dist.get_rank(),
         world_size=dist.get_world_size(),
     )
-
-
-def _is_due(done: int, every: int, last: int) -> bool:
-    return done == last or (every > 0 and done % every == 0)

@@ -1,4 +1,4 @@
-"""The command of a run: read its config, check everything that can be wrong, then run, or only describe it."""
+"""The command of a run: read the config, check everything that can be wrong, then run, or only describe the run."""
 
 import os
 import sys
@@ -21,10 +21,10 @@ def main(argv: list[str] | None = None) -> int:
     """The exit code of this process; docs/reliability.md lists them."""
     try:
         config = load_run_config(sys.argv[1:] if argv is None else argv)
-        ranks = planned_ranks(config) if config.dry_run else read_ranks(os.environ)
+        ranks = dry_run_ranks(config) if config.dry_run else read_ranks(os.environ)
         settings, inputs, network = check(config, ranks)
     except (ValueError, OSError) as error:
-        if is_first_of_its_host(os.environ):  # one line per host, which may lack what the others have
+        if is_first_of_its_host(os.environ):  # one line per host, since hosts may lack different files
             print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     if config.dry_run:
@@ -33,26 +33,25 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_DONE
     stop = StopRequest(config.run_dir)
     stop.listen()
-    from train.run import run  # not above: DeepSpeed takes seconds to import, and a refusal should take none
+    from train.run import run  # not above: DeepSpeed takes seconds to import, and an error should take none
 
     return run(config, ranks, settings, inputs, network, stop)
 
 
 def check(config: RunConfig, ranks: Ranks) -> tuple[dict, Inputs, HashGPTConfig]:
-    """The DeepSpeed settings, the opened inputs and the network. Raises ValueError before any process group exists."""
+    """The DeepSpeed settings, the opened inputs and the network. ValueError if they do not fit together."""
     check_topology(config, world_size=ranks.world_size)
     check_loggers(config)
     settings = deepspeed_config(config, world_size=ranks.world_size)
     inputs = open_inputs(config)
     network = inputs.network(config)
     if not config.dry_run:
-        check_run_folder(config)
-        check_resume(config, inputs.identity(config))
+        check_resume(config, inputs.resume_compatibility(config), check_run_folder(config))
         check_disk_space(config, network)
     return settings, inputs, network
 
 
-def planned_ranks(config: RunConfig) -> Ranks:
-    """A dry run needs no launcher: it describes dry_run_world_size ranks, or those it was started with."""
+def dry_run_ranks(config: RunConfig) -> Ranks:
+    """The ranks of a dry run, which needs no launcher: dry_run_world_size, or those that were started."""
     started = read_ranks(os.environ)
     return replace(started, world_size=config.dry_run_world_size or max(started.world_size, config.ep_size))

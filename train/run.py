@@ -1,12 +1,10 @@
-"""A run from first line to last: process group, model, engine, training, plots, and what its end means."""
+"""A run from start to end: process group, model, engine, training, plots, and the exit code."""
 
-import logging
 import os
 import random
 import sys
 import time
 import traceback
-import warnings
 from contextlib import suppress
 
 import deepspeed.comm as dist
@@ -36,11 +34,11 @@ from train.processes.exit_codes import (
     EXIT_NOT_SAVED,
     EXIT_STOPPED,
 )
-from train.processes.process_group import start_process_group
+from train.processes.process_group import silence_libraries, start_process_group
 from train.processes.ranks import Ranks
 from train.processes.stop_request import StopRequest, StopRequested
 
-# What gloo and NCCL say of a rank that is gone.
+# Parts of the messages of gloo and NCCL about a rank that is gone.
 _LOST_RANK = (
     "Connection closed by peer", "Connection reset by peer", "Broken pipe", "closed by remote peer",
     "remote process exit", "ncclRemoteError",
@@ -59,20 +57,20 @@ def run(
     except tuple(_ENDS) as end:
         if ranks.rank == 0:
             stop.clear()
-            print(f"{end}\ngo on with: {resume_command(config.run_dir)}", file=sys.stderr, flush=True)
+            print(f"{end}\nresume with: {resume_command(config.run_dir)}", file=sys.stderr, flush=True)
         dist.destroy_process_group()
         return _ENDS[type(end)]
     except ValueError as error:
         if not is_ours(error):
             return _crash(config, ranks, error)
-        # A damaged checkpoint or token shard: all that shows without reading was checked before.
-        print(f"error: rank {ranks.rank} ends, {error}", file=sys.stderr, flush=True)
+        # A damaged checkpoint or token shard: every error that shows without reading the files was found before.
+        print(f"error: rank {ranks.rank} exits: {error}", file=sys.stderr, flush=True)
         write_event(config.run_dir, "bad input", rank=ranks.rank, error=str(error), traceback=traceback.format_exc())
         return EXIT_BAD_INPUT
     except Exception as error:
         return _crash(config, ranks, error)
     if ranks.rank == 0:
-        stop.clear()  # a request that came with the last step
+        stop.clear()  # a request that came during the last step
     dist.destroy_process_group()
     return EXIT_DONE
 
@@ -97,11 +95,11 @@ def _run(
     notices = [*damages, *resume_notices(manifest, ranks, config), *inputs.notices(config)]
     for notice in [*notices, check_disk_space(config, network)]:
         if notice:
-            log.say(notice)
+            log.print_line(notice)
     try:
         train(engine, config, inputs, log, watch, first_step=first_step)
     except StopRequested:
-        log.close()  # a run that only its last validation is missing of does no step again, whose loads it could log
+        log.close()  # if only the last validation is missing, the resumed run takes no steps: log the expert loads now
         raise
     log.close()
     if watchdog:
@@ -109,16 +107,16 @@ def _run(
 
 
 def resume_notices(manifest: dict | None, ranks: Ranks, config: RunConfig) -> list[str]:
-    """Where a resumed run goes on, and over how many ranks it was spread before; nothing for a new one."""
+    """The step from which a run resumes, and changes in how it is spread over ranks; nothing for a new run."""
     if manifest is None:
         return []
     now = {"world_size": ranks.world_size, "ep_size": config.ep_size, "zero_stage": config.zero_stage}
     changes = [f"{name}={value} (was {manifest[name]})" for name, value in now.items() if manifest[name] != value]
-    return [f"note: going on from step {manifest['step']:,}" + (f" with {', '.join(changes)}" if changes else "")]
+    return [f"note: resuming from step {manifest['step']:,}" + (f" with {', '.join(changes)}" if changes else "")]
 
 
 def _crash(config: RunConfig, ranks: Ranks, error: Exception) -> int:
-    """Report an unforeseen end. A rank that only lost another waits, so that the launcher hears of that one first."""
+    """Report an unforeseen end. A rank that only lost another one waits, so that the launcher sees that one first."""
     lost = any(text in str(error) for text in _LOST_RANK)
     write_event(
         config.run_dir, "lost rank" if lost else "crash", rank=ranks.rank, error=f"{type(error).__name__}: {error}"
@@ -129,10 +127,4 @@ def _crash(config: RunConfig, ranks: Ranks, error: Exception) -> int:
         return EXIT_CRASHED
     time.sleep(1.1)  # DeepSpeed's launcher looks every second
     sys.stdout.flush()
-    os._exit(EXIT_LOST_RANK)  # Python's own way out would tidy up a broken process group first
-
-
-def silence_libraries() -> None:
-    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-    # DeepSpeed calls collectives by names that torch is about to change; a user can do nothing about it.
-    warnings.filterwarnings("ignore", message=".*is deprecated. Please use `torch.distributed", category=FutureWarning)
+    os._exit(EXIT_LOST_RANK)  # a normal exit would first clean up the broken process group

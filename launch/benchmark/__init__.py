@@ -1,1 +1,1 @@
-"""Times the hash layer and whole training steps beside alternatives."""
+"""Times the hash layer and whole training steps beside their alternatives."""

@@ -1,4 +1,4 @@
-"""The command of a benchmark: measure on ranks of its own, print tables, write CSV files and figures."""
+"""The command of the benchmark: measure on ranks of its own, print tables, write CSV files and figures."""
 
 import dataclasses
 import os
@@ -22,11 +22,11 @@ EXIT_BAD_INPUT, EXIT_FAILED = 2, 1
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status: 0 done, 1 variants disagree or a rank failed, 2 input that a user can correct."""
+    """Exit status: 0 success, 1 variants disagree or a rank failed, 2 input that a user can correct."""
     argv = sys.argv[1:] if argv is None else argv
     try:
         options = read_options(argv)
-        os.environ["DS_ACCELERATOR"] = options.device  # DeepSpeed would look for one when it is imported
+        os.environ["DS_ACCELERATOR"] = options.device  # read by DeepSpeed when it is imported
         about = describe(options, argv)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def report_layers(options: Options) -> str:
-    """Measure single layers, write their files and return their tables."""
+    """Measure single layers, write their files, and return their tables."""
     rows = measure_layers(options)
     write_csv(_output(options, "csv"), rows)
     plot = {"experts": plot_experts, "tokens": plot_tokens, "none": plot_bars}[options.sweep]
@@ -53,8 +53,8 @@ def report_layers(options: Options) -> str:
 
 
 def measure_layers(options: Options) -> list[Row]:
-    """The rows of every ep_size, each measured by as many processes."""
-    from launch.benchmark.measure import measure_cases  # DeepSpeed takes seconds to import, a refusal should take none
+    """The rows of every ep_size, each measured by ep_size processes."""
+    from launch.benchmark.measure import measure_cases  # imports DeepSpeed, which takes seconds; errors come before
 
     rows = []
     for ep_size in options.ep_sizes:
@@ -66,7 +66,7 @@ def measure_layers(options: Options) -> list[Row]:
 
 
 def report_steps(options: Options) -> str:
-    """Measure training steps, write their CSV file and return their table."""
+    """Measure training steps, write their CSV file, and return their table."""
     from launch.benchmark.step import EP_SIZE, measure_steps, step_rows, step_table
 
     arguments = {"options": dataclasses.asdict(options)}
@@ -76,7 +76,7 @@ def report_steps(options: Options) -> str:
 
 
 def describe(options: Options, argv: list[str]) -> str:
-    """What is measured on what, so that a result can be read later. ValueError where tokens or table do not fit."""
+    """What is measured, and on which machine, for the head of a result. ValueError if tokens or table do not fit."""
     source = TokenSource(options.tokens, vocab_size=options.vocab_size, seed=options.seed)
     if options.table:
         source.table(options.table, num_experts=options.num_experts, ep_size=max(options.ep_sizes))
@@ -84,18 +84,23 @@ def describe(options: Options, argv: list[str]) -> str:
     if options.device == "cuda":
         device = torch.cuda.get_device_name()
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "deepspeed", "transformers"))
-    shape = f"Layer:   width {options.hidden_size}, {options.intermediate_size} inside, {options.dtype}, {options.activation}"
-    if options.step:
-        shape = _describe_recipe(options)
+    shape = _describe_recipe(options) if options.step else _describe_layer(options)
     return "\n".join(
         [
             f"$ python -m launch.benchmark {shlex.join(argv)}",
             f"Device:  {device}; {versions}",
             shape,
             f"Tokens:  {source.description}",
-            f"Routes:  {options.table or 'balanced by the counts of these tokens, over experts and ranks'}",
-            f"Timing:  {options.repetitions} repetitions after {options.warmup} of warm-up, variants in turn",
+            f"Routes:  {options.table or 'balanced over experts and ranks by the counts of these tokens'}",
+            f"Timing:  {options.repetitions} repetitions after {options.warmup} of warm-up, variants in rotation",
         ]
+    )
+
+
+def _describe_layer(options: Options) -> str:
+    return (
+        f"Layer:   hidden_size {options.hidden_size}, intermediate_size {options.intermediate_size}, {options.dtype}, "
+        f"{options.activation}"
     )
 
 
@@ -104,8 +109,9 @@ def _describe_recipe(options: Options) -> str:
 
     config = step_config(options)
     return (
-        f"Recipe:  {options.recipe}: {config.num_hidden_layers} blocks of width {config.hidden_size}, {config.precision}, sparse "
-        f"{config.sparse_layers} with {config.num_experts} experts; {EP_SIZE} ranks, {config.global_batch_size} * "
+        f"Recipe:  {options.recipe}: {config.num_hidden_layers} blocks of hidden_size {config.hidden_size}, "
+        f"{config.precision}, sparse layers {config.sparse_layers} with {config.num_experts} experts; "
+        f"{EP_SIZE} ranks, {config.global_batch_size} * "
         f"{config.context_length} tokens per step"
     )
 

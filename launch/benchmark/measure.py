@@ -1,20 +1,18 @@
-"""Measure every variant of every case on one rank: time, memory, traffic and what was dropped."""
+"""Measure every variant of every case on one rank: time, memory, traffic and dropped tokens."""
 
 from dataclasses import asdict, dataclass
 
 import torch
 from deepspeed.accelerator import get_accelerator
 
-from launch.benchmark.gpu import first_synchronisation
+from launch.benchmark.costs import count_traffic, first_synchronization, peak_bytes
 from launch.benchmark.layers.case import Case, make_case
 from launch.benchmark.layers.check import check_variants
 from launch.benchmark.layers.deepspeed_layer import DeepSpeedCapacity, DeepSpeedDropless
 from launch.benchmark.layers.options import SINGLE_PROCESS, Options
 from launch.benchmark.layers.ours import Dense, Hash, LearnedLoop, LearnedTop1, PerExpertLoop, Variant
 from launch.benchmark.layers.transformers_layer import TransformersEager, TransformersGroupedMM
-from launch.benchmark.memory import peak_bytes
-from launch.benchmark.timing import run_passes, time_in_turn
-from launch.benchmark.traffic import count_traffic
+from launch.benchmark.timing import run_passes, time_variants
 
 VARIANTS = {
     "dense": Dense,
@@ -25,28 +23,23 @@ VARIANTS = {
     "per_expert_loop": PerExpertLoop,
     "transformers_eager": TransformersEager,
     "transformers_grouped_mm": TransformersGroupedMM,
-    "learned_loop": LearnedLoop,  # only compared with
+    "learned_loop": LearnedLoop,  # the reference of learned_top1, not timed
 }
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a variant costs one rank in every pass.
+    """The cost of a variant for one rank in every pass."""
 
-    forward_peak_bytes: allocated by a forward pass that keeps what the backward needs; peak_bytes: by both, the
-    weights' gradients included. sent_bytes: to other ranks, by both. dropped_share: of its tokens.
-    synchronises: where a GPU first made the host wait; "" for nowhere, None on a CPU.
-    """
-
-    forward_peak_bytes: int
-    peak_bytes: int
-    sent_bytes: int
-    dropped_share: float
-    synchronises: str | None
+    forward_peak_bytes: int  # allocated by a forward pass that keeps what the backward pass needs
+    peak_bytes: int  # allocated by both passes, gradients of weights included
+    sent_bytes: int  # to other ranks, by both passes
+    dropped_share: float  # of this rank's tokens
+    synchronizes: str | None  # where a GPU first makes the host wait; "" nowhere, None on a CPU
 
 
 def measure_cases(options: dict, *, ep_size: int, rank: int) -> list[dict]:
-    """Every case of the options, as JSON values. Collective over all ranks, which are ep_size many."""
+    """The measurements of every case of the options, as JSON values. Collective over all ep_size ranks."""
     options = Options(**options)
     torch.set_num_threads(options.threads)
     device = torch.device(get_accelerator().current_device_name())
@@ -58,14 +51,14 @@ def measure_cases(options: dict, *, ep_size: int, rank: int) -> list[dict]:
             options, num_experts=num_experts, tokens_per_rank=tokens_per_rank, ep_size=ep_size, rank=rank, device=device
         )
         measured.append(_measure_case(case, options))
-        del case  # the next one's experts need its memory
+        del case  # the experts of the next case need its memory
     return measured
 
 
 def _measure_case(case: Case, options: Options) -> dict:
     variants = _checked_variants(case, options)
     costs = {name: asdict(_cost(variant, case)) for name, variant in variants.items()}
-    times = time_in_turn(
+    times = time_variants(
         variants, case, repetitions=options.repetitions, warmup=options.warmup, max_seconds=options.max_seconds
     )
     for name, seconds in times.passes.items():
@@ -76,18 +69,18 @@ def _measure_case(case: Case, options: Options) -> dict:
         "tokens_per_rank": case.num_tokens,
         "bound_bytes": case.num_bound_bytes,
         "tokens_per_expert": torch.bincount(case.expert_T, minlength=case.config.num_experts).tolist(),
-        "plan_seconds": times.plans,
-        "matmul_seconds": times.matmuls,
-        "fill_seconds": times.fills,
+        "planning_seconds": times.planning,
+        "matmul_seconds": times.matmul,
+        "fill_seconds": times.fill,
         "matmul_flops": 2 * case.num_tokens * case.config.hidden_size * case.config.intermediate_size,
         "variants": costs,
     }
 
 
 def _checked_variants(case: Case, options: Options) -> dict[str, Variant]:
-    """The variants to be timed, after their results were compared."""
+    """The variants to time, after their results were compared."""
     timed = [name for name in options.variants if case.ep_size == 1 or name not in SINGLE_PROCESS]
-    # The hash layer is never timed unchecked: the plain loop, or DeepSpeed where there are ranks, must equal it.
+    # The hash layer is never timed unchecked: the plain loop, or with several ranks DeepSpeed, must equal it.
     needed = {*timed, "per_expert_loop" if case.ep_size == 1 else "deepspeed_dropless"}
     needed |= {VARIANTS[name].equals for name in timed}
     variants = {name: variant(case) for name, variant in VARIANTS.items() if name in needed}
@@ -101,6 +94,6 @@ def _cost(variant: Variant, case: Case) -> Cost:
     with count_traffic() as traffic:
         peak = peak_bytes(lambda: run_passes(variant, case), device)
     variant.zero_grad(set_to_none=True)
-    synchronises = first_synchronisation(lambda: run_passes(variant, case), device)
+    synchronizes = first_synchronization(lambda: run_passes(variant, case), device)
     variant.zero_grad(set_to_none=True)
-    return Cost(forward_peak, peak, traffic.num_bytes, variant.dropped_share(), synchronises)
+    return Cost(forward_peak, peak, traffic.num_bytes, variant.dropped_share(), synchronizes)

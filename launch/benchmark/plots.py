@@ -1,4 +1,4 @@
-"""Figures of a benchmark: bars of one case, and curves over the number of experts or of tokens."""
+"""Figures of the benchmark: bars of one case, and curves over the number of experts or tokens."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from data_prep.storage.atomic_file import atomic_file
-from launch.benchmark.rows import Row, Spread
+from launch.benchmark.quantiles import Quantiles
+from launch.benchmark.rows import Row
 
-# Okabe and Ito's colours, which colour-blind readers tell apart; grey dashes for what the others are compared with.
+# Okabe and Ito's colours, which colour-blind readers can distinguish; grey dashes for the dense reference.
 STYLES = {
     "dense": {"color": "#555555", "linestyle": "--"},
     "hash": {"color": "#D55E00", "linewidth": 2.6, "zorder": 4},
@@ -26,10 +27,10 @@ STYLES = {
 
 
 def plot_bars(rows: list[Row], path: str | Path) -> None:
-    """Forward and backward time of every variant, one panel per ep_size; the whisker is p10..p90 of their sum."""
+    """Forward and backward time of every variant, one panel per ep_size; whiskers are p10..p90 of their sum."""
     panels = {ep_size: [row for row in rows if row.ep_size == ep_size] for ep_size in sorted({r.ep_size for r in rows})}
     figure = _figure(width=8.0, height=1.2 + 0.34 * len(rows) + 0.5 * len(panels))
-    # A bar twice as long as all others would squeeze them: it is cut off, and says how long it is.
+    # A bar more than twice as long as all others would squeeze them: it is cut off and labelled with its length.
     limit = min(max(row.total.p90 for row in rows), 2 * sorted(row.total.median for row in rows)[-2])
     heights = [len(panel) + 1 for panel in panels.values()]
     grid = figure.subplots(len(panels), 1, squeeze=False, sharex=True, height_ratios=heights)
@@ -38,7 +39,7 @@ def plot_bars(rows: list[Row], path: str | Path) -> None:
         axes.set_title(
             f"{_ranks(ep_size)}: {panel[0].num_experts} experts, {panel[0].tokens_per_rank:,} tokens per rank"
         )
-    axes.set_xlabel("milliseconds (beside the bars: times the dense feed-forward's)")
+    axes.set_xlabel("milliseconds (label: ratio to the dense feed-forward)")
     axes.set_xlim(0, 1.15 * limit)
     axes.xaxis.set_major_formatter(FuncFormatter(_number))
     handles, labels = axes.get_legend_handles_labels()
@@ -52,10 +53,10 @@ def _draw_bars(axes: Axes, rows: list[Row], *, limit: float) -> None:
         np.array([getattr(row, name).median for row in rows]) for name in ("total", "forward", "backward")
     )
     forward = total * forward / (forward + backward)  # medians of parts do not add up to the median of their sum
-    spread = [total - [row.total.p10 for row in rows], [row.total.p90 for row in rows] - total]
+    whiskers = [total - [row.total.p10 for row in rows], [row.total.p90 for row in rows] - total]
     axes.barh(place, forward, color="#0072B2", label="forward")
     axes.barh(place, total - forward, left=forward, color="#56B4E9", label="backward")
-    axes.errorbar(total, place, xerr=spread, fmt="none", ecolor="#333333", capsize=3)
+    axes.errorbar(total, place, xerr=whiskers, fmt="none", ecolor="#333333", capsize=3)
     for y, row in zip(place, rows, strict=True):
         label = f"{row.ratio.median:.2f}" + (f", drops {row.dropped:.0%}" if row.dropped else "")
         if row.total.median > limit:
@@ -69,7 +70,7 @@ def _draw_bars(axes: Axes, rows: list[Row], *, limit: float) -> None:
 
 
 def plot_experts(rows: list[Row], path: str | Path) -> None:
-    """Forward and backward time by the number of experts."""
+    """Forward and backward time by number of experts."""
     _plot_curves(
         rows, path, x=lambda row: row.num_experts, y=lambda row: row.total, xlabel="experts",
         ylabel="forward and backward, milliseconds", title=lambda row: f"{row.tokens_per_rank:,} tokens per rank",
@@ -77,17 +78,17 @@ def plot_experts(rows: list[Row], path: str | Path) -> None:
 
 
 def plot_tokens(rows: list[Row], path: str | Path) -> None:
-    """Tokens per second of all ranks by the tokens of each."""
+    """Tokens per second of all ranks by tokens per rank."""
     _plot_curves(
         rows, path, x=lambda row: row.tokens_per_rank, y=_rates, xlabel="tokens per rank",
         ylabel="tokens per second, forward and backward", title=lambda row: f"{row.num_experts} experts",
     )  # fmt: skip
 
 
-def _rates(row: Row) -> Spread:
+def _rates(row: Row) -> Quantiles:
     """Tokens per second at the median and percentiles of the time."""
     tokens = 1e3 * row.ep_size * row.tokens_per_rank
-    return Spread(tokens / row.total.median, tokens / row.total.p90, tokens / row.total.p10)
+    return Quantiles(tokens / row.total.median, tokens / row.total.p90, tokens / row.total.p10)
 
 
 def _plot_curves(
@@ -102,7 +103,7 @@ def _plot_curves(
         of_panel = [row for row in rows if row.ep_size == ep_size]
         for index, variant in enumerate(dict.fromkeys(row.variant for row in of_panel)):
             curve = [row for row in of_panel if row.variant == variant]
-            # Side by side, so that the whiskers of several variants can be told apart.
+            # Slightly apart, so that the whiskers of the variants do not hide each other.
             places = np.array([x(row) for row in curve]) * 1.012 ** (index - 3.5)
             handles[variant] = _draw_curve(axes, places, [y(row) for row in curve], variant)
         axes.set(title=f"{_ranks(ep_size)}, {title(of_panel[0])}", xlabel=xlabel, xscale="log", yscale="log")
@@ -116,8 +117,8 @@ def _plot_curves(
     _save(figure, path, grid="both")
 
 
-def _draw_curve(axes: Axes, places: np.ndarray, values: list[Spread], variant: str):
-    """Medians, joined, with whiskers p10..p90; returns what the legend shows."""
+def _draw_curve(axes: Axes, places: np.ndarray, values: list[Quantiles], variant: str):
+    """Medians, joined, with whiskers p10..p90; returns the line for the legend."""
     style = {"marker": "o", "markersize": 5, "linewidth": 1.5, **STYLES[variant]}
     (line,) = axes.plot(places, [value.median for value in values], label=variant, **style)
     low, high = [value.p10 for value in values], [value.p90 for value in values]

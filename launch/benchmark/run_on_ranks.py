@@ -1,4 +1,4 @@
-"""Start the ranks of a benchmark, each a process of its own on this machine, and collect what they return."""
+"""Start the ranks of the benchmark, each a process of its own on this machine, and collect their results."""
 
 import importlib
 import json
@@ -14,10 +14,10 @@ from train.processes.ranks import free_port
 
 
 def run_on_ranks(function, world_size: int, *, device: str, threads: int, **arguments) -> list:
-    """Call function(rank=..., **arguments) on every rank inside one process group; the results by rank.
+    """Call function(rank=..., **arguments) on every rank of one process group, and return the results by rank.
 
     function: importable by module and name. arguments and results: JSON values. Rank 0 prints to the screen.
-    RuntimeError with the end of a failed rank's output; the others are ended with it.
+    RuntimeError, with the end of its output, if a rank fails; the other ranks are killed.
     """
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", __name__, function.__module__, function.__name__]
@@ -31,7 +31,7 @@ def run_on_ranks(function, world_size: int, *, device: str, threads: int, **argu
             _wait(processes, folder)
         finally:
             for process in processes:
-                process.kill()  # nothing happens to those that have ended
+                process.kill()  # does nothing to a process that has ended
                 process.wait()
         return [json.loads((Path(folder) / f"{rank}.json").read_text()) for rank in range(world_size)]
 
@@ -44,7 +44,7 @@ def _start(command: list[str], environment: dict, rank: int, folder: str) -> sub
 
 
 def _wait(processes: list[subprocess.Popen], folder: str) -> None:
-    """Return when all have ended well; a rank that waits for a dead one would wait for ever."""
+    """Wait for all to end; RuntimeError if one fails, since the others would wait for it forever."""
     while any(process.poll() is None for process in processes):
         if any(process.poll() for process in processes):
             break
@@ -58,9 +58,8 @@ def _wait(processes: list[subprocess.Popen], folder: str) -> None:
 def _main(module: str, name: str, arguments: str, folder: str) -> None:
     import torch.distributed as dist
 
-    from train.processes.process_group import start_process_group
+    from train.processes.process_group import silence_libraries, start_process_group
     from train.processes.ranks import read_ranks
-    from train.run import silence_libraries
 
     silence_libraries()
     ranks = read_ranks(os.environ)

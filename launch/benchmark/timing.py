@@ -1,8 +1,8 @@
-"""Time variants in turn, again and again, so that noise hits all of them alike."""
+"""Time variants in rotation, repetition by repetition, so that noise affects all of them alike."""
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.distributed as dist
@@ -13,52 +13,52 @@ from launch.benchmark.layers.ours import Hash, Variant
 
 @dataclass
 class Times:
-    """Seconds of each repetition.
+    """Seconds of each repetition."""
 
-    passes: (forward, backward) by variant. plans: making the hash layer's. matmuls: one [T, d] @ [d, D].
-    fills: new memory for the gradients of this rank's matrices, written once.
-    """
-
-    passes: dict[str, list[tuple[float, float]]]
-    plans: list[float]
-    matmuls: list[float]
-    fills: list[float]
+    passes: dict[str, list[tuple[float, float]]]  # (forward, backward) by variant
+    planning: list[float] = field(default_factory=list)  # making the hash layer's dispatch plans
+    matmul: list[float] = field(default_factory=list)  # one [T, d] @ [d, D]
+    fill: list[float] = field(
+        default_factory=list
+    )  # new memory for the gradients of this rank's matrices, written once
 
 
-def time_in_turn(
+def time_variants(
     variants: dict[str, Variant], case: Case, *, repetitions: int, warmup: int, max_seconds: float
 ) -> Times:
-    """Collective over all ranks. A variant that has taken max_seconds stops after its first repetition, or then."""
-    times = Times({name: [] for name in variants}, [], [], [])
+    """Collective over all ranks. A variant stops after max_seconds, but not before its first repetition."""
+    times = Times({name: [] for name in variants})
     names, spent = list(variants), dict.fromkeys(variants, 0.0)
     probes = _probes(variants["hash"], case)
     for repetition in range(-warmup, repetitions):
-        # Another one begins each time, so that none always follows the same neighbour.
-        turn = repetition % len(names)
-        for name in names[turn:] + names[:turn]:
+        # Another variant starts each time, so that none always follows the same neighbour.
+        first = repetition % len(names)
+        for name in names[first:] + names[:first]:
             if spent[name] > max_seconds and (repetition < 0 or times.passes[name]):
                 continue
-            seconds = time_passes(variants[name], case)
-            spent[name] += _of_slowest_rank(sum(seconds), case)
+            forward_backward = time_passes(variants[name], case)
+            spent[name] += _of_slowest_rank(sum(forward_backward), case)
             if repetition >= 0:
-                times.passes[name].append(seconds)
-        for seconds, probe in zip((times.plans, times.matmuls, times.fills), probes, strict=True):
-            seconds += [_time(probe, case)] if repetition >= 0 else []
+                times.passes[name].append(forward_backward)
+        for name, probe in probes.items():
+            elapsed = _time(probe, case)
+            if repetition >= 0:
+                getattr(times, name).append(elapsed)
     return times
 
 
-def _probes(layer: Hash, case: Case) -> tuple[Callable[[], object], ...]:
-    """What Times.plans, .matmuls and .fills are the times of."""
+def _probes(layer: Hash, case: Case) -> dict[str, Callable[[], object]]:
+    """What Times.planning, .matmul and .fill time."""
     hidden_TD, matrices = case.hidden_BSD.flatten(0, 1), [case.weights[name] for name in ("up_proj", "down_proj")]
-    return (
-        layer.make_plans,
-        lambda: hidden_TD @ matrices[0][0],
-        lambda: [torch.empty_like(matrix).fill_(1) for matrix in matrices],
-    )
+    return {
+        "planning": layer.make_plans,
+        "matmul": lambda: hidden_TD @ matrices[0][0],
+        "fill": lambda: [torch.empty_like(matrix).fill_(1) for matrix in matrices],
+    }
 
 
 def time_passes(variant: Variant, case: Case) -> tuple[float, float]:
-    """Seconds of one forward and one backward pass; leaves no gradients behind. Collective over all ranks."""
+    """Seconds of one forward and one backward pass, without leaving gradients behind. Collective over all ranks."""
     _wait_for_all(case)
     start, middle, end = run_passes(variant, case)
     variant.zero_grad(set_to_none=True)
@@ -66,7 +66,7 @@ def time_passes(variant: Variant, case: Case) -> tuple[float, float]:
 
 
 def run_passes(variant: Variant, case: Case) -> tuple:
-    """One forward and one backward pass; the moments before, between and after them."""
+    """One forward and one backward pass; returns the moments before, between and after them."""
     hidden_BSD = case.hidden_BSD.detach().requires_grad_()
     start = _moment(case)
     outputs_BSD = variant(hidden_BSD)
@@ -83,7 +83,7 @@ def _time(run: Callable[[], object], case: Case) -> float:
 
 
 def _moment(case: Case):
-    """Now: on a GPU an event in its queue, so that the host need not wait between the passes."""
+    """Now. On a GPU this is an event in its queue, so that the host need not wait between the passes."""
     if case.hidden_BSD.device.type == "cpu":
         return time.perf_counter()
     event = torch.cuda.Event(enable_timing=True)
@@ -99,7 +99,7 @@ def _seconds_between(start, end) -> float:
 
 
 def _of_slowest_rank(seconds: float, case: Case) -> float:
-    """The same number on every rank, for what all must decide alike."""
+    """The same number on every rank, so that all ranks decide alike."""
     if case.ep_size == 1:
         return seconds
     slowest = torch.tensor(seconds, device=case.hidden_BSD.device)

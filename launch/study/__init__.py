@@ -1,1 +1,1 @@
-"""Trains many recipes under equal conditions and compares them."""
+"""Trains recipes under equal conditions and compares them."""

@@ -1,4 +1,4 @@
-"""Train a folder of recipes alike and compare them: `python -m launch.study RECIPE_DIR --seeds 3`."""
+"""Train a folder of recipes under equal conditions and compare them: `python -m launch.study RECIPE_DIR --seeds 3`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The figure of a study: perplexity of every seed by variant, and validation by step."""
+"""The figure of a study: the perplexity of every seed by variant, and validation by step."""
 
 from pathlib import Path
 from statistics import fmean
@@ -14,14 +14,14 @@ from launch.study.results import RunResult
 from train.metrics.plots import GREY, VERMILION
 
 MARK = "†"
-MARK_MEANING = "routes tell of the tokens to be predicted: not comparable with the others"
+MARK_MEANING = "not causal: routes depend on the tokens to be predicted; not comparable with the others"
 
-_NEAR = 1.4  # variants whose perplexity is further from the middle one's by this factor are named at the edge
-_START = 1.5  # curves are drawn from where they come below so many times the worst end
+_NEAR = 1.4  # a variant whose perplexity is this many times above or below the middle one is named at the edge
+_START = 1.5  # curves are drawn below this multiple of the worst final perplexity
 
 
 def plot_study(results: list[RunResult], path: str | Path, *, baseline: str) -> None:
-    """One row of points per variant, sorted; and the curve of each variant, the mean of its seeds."""
+    """One row of points per variant, the best on top, and the curve of each variant, the mean of its seeds."""
     by_variant: dict[str, list[RunResult]] = {}
     for result in results:
         by_variant.setdefault(result.variant, []).append(result)
@@ -40,25 +40,25 @@ def plot_study(results: list[RunResult], path: str | Path, *, baseline: str) -> 
 
 
 def marked(result: RunResult) -> str:
-    """The variant's name, with a mark where its perplexity must not be read as the others'."""
-    return f"{result.variant} {MARK}" if result.looks_ahead else result.variant
+    """The variant's name, marked if its perplexity is not comparable with the others."""
+    return result.variant if result.has_causal_routes else f"{result.variant} {MARK}"
 
 
 def near_middle(rows: list[list[RunResult]]) -> list[list[RunResult]]:
-    """The variants near the middle one: an oracle far below all would squeeze the others into one line."""
+    """The variants near the middle one: an oracle far below the others would squeeze them into one line."""
     middle = _mean(rows[len(rows) // 2])
     return [runs for runs in rows if middle / _NEAR <= _mean(runs) <= middle * _NEAR]
 
 
 def mean_curve(runs: list[RunResult]) -> tuple[list[int], list[float]]:
-    """Steps that every seed was validated at, and the mean perplexity there."""
+    """The steps at which every seed was validated, and the mean perplexity at each."""
     curves = [dict(run.curve) for run in runs]
     steps = [step for step in curves[0] if all(step in curve for curve in curves)]
     return steps, [fmean(curve[step] for curve in curves) for step in steps]
 
 
 def _draw_points(axes: Axes, rows: list[list[RunResult]], *, baseline: str) -> None:
-    """Every seed a point, every mean a bar, and a dashed line through the baseline's."""
+    """A point per seed, a bar per mean, and a dashed line through the baseline's mean."""
     shown = [run.perplexity for runs in near_middle(rows) for run in runs]
     margin = 0.05 * (max(shown) - min(shown)) or 0.01 * max(shown)
     low, high = min(shown) - margin, max(shown) + margin
@@ -76,9 +76,9 @@ def _draw_points(axes: Axes, rows: list[list[RunResult]], *, baseline: str) -> N
     axes.set_ylim(len(rows) - 0.4, -0.6)  # the best on top
     axes.xaxis.set_major_locator(MaxNLocator(6))
     fewest, most = min(map(len, rows)), max(map(len, rows))
-    seeds = f"{most} of each variant" if fewest == most else f"{fewest} to {most} of a variant"
-    axes.set(title=f"Every seed a point ({seeds}), the mean a bar", xlabel="validation perplexity")
-    if any(runs[0].looks_ahead for runs in rows):
+    seeds = f"{most} per variant" if fewest == most else f"{fewest} to {most} per variant"
+    axes.set(title=f"A point per seed ({seeds}), a bar at the mean", xlabel="validation perplexity")
+    if not all(runs[0].has_causal_routes for runs in rows):
         axes.set_xlabel(f"validation perplexity\n{MARK} {MARK_MEANING}")
 
 
@@ -89,14 +89,14 @@ def _name_at_edge(axes: Axes, place: int, runs: list[RunResult], *, is_left: boo
 
 
 def _draw_curves(axes: Axes, rows: list[list[RunResult]], *, baseline: str) -> None:
-    """Colours run from the best variant to the worst, as in the other panel; the baseline is dashed."""
+    """Colours run from the best variant to the worst, as in the other panel; the baseline's curve is dashed."""
     for place, runs in enumerate(rows):
         style = {"color": _colour(place, rows), "linewidth": 1.4}
         if runs[0].variant == baseline:
             style = {"color": GREY, "linestyle": "--", "linewidth": 2, "zorder": 3}
         axes.plot(*mean_curve(runs), marker="o", markersize=3, label=marked(runs[0]), **style)
     ends = [_mean(runs) for runs in near_middle(rows)]
-    axes.set(title="By step, mean over seeds", xlabel="optimizer step", ylabel="validation perplexity", yscale="log")
+    axes.set(title="Mean over seeds, by step", xlabel="optimizer step", ylabel="validation perplexity", yscale="log")
     axes.set_ylim(0.97 * min(ends), _START * max(ends))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
     axes.yaxis.set_major_locator(MaxNLocator(7))

@@ -1,4 +1,4 @@
-"""How far a study is: a bar on a terminal, a line at the end of every run anywhere, and the time that is left."""
+"""The progress of a study: a bar on a terminal, a line at the end of every run, and the time left."""
 
 import sys
 import time
@@ -9,7 +9,7 @@ from launch.study.runs import StudyRun
 
 
 class Progress:
-    """Counts optimizer steps of all runs. The time left is reckoned from the steps made since the start."""
+    """Counts the optimizer steps of all runs. The time left follows from the steps taken since the start."""
 
     def __init__(self, runs: list[StudyRun]):
         self._runs = runs
@@ -22,25 +22,25 @@ class Progress:
         )
 
     def begin(self, run: StudyRun) -> None:
-        """Name the run; off a terminal as a line, because no bar moves there until the run ends."""
+        """Name the run; without a terminal, which has no bar, in a line of its own."""
         self._bar.set_description(run.name)
         if self._bar.disable:
-            self.say(
+            self.print_line(
                 f"{run.name}: training from step {run.num_steps_saved:,} of {run.config.max_steps:,}, see {run.log}"
             )
 
     def watch(self, run: StudyRun) -> None:
-        """Move the bar to what the metrics of the run that trains say."""
+        """Move the bar to the last step in the metrics of the run that trains."""
         if not self._bar.disable:
             self._bar.n = self._num_steps - run.num_steps_saved + run.num_steps_done
             self._bar.refresh()
 
-    def end(self, run: StudyRun, what: str) -> None:
+    def end(self, run: StudyRun, outcome: str) -> None:
         number = sum(run.is_finished for run in self._runs)
-        self.say(f"[{number}/{len(self._runs)} finished] {run.name}: {what}{self._left()}")
+        self.print_line(f"[{number}/{len(self._runs)} finished] {run.name}: {outcome}{self._time_left()}")
 
-    def say(self, text: str) -> None:
-        """Print a line, above the bar."""
+    def print_line(self, text: str) -> None:
+        """Print a line above the bar."""
         tqdm.write(text, file=sys.stdout)
         sys.stdout.flush()
 
@@ -51,9 +51,9 @@ class Progress:
     def _num_steps(self) -> int:
         return sum(run.num_steps_saved for run in self._runs)
 
-    def _left(self) -> str:
-        done, total = self._num_steps, sum(run.config.max_steps for run in self._runs)
-        if done == self._first or done == total:
+    def _time_left(self) -> str:
+        step, last = self._num_steps, sum(run.config.max_steps for run in self._runs)
+        if step in (self._first, last):
             return ""
-        seconds = (time.monotonic() - self._start) / (done - self._first) * (total - done)
+        seconds = (time.monotonic() - self._start) / (step - self._first) * (last - step)
         return f"; about {seconds / 60:,.0f} minutes left"

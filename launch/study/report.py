@@ -1,7 +1,8 @@
-"""The report of a study on the runs that have finished so far: study.json, study.md with one table, study.png."""
+"""The report on a study's finished runs: study.json, study.md with one table, and study.png."""
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import fmean, median
 
@@ -12,13 +13,19 @@ from launch.study.results import RunResult, read_results
 from launch.study.spreads import Ordering, Spread, orderings, paired_difference, spread
 
 _COLUMNS = (
-    "variant", "parameters, total (active)", "validation perplexity", "seeds", "less than {baseline}", "tokens/s",
-    "fullest expert / mean", "dropped", "rerouted",
+    "variant", "parameters, total (active)", "validation perplexity", "seeds", "lower than {baseline}", "tokens/s",
+    "imbalance", "dropped", "rerouted",
 )  # fmt: skip
+_TABLE_NOTE = (
+    "Perplexity and differences: mean ± standard deviation over seeds. Differences are between runs of the same seed; "
+    "positive is better. Tokens/s depend on what else the machine ran. Imbalance (fullest expert / mean), the share of "
+    "dropped tokens, and the share of a fixed batch's tokens that were routed to other experts than at the previous "
+    "validation are means over the second half of the steps."
+)
 
 
 def write_report(study: Study, output: Path) -> str | None:
-    """Write the three files and return the text of study.md; None, and no files, where no run has finished."""
+    """Write the three files and return the text of study.md; None, and no files, if no run has finished."""
     results, diverged = read_results(study, output)
     if not results:
         return None
@@ -32,8 +39,8 @@ def write_report(study: Study, output: Path) -> str | None:
 
 
 def describe(study: Study, results: list[RunResult], diverged: list[str]) -> str:
-    """study.md: what it rests on, the table, the orderings."""
-    sections = [f"# Study of {study.folder}", rests_on(study, results, diverged), table(study, results)]
+    """The text of study.md: the basis of the report, the table, and the orderings."""
+    sections = [f"# Study of {study.folder}", basis(study, results, diverged), table(study, results)]
     found = orderings(study.expect, perplexities(results))
     if found:
         sections.append(describe_orderings(found))
@@ -55,14 +62,14 @@ def as_json(study: Study, results: list[RunResult], diverged: list[str]) -> dict
 
 
 def perplexities(results: list[RunResult]) -> dict[str, dict[int, float]]:
-    """By variant and seed."""
+    """Perplexities by variant and seed."""
     by_variant: dict[str, dict[int, float]] = {}
     for result in results:
         by_variant.setdefault(result.variant, {})[result.seed] = result.perplexity
     return by_variant
 
 
-def rests_on(study: Study, results: list[RunResult], diverged: list[str]) -> str:
+def basis(study: Study, results: list[RunResult], diverged: list[str]) -> str:
     """How much was trained and measured, what was equal, and what is missing."""
     first, seeds = results[0], sorted({result.seed for result in results})
     found = perplexities(results)
@@ -76,57 +83,54 @@ def rests_on(study: Study, results: list[RunResult], diverged: list[str]) -> str
         f"{len(results)} finished runs: {len(found)} of {len(study.variants)} variants, {len(seeds)} "
         f"seed{'s' if len(seeds) > 1 else ''}. Each run: {_range([result.steps for result in results])} steps, "
         f"{_range([result.tokens for result in results])} tokens, {first.num_ranks} "
-        f"rank{'s' if first.num_ranks > 1 else ''}; validation on {first.valid_tokens:,} tokens. Data, order of the "
-        f"data for a seed, budget and optimizer are equal{', but for what is named below' if differing else ''}."
+        f"rank{'s' if first.num_ranks > 1 else ''}; validation on {first.num_validation_tokens:,} tokens. "
+        f"Data, its order for a seed, budget and optimizer are equal{', except as named below' if differing else ''}."
     )
     if missing:
         text += f"\n\n**Not finished:** {'; '.join(missing)}."
     if diverged:
-        text += f"\n\n**Diverged**, and left out of every mean: {'; '.join(diverged)}."
+        text += f"\n\n**Diverged**, and excluded from every mean: {'; '.join(diverged)}."
     if len(seeds) == 1:
-        text += "\n\n**One seed: no spread is known, and small differences may be chance.**"
+        text += "\n\n**One seed: the spread is unknown, and small differences may be chance.**"
     for name in differing:
         text += f"\n\n**Allowed to differ:** {name} ({'; '.join(_values(study, name))})."
     return text
 
 
 def table(study: Study, results: list[RunResult]) -> str:
-    """One row per variant, the lowest perplexity first."""
+    """One row per variant, lowest perplexity first."""
     found = perplexities(results)
     baseline = found.get(study.baseline, {})
     rows = []
     for variant in sorted(found, key=lambda variant: fmean(found[variant].values())):
         runs = [result for result in results if result.variant == variant]
         difference = None if variant == study.baseline else paired_difference(baseline, found[variant])
-        rows.append(
-            (
-                marked(runs[0]),
-                f"{runs[0].parameters_total:,} ({runs[0].parameters_active:,})",
-                _plus_minus(spread(list(found[variant].values()))),
-                str(len(runs)),
-                _plus_minus(difference),
-                f"{median(run.tokens_per_second for run in runs):,.0f}",
-                _number(_mean(runs, "load_max_over_mean"), ".2f"),
-                _number(_mean(runs, "dropped_share"), ".2%"),
-                _number(_mean(runs, "routing_fluctuation"), ".1%"),
-            )
-        )
-    head = [column.format(baseline=study.baseline) for column in _COLUMNS]
-    lines = [head, ["---"] * len(head), *rows]
-    text = "\n".join(f"| {' | '.join(line)} |" for line in lines) + (
-        "\n\nPerplexity and differences: mean ± standard deviation over seeds. Differences are taken between runs of "
-        "the same seed; positive is better. Tokens/s hold for the machine as it was then. Means over the second half "
-        "of the steps: the load, the share of dropped tokens, and the share of a fixed batch's tokens that went to "
-        "other experts than at the validation before."
-    )
-    if any(result.looks_ahead for result in results):
+        rows.append(_row(runs, spread(list(found[variant].values())), difference))
+    text = _markdown([column.format(baseline=study.baseline) for column in _COLUMNS], rows)
+    text += f"\n\n{_TABLE_NOTE}"
+    if not all(result.has_causal_routes for result in results):
         text += f"\n\n{MARK} {MARK_MEANING}."
     return text
 
 
+def _row(runs: list[RunResult], perplexity: Spread, difference: Spread | None) -> tuple[str, ...]:
+    """The cells of one variant, in the order of _COLUMNS."""
+    return (
+        marked(runs[0]),
+        f"{runs[0].parameters_total:,} ({runs[0].parameters_active:,})",
+        _plus_minus(perplexity),
+        str(len(runs)),
+        _plus_minus(difference),
+        f"{median(run.tokens_per_second for run in runs):,.0f}",
+        _number(_mean(runs, "imbalance"), ".2f"),
+        _number(_mean(runs, "dropped_share"), ".2%"),
+        _number(_mean(runs, "routing_fluctuation"), ".1%"),
+    )
+
+
 def describe_orderings(found: list[Ordering]) -> str:
     """One row per expected ordering."""
-    head = ("expected", "perplexity less by", "95% interval", "seeds", "verdict")
+    head = ("expected", "perplexity lower by", "95% interval", "seeds", "verdict")
     rows = [
         (
             f"{ordering.better} < {ordering.worse}",
@@ -137,8 +141,12 @@ def describe_orderings(found: list[Ordering]) -> str:
         )
         for ordering in found
     ]
-    lines = [head, ["---"] * len(head), *rows]
-    return "## Expected orderings\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "## Expected orderings\n\n" + _markdown(head, rows)
+
+
+def _markdown(head: Iterable[str], rows: list[tuple[str, ...]]) -> str:
+    lines = [tuple(head), ("---",) * len(tuple(head)), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _values(study: Study, field: str) -> list[str]:

@@ -1,37 +1,26 @@
-"""One run of a study: where it lies, whether it has finished, and how it is trained as a process of its own."""
+"""The runs of a study: where each lies, how far it has come, and whether its folder holds another run."""
 
 import dataclasses
-import fcntl
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import yaml
 
 from launch.study.recipes import Study
 from launch.study.tables import with_tables
-from train.checkpoint.commit import completed_checkpoints, step_of
-from train.checkpoint.recovery import obvious_damage
-from train.checkpoint.run_folder import write_recipe
+from train.checkpoint.folders import find_newest
 from train.config.run_config import RunConfig
-from train.metrics.metrics_file import read_points
-from train.processes.project_root import ROOT
-from train.processes.ranks import free_port
+from train.config.run_paths import checkpoints_dir, completed_checkpoints, step_of
+from train.metrics.metrics_file import Point, read_points
+from train.metrics.records import TrainRecord, ValidationRecord
 
-# What no result depends on: where a run lies, how it is watched, and what it keeps.
+# Fields that no result depends on: where a run lies, how it is watched, and which checkpoints it keeps.
 _NO_INFLUENCE = {"run_dir", "loggers", "hang_timeout_seconds", "loader_workers", "keep_last", "keep_every"}
 
 
 @dataclass(frozen=True)
 class StudyRun:
-    """A variant with a seed. config: as it trains, with its folder, its seed and the paths of its tables."""
+    """A variant with a seed. config: with the folder, the seed and the table paths of this run."""
 
     variant: str
     seed: int
@@ -48,7 +37,7 @@ class StudyRun:
 
     @property
     def frozen_recipe(self) -> Path:
-        """What the run is started with: its recipe as it was checked, which somebody may edit while others train."""
+        """The checked recipe that the run starts with; the original may be edited while other runs train."""
         return self.folder.with_suffix(".yaml")
 
     @property
@@ -57,7 +46,7 @@ class StudyRun:
 
     @property
     def log(self) -> Path:
-        """What the run prints; beside its folder, which must be empty where a run begins."""
+        """The output of the run; beside its folder, which must be empty when a run starts."""
         return self.folder.with_suffix(".log")
 
     @property
@@ -67,26 +56,39 @@ class StudyRun:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the last checkpoint is there, and the validation, which a stop may have left out."""
-        saved = completed_checkpoints(self.folder / "checkpoints")
-        if not saved or saved[0] != self.model or obvious_damage(saved[0]) is not None:
+        """Whether the last checkpoint exists, and the last validation, which a stop may have skipped."""
+        checkpoint, damages = find_newest(checkpoints_dir(self.folder))
+        if damages or checkpoint is None or checkpoint.folder != self.model:
             return False
-        return any(point["step"] == self.config.max_steps for point in self._points("valid"))
+        return any(point.step == self.config.max_steps for point in self._points(ValidationRecord))
 
     @property
     def num_steps_done(self) -> int:
-        """As far as the metrics tell; 0 before the first."""
-        points = self._points("train")
-        return points[-1]["step"] if points else 0
+        """Steps that the metrics report so far."""
+        points = self._points(TrainRecord)
+        return points[-1].step if points else 0
 
     @property
     def num_steps_saved(self) -> int:
         saved = completed_checkpoints(self.folder / "checkpoints")
         return step_of(saved[0]) if saved else 0
 
-    def _points(self, kind: str) -> list[dict]:
-        """Of the metrics, as far as they are written."""
-        return read_points(self.metrics, kind=kind) if self.metrics.is_file() else []
+    def _points(self, record_type: type[Point]) -> list[Point]:
+        return read_points(self.metrics, record_type) if self.metrics.is_file() else []
+
+
+def runs_by_seed(study: Study, output: Path, *, num_seeds: int, variants: list[str]) -> list[list[StudyRun]]:
+    """The runs of each seed in the order of training, for `variants` and those that they need, or for all."""
+    for name in variants:
+        if name not in study.variants:
+            raise ValueError(f"--variants {name} is not one of {', '.join(study.variants)}")
+    if num_seeds < 1:
+        raise ValueError(f"--seeds {num_seeds} must be at least 1")
+    wanted = set(variants or study.variants)
+    for variant in reversed(study.variants):  # a variant stands behind those that it needs
+        wanted |= set(study.needs(variant)) if variant in wanted else set()
+    names = [variant for variant in study.variants if variant in wanted]
+    return [[study_run(study, name, output, seed=seed) for name in names] for seed in range(num_seeds)]
 
 
 def study_run(study: Study, variant: str, output: Path, *, seed: int) -> StudyRun:
@@ -96,110 +98,29 @@ def study_run(study: Study, variant: str, output: Path, *, seed: int) -> StudyRu
 
 
 def check_same_run(run: StudyRun) -> None:
-    """ValueError where the folder holds a run of another config: its results would pass for those of this one."""
+    """ValueError if the folder holds a run of another config, whose results would pass for those of this one."""
     path = run.folder / "run.yaml"
     if not path.is_file():
         return
     try:
-        found = RunConfig(**yaml.safe_load(path.read_text()))  # with the default of what did not exist then
+        found = RunConfig(**yaml.safe_load(path.read_text()))
     except (TypeError, ValueError, yaml.YAMLError) as error:
         raise ValueError(f"{path} is not the config of a run ({error}); restore it, or remove {run.folder}") from None
     for spec in dataclasses.fields(RunConfig):
         before, now = _result_of(found, spec.name), _result_of(run.config, spec.name)
         if before != now:
             raise ValueError(
-                f"{run.folder} was trained with {spec.name}={before}, but {run.recipe} now says {now}; "
-                "give another --output, or remove that folder"
+                f"{run.folder} was trained with {spec.name}={before}, but {run.recipe} now has {now}; "
+                "choose another --output, or remove that folder"
             )
 
 
 def _result_of(config: RunConfig, name: str):
     """A field's value as far as results depend on it.
 
-    A study may move: tables are compared by name here, and by digest in launch/study/main.py.
+    A study may move: tables are compared by name here, and by digest when a run resumes.
     """
     if name in _NO_INFLUENCE:
         return None
     value = getattr(config, name)
     return [Path(table).name for table in value] if name == "route_table" else value
-
-
-def train_command(run: StudyRun, *, num_ranks: int) -> list[str]:
-    """The command that a person would type for this run."""
-    launcher = [str(Path(sys.executable).with_name("deepspeed")), "--quiet", "--num_gpus", str(num_ranks)]
-    program = [sys.executable] if num_ranks == 1 else [*launcher, "--master_port", str(free_port())]
-    return [*program, str(ROOT / "launch" / "train.py"), "--config", str(run.frozen_recipe)]
-
-
-class Stop:
-    """Remembers Ctrl-C or SIGTERM."""
-
-    def __init__(self):
-        self.is_requested = False
-
-    def listen(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._receive)
-
-    def _receive(self, *_) -> None:
-        self.is_requested = True
-
-
-def train_run(
-    run: StudyRun, *, num_ranks: int, stop: Stop, watch: Callable[[], None], say: Callable[[str], None]
-) -> int | None:
-    """Train one run, or go on with it, and return its exit code; None where stop ended it, or came before.
-
-    watch() is called about twice a second. A run that a killed study left behind is waited for.
-    """
-    with _locked_log(run, stop=stop, watch=watch, say=say) as log:
-        if stop.is_requested:
-            return None
-        if run.is_finished:
-            return 0
-        write_recipe(run.config, run.frozen_recipe)
-        command = train_command(run, num_ranks=num_ranks)
-        log.write(f"$ {' '.join(command)}\n".encode())
-        log.flush()
-        # A session of its own: Ctrl-C is for the study, which passes it on as a file.
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-        while process.poll() is None:
-            if stop.is_requested:
-                # It goes on from its last checkpoint. One that it made now, between two lines of its log, would leave
-                # the next line fewer steps to be the mean of, and the table would depend on the stop.
-                os.killpg(process.pid, signal.SIGKILL)
-            watch()
-            time.sleep(0.5)
-        return None if stop.is_requested and not run.is_finished else process.returncode
-
-
-@contextmanager
-def _locked_log(run: StudyRun, *, stop: Stop, watch: Callable, say: Callable) -> Iterator[BinaryIO]:
-    """The run's log, which is locked as long as any process has it open: all ranks of a run write to it."""
-    run.log.parent.mkdir(parents=True, exist_ok=True)
-    with open(run.log, "ab") as log:
-        while not stop.is_requested:
-            try:
-                fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                say(f"{run.name}: a process of another study still trains it, waiting for its end")
-                while not stop.is_requested and _is_locked(log):
-                    watch()
-                    time.sleep(0.5)
-        yield log
-
-
-def _is_locked(log: BinaryIO) -> bool:
-    try:
-        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    return False
-
-
-def log_tail(run: StudyRun, *, num_lines: int = 12) -> str:
-    """The end of what the run printed."""
-    if not run.log.is_file():
-        return ""
-    return "\n".join(f"    {line}" for line in run.log.read_text(errors="replace").splitlines()[-num_lines:])

@@ -1,4 +1,4 @@
-"""What all runs of a study share, data and number of ranks: recorded before the first, refused where it changed."""
+"""The facts that all runs of a study share: recorded before the first run, and refused if they change."""
 
 import json
 from pathlib import Path
@@ -11,26 +11,26 @@ _FILE = "shared.json"
 
 
 def shared_facts(config: RunConfig, *, num_ranks: int) -> dict[str, int | str | None]:
-    """By name: digests of the data, and the ranks, by which dropout and routers draw and times are measured."""
+    """Digests of the data, and the number of ranks: it decides dropout, the draws of routers, and times."""
     train = read_mixture(config.train_data)
-    valid = read_mixture(config.eval_data) if config.eval_data else None
+    validation = read_mixture(config.eval_data) if config.eval_data else None
     return {
         "ranks": num_ranks,
         "tokenizer_digest": train.tokenizer_digest,
         "corpus_digest": train.corpus_digest,
-        "valid_corpus_digest": valid.corpus_digest if valid else None,
+        "eval_corpus_digest": validation.corpus_digest if validation else None,
     }
 
 
 def check_shared(facts: dict, output: Path) -> None:
-    """ValueError naming both values where the study in this folder was begun with other facts."""
+    """ValueError, naming both values, if the study in this folder started with other facts."""
     path = output / _FILE
     recorded = json.loads(path.read_text()) if path.is_file() else {}
     for name, value in recorded.items():
         if facts[name] != value:
             raise ValueError(
-                f"{path} has {name} {value}, now it is {facts[name]}; runs on both are not compared: go back to what "
-                "it was, or give another --output"
+                f"{path} has {name} {value}, but it is {facts[name]} now; runs with both are not comparable: "
+                "restore the old value, or choose another --output"
             )
 
 

@@ -1,4 +1,4 @@
-"""Means and spreads over seeds, differences of runs with the same seed, and what these say of an expected ordering."""
+"""Means and spreads over seeds, differences between runs of one seed, and the verdict on an expected ordering."""
 
 from dataclasses import dataclass
 from math import sqrt
@@ -13,15 +13,15 @@ UNKNOWN = "not measured"
 
 @dataclass(frozen=True)
 class Spread:
-    """num: how many seeds. deviation: their standard deviation, with num - 1 below; None of a single one."""
+    """The mean of a value over seeds, and how much the value varies between them."""
 
     mean: float
-    deviation: float | None
-    num: int
+    deviation: float | None  # standard deviation of the sample, divided by num - 1; None for a single seed
+    num: int  # of seeds
 
     @property
     def half_width(self) -> float | None:
-        """Of the mean's 95% confidence interval (Student's t)."""
+        """Half the width of the mean's 95% confidence interval (Student's t)."""
         if self.deviation is None:
             return None
         return _T[min(self.num - 1, len(_T)) - 1] * self.deviation / sqrt(self.num)
@@ -29,15 +29,15 @@ class Spread:
 
 @dataclass(frozen=True)
 class Ordering:
-    """difference: perplexity of `worse` less that of `better`, run by run of the same seed; None without any."""
+    """An ordering of two variants that the paper finds."""
 
     better: str
     worse: str
-    difference: Spread | None
+    difference: Spread | None  # perplexity of `worse` minus that of `better`, seed by seed; None without a common seed
 
     @property
     def verdict(self) -> str:
-        """Two or more seeds: by whether the confidence interval of the difference leaves out 0."""
+        """With several seeds, the ordering is clear if the difference's confidence interval excludes 0."""
         if self.difference is None:
             return UNKNOWN
         mean, half_width = self.difference.mean, self.difference.half_width
@@ -50,14 +50,14 @@ class Ordering:
 
 
 def spread(values: list[float]) -> Spread | None:
-    """None of no values."""
+    """None without values."""
     if not values:
         return None
     return Spread(fmean(values), stdev(values) if len(values) > 1 else None, len(values))
 
 
 def paired_difference(values: dict[int, float], others: dict[int, float]) -> Spread | None:
-    """Of values less others, by seed: what a seed does to both cancels out."""
+    """The spread of values minus others, seed by seed, so that the common effect of a seed cancels out."""
     return spread([values[seed] - others[seed] for seed in sorted(values.keys() & others.keys())])
 
 

@@ -3,11 +3,11 @@
 import deepspeed.comm as dist
 import torch
 
-from tests.distributed.engine_checks import fake_inputs, start
+from tests.distributed.engine_checks import save, start
 from tests.distributed.training import SilentLog, batch, micro_batches
-from train.checkpoint.checkpoint import resume, save_checkpoint
-from train.checkpoint.fragments import owned_fragments
-from train.loop import train_step
+from train.checkpoint.checkpoint import resume
+from train.checkpoint.state_shards import owned_shards
+from train.train_step import train_step
 
 SAVED_AT = 2
 
@@ -21,7 +21,7 @@ def train_and_save(configs: list[dict], folder: str, num_steps: int) -> list[dic
         for step in range(num_steps):
             _step(engine, config, step)
             if step + 1 == SAVED_AT:
-                save_checkpoint(engine, config, fake_inputs(folder), step=SAVED_AT)
+                save(engine, config, folder, step=SAVED_AT)
                 result["saved"] = state(engine)
         results.append(result | {"ended": state(engine)})
     return results
@@ -48,8 +48,8 @@ def _step(engine, config, step: int) -> None:
 
 
 def state(engine) -> dict[str, torch.Tensor]:
-    """The whole training state by kind and name, the same on every rank: all ranks' fragments put together."""
-    mine = [(f.kind, f.name, f.offset, f.values.clone()) for f in owned_fragments(engine)]
+    """The whole training state by kind and name, the same on every rank: all ranks' shards put together."""
+    mine = [(f.kind, f.name, f.offset, f.values.clone()) for f in owned_shards(engine)]
     everyones = [None] * dist.get_world_size()
     dist.all_gather_object(everyones, mine)
     pieces: dict[str, list] = {}

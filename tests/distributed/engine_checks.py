@@ -3,15 +3,15 @@
 import copy
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import deepspeed.comm as dist
 
 from tests.distributed.training import SilentLog, batch, local_parameters, make_model, micro_batches, run_config
-from train.checkpoint.checkpoint import save_checkpoint
+from train.checkpoint.checkpoint import save_checkpoint, take_snapshot
 from train.config.deepspeed_config import deepspeed_config
 from train.engine.engine import start_engine
-from train.loop import train_step
+from train.processes.agreement import AllRanks
+from train.train_step import train_step
 
 
 def start(routing: str = "token", **fields):
@@ -21,10 +21,12 @@ def start(routing: str = "token", **fields):
     return start_engine(model, config, deepspeed_config(config, world_size=dist.get_world_size())), config
 
 
-def fake_inputs(folder: str) -> SimpleNamespace:
+def save(engine, config, folder: str, *, step: int) -> None:
+    """Save a checkpoint with an empty tokenizer folder."""
     tokenizer_dir = Path(folder) / "tokenizer"
     tokenizer_dir.mkdir(exist_ok=True)
-    return SimpleNamespace(tokenizer_dir=tokenizer_dir, identity=lambda config: {})
+    snapshot = take_snapshot(engine, config, step=step, resume_compatibility={}, tokenizer_dir=tokenizer_dir)
+    save_checkpoint(snapshot, config, AllRanks())
 
 
 def export_on_ranks(configs: list[dict], folder: str) -> list[dict]:
@@ -34,7 +36,7 @@ def export_on_ranks(configs: list[dict], folder: str) -> list[dict]:
         engine, config = start(**fields)
         batches = micro_batches(batch(0), config, dist.get_rank(), dist.get_world_size())
         train_step(engine, batches, SilentLog())
-        save_checkpoint(engine, replace(config, run_dir=f"{folder}/{index}"), fake_inputs(folder), step=1)
+        save(engine, replace(config, run_dir=f"{folder}/{index}"), folder, step=1)
         results.append(local_parameters(engine.module))
     return results
 

@@ -1,62 +1,68 @@
 """Run a function on several gloo ranks, each a process of its own, and collect what they return."""
 
-import importlib
-import json
 import os
-import subprocess
-import sys
 import tempfile
+import time
 from pathlib import Path
 
 import torch
 
-from train.processes.project_root import ROOT
+from tests.processes import Process
 from train.processes.ranks import free_port
 
 
 def run_ranks(function, world_size: int, *, timeout_seconds: float = 240, **arguments) -> list:
-    """Call function(**arguments) on every rank inside a process group; the results by rank.
+    """Call function(**arguments) on every rank inside a process group, and return the results by rank.
 
-    function: importable by module and name. arguments: JSON values.
+    function: importable by module and name. A rank that fails ends the others.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", __name__, function.__module__, function.__name__]
-        command += [json.dumps(arguments), folder]
-        port = str(free_port())
-        processes = [_start(command, rank, world_size, port, folder) for rank in range(world_size)]
-        codes = [process.wait(timeout=timeout_seconds) for process in processes]
+    with tempfile.TemporaryDirectory() as name:
+        folder, port = Path(name), str(free_port())
+        ranks = [_start(function, arguments, rank, world_size, port, folder) for rank in range(world_size)]
+        try:
+            codes = _wait(ranks, deadline=time.monotonic() + timeout_seconds)
+        finally:
+            for rank in ranks:
+                rank.kill()
         logs = [f"rank {rank} ended with {code}:\n{_tail(folder, rank)}" for rank, code in enumerate(codes) if code]
-        # The rank that failed first tells why; the others only say that it is gone.
+        # The rank that failed first says why; the others report only that it is gone.
         logs.sort(key=lambda log: "Connection closed by peer" in log)
-        assert not logs, "\n".join(logs)
-        return [torch.load(Path(folder) / f"{rank}.pt") for rank in range(world_size)]
+        assert not any(codes), "\n".join(logs)
+        return [torch.load(folder / f"{rank}.pt") for rank in range(world_size)]
 
 
-def _tail(folder: str, rank: int) -> str:
-    return Path(folder, f"{rank}.log").read_text()[-4000:]
+def _wait(ranks: list[Process], *, deadline: float) -> list[int | None]:
+    """The exit codes by rank; None for a rank that still runs a second after another has failed, or at the deadline."""
+    while time.monotonic() < deadline:
+        codes = [rank.poll() for rank in ranks]
+        if None not in codes:
+            return codes
+        if any(codes):
+            deadline = min(deadline, time.monotonic() + 1)
+        time.sleep(0.01)
+    return [rank.poll() for rank in ranks]
 
 
-def _start(command: list[str], rank: int, world_size: int, port: str, folder: str) -> subprocess.Popen:
+def _tail(folder: Path, rank: int) -> str:
+    return (folder / f"{rank}.log").read_text()[-4000:]
+
+
+def _start(function, arguments: dict, rank: int, world_size: int, port: str, folder: Path) -> Process:
     environment = {
         **os.environ, "RANK": str(rank), "WORLD_SIZE": str(world_size), "LOCAL_RANK": str(rank),
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1",
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
     }  # fmt: skip
-    log = open(Path(folder) / f"{rank}.log", "w")
-    return subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
+    return Process(_rank, function, arguments, folder, environment=environment, log=folder / f"{rank}.log")
 
 
-def _main(module: str, name: str, arguments: str, folder: str) -> None:
+def _rank(function, arguments: dict, folder: Path) -> None:
+    """One rank: join the process group, call the function, save its result."""
     from train.processes.process_group import start_process_group
     from train.processes.ranks import read_ranks
 
     ranks = read_ranks(os.environ)
     start_process_group(ranks)
-    result = getattr(importlib.import_module(module), name)(**json.loads(arguments))
-    torch.save(result, Path(folder) / f"{ranks.rank}.pt")
+    torch.save(function(**arguments), folder / f"{ranks.rank}.pt")
     # Leave together and in order: gloo's threads must not be running when the interpreter goes.
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    _main(*sys.argv[1:])

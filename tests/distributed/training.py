@@ -84,7 +84,7 @@ def _train_engine(routing: str, config: RunConfig) -> dict:
 
     from train.config.deepspeed_config import deepspeed_config
     from train.engine.engine import start_engine
-    from train.loop import train_step
+    from train.train_step import train_step
 
     world_size = dist.get_world_size()
     model = make_model(routing, ep_size=config.ep_size)

@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 
 from tests.faults.mini_trainer import train
-from train.checkpoint.commit import step_of
-from train.checkpoint.recovery import newest_checkpoint
+from train.checkpoint.folders import quarantined_checkpoints
+from train.config.run_paths import checkpoints_dir, completed_checkpoints, step_of
 from train.processes.ranks import free_port
 
 NUM_STEPS, SAVE_EVERY = 60, 3
@@ -116,10 +116,10 @@ def _reap(pids: list[int]) -> dict[int, int]:
 def _lost_checkpoints(run_dir: Path) -> list[str]:
     """A checkpoint that the run said it had saved must still be there, or a newer one."""
     saved = max((line["saved"] for line in _lines(run_dir) if "saved" in line), default=0)
-    newest = newest_checkpoint(run_dir / "checkpoints")
-    if isinstance(newest, ValueError):
-        return [f"{run_dir.name}: {newest}"]
-    found = step_of(newest) if newest else 0
+    completed = completed_checkpoints(checkpoints_dir(run_dir))
+    if not completed and quarantined_checkpoints(checkpoints_dir(run_dir)):
+        return [f"{run_dir.name}: every checkpoint is damaged"]
+    found = step_of(completed[0]) if completed else 0
     return [f"{run_dir.name}: step {saved} was saved, but {found} is the newest"] if found < saved else []
 
 

@@ -11,10 +11,13 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from train.checkpoint.commit import commit_checkpoint, prune_checkpoints, read_manifest
+from train.checkpoint.commit import Snapshot, commit
+from train.checkpoint.folders import prune_checkpoints
 from train.checkpoint.recovery import latest_valid_checkpoint
-from train.checkpoint.stored_state import WEIGHT, StateShard, StoredState, write_fragments
+from train.checkpoint.stored_state import WEIGHT, StateShard, StoredState
+from train.config.run_paths import checkpoint_dir, checkpoints_dir
 from train.data.sample_order import SampleOrder
+from train.processes.agreement import AllRanks
 
 SIZE, GLOBAL_BATCH, NUM_SAMPLES = 50_000, 8, 1000
 
@@ -22,19 +25,19 @@ SIZE, GLOBAL_BATCH, NUM_SAMPLES = 50_000, 8, 1000
 def train(*, rank: int, world_size: int, port: int, run_dir: Path, num_steps: int, save_every: int) -> None:
     """Run to the end, from the newest sound checkpoint. Collective over all ranks, which are processes."""
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world_size)
-    checkpoints, state = run_dir / "checkpoints", torch.linspace(0, 1, SIZE)
-    folder, _ = latest_valid_checkpoint(checkpoints, rank=rank, gather=_gather)
+    state = torch.linspace(0, 1, SIZE)
+    checkpoint, _ = latest_valid_checkpoint(checkpoints_dir(run_dir), AllRanks())
     first_step = 0
-    if folder is not None:
-        manifest = read_manifest(folder)
-        first_step = manifest["step"]
-        StoredState(folder / name for name in manifest["files"]).read(WEIGHT, "state", 0, state)
+    if checkpoint is not None:
+        first_step = checkpoint.manifest["step"]
+        paths = [checkpoint.folder / name for name in checkpoint.manifest["files"]]
+        StoredState(paths).read(WEIGHT, "state", 0, state)
     order = SampleOrder(NUM_SAMPLES, seed=0)
     for step in range(first_step, num_steps):
         samples = order.samples(step * GLOBAL_BATCH, GLOBAL_BATCH).reshape(world_size, -1)[rank]
         _log(run_dir, rank, {"step": step, "loss": _update(state, samples).hex()})
         if (step + 1) % save_every == 0:
-            _save(checkpoints / f"step_{step + 1:08d}", state, step + 1, rank=rank, world_size=world_size)
+            _save(checkpoint_dir(run_dir, step + 1), state, step + 1, rank=rank, world_size=world_size)
             _log(run_dir, rank, {"saved": step + 1})
     dist.barrier()
 
@@ -52,13 +55,7 @@ def _update(state: torch.Tensor, samples) -> float:
 
 def _save(folder: Path, state: torch.Tensor, step: int, *, rank: int, world_size: int) -> None:
     begin, end = (SIZE * part // world_size for part in (rank, rank + 1))
-
-    def write(partial: Path) -> list[str]:
-        name = f"rank_{rank}.safetensors"
-        write_fragments(partial / name, [StateShard("state", WEIGHT, begin, state[begin:end])])
-        return [name]
-
-    commit_checkpoint(folder, write, {"step": step}, rank=rank, gather=_gather)
+    commit(Snapshot(folder, [StateShard("state", WEIGHT, begin, state[begin:end])], {"step": step}), AllRanks())
     if rank == 0:
         prune_checkpoints(folder.parent, keep_last=2, keep_every=0)
 
@@ -67,9 +64,3 @@ def _log(run_dir: Path, rank: int, record: dict) -> None:
     if rank == 0:
         with open(run_dir / "log.jsonl", "ab", buffering=0) as file:
             file.write((json.dumps(record | {"pid": os.getpid()}) + "\n").encode())
-
-
-def _gather(value) -> list:
-    values = [None] * dist.get_world_size()
-    dist.all_gather_object(values, value)
-    return values

@@ -7,7 +7,6 @@ import argparse
 import json
 import random
 import signal
-import subprocess
 import tempfile
 import time
 from collections import Counter
@@ -15,8 +14,9 @@ from pathlib import Path
 
 from tests.faults.two_ranks import Run
 from tests.tiny_run import write_tiny_recipe
-from train.checkpoint.commit import completed_checkpoints
+from train.config.run_paths import completed_checkpoints
 from train.metrics.metrics_file import read_points
+from train.metrics.records import TrainRecord
 from train.processes.exit_codes import EXIT_DONE
 
 SIGNALS = ("terminate one", "signal one", "stop file")
@@ -89,7 +89,7 @@ def _attempt(
     _strike(run, fault, choice)
     try:
         codes = run.wait(seconds=4 * HANG_TIMEOUT + 20)
-    except subprocess.TimeoutExpired:
+    except TimeoutError:
         # A rank that was struck before it listened, or met the others, is missed by the launcher, which is not here.
         codes = [rank.poll() for rank in run.ranks]
         if -signal.SIGTERM not in codes and -signal.SIGUSR1 not in codes and -signal.SIGKILL not in codes:
@@ -148,7 +148,7 @@ def _losses_are_equal(run_dir: Path, untouched: Path, *, is_whole: bool) -> bool
 
 def _losses(run_dir: Path) -> dict[int, float]:
     """By step."""
-    return {point["step"]: point["loss"] for point in read_points(run_dir / "metrics.jsonl", kind="train")}
+    return {point.step: point.loss for point in read_points(run_dir / "metrics.jsonl", TrainRecord)}
 
 
 def _final_bytes(run_dir: Path) -> dict[str, bytes]:

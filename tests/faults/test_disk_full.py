@@ -8,20 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.train.checkpoint.test_commit import alone, newest_sound_step
-from train.checkpoint.commit import CheckpointError, commit_checkpoint
-from train.checkpoint.stored_state import WEIGHT, StateShard, write_fragments
+from tests.train.checkpoint.test_commit import ALONE, newest_sound_step
+from train.checkpoint.commit import CheckpointError, Snapshot, commit
+from train.checkpoint.stored_state import WEIGHT, StateShard
 
 STATE = torch.arange(300_000, dtype=torch.float32)  # 1.2 MB
 
 
 def save(checkpoints: Path, step: int) -> None:
-    def write(partial: Path) -> list[str]:
-        for number in range(3):
-            write_fragments(partial / f"{number}.safetensors", [StateShard("state", WEIGHT, 0, STATE)])
-        return [f"{number}.safetensors" for number in range(3)]
-
-    commit_checkpoint(checkpoints / f"step_{step:08d}", write, {"step": step}, rank=0, gather=alone)
+    shards = [StateShard(f"state.{number}", WEIGHT, 0, STATE) for number in range(3)]
+    commit(Snapshot(checkpoints / f"step_{step:08d}", shards, {"step": step}), ALONE)
 
 
 @pytest.fixture

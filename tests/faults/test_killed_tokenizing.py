@@ -1,4 +1,7 @@
-"""The command that tokenizes, killed at random moments in part or in whole, ends with the same folder."""
+"""The tokenizing command, killed at random moments in part or in whole, ends with the same folder.
+
+tests/data_prep/tokenizing/test_interrupted.py kills it before every single step; here the moments are random.
+"""
 
 import os
 import random
@@ -17,6 +20,7 @@ from train.processes.project_root import ROOT
 
 DOCUMENTS = [f"document {number} has {number * number} words that nobody counted" for number in range(2000)]
 TARGETS = ("parent", "worker", "all")
+pytestmark = pytest.mark.distributed
 
 
 @pytest.fixture
@@ -30,7 +34,7 @@ def command(tmp_path):
     return [*map(str, [*words, "--tokenizer", tmp_path / "tokenizer", "--workers", 2, "--output"])]
 
 
-@pytest.mark.parametrize("num_kills", [20, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("num_kills", [5, pytest.param(50, marks=pytest.mark.slow)])  # a kill takes a second or two
 def test_killed_commands_make_the_folder_of_an_untouched_one(command, tmp_path, num_kills):
     start = time.monotonic()
     assert start_command(command, tmp_path / "untouched").wait() == 0
@@ -45,7 +49,7 @@ def test_killed_commands_make_the_folder_of_an_untouched_one(command, tmp_path, 
 
 
 def kill_until_finished(command, output, generator, hits, *, seconds):
-    """Start the command and kill it until it is done; for each kill append how many finished files it left."""
+    """Start and kill the command until it finishes; append the number of finished files after each kill to `hits`."""
     kept = {}
     while True:
         process = start_command(command, output)
@@ -63,7 +67,7 @@ def kill_until_finished(command, output, generator, hits, *, seconds):
 
 
 def wait_for_work(process, output):
-    """Until the first command has its plan: how long Python takes to start depends on what else the machine does."""
+    """Wait until the command has recorded its settings: the start of Python takes longer on a busy machine."""
     while process.poll() is None and not (output / "unfinished.json").exists():
         time.sleep(0.005)
 
@@ -73,7 +77,7 @@ def is_complete(output):
 
 
 def kill(process, target):
-    """Kill the parent, one of its workers or the whole group; a parent without a worker ends by itself, with 2."""
+    """Kill the parent, one of its workers or the whole group; a parent that loses a worker exits by itself with 2."""
     if target == "all":
         os.killpg(process.pid, signal.SIGKILL)
     elif target == "parent":
@@ -86,7 +90,7 @@ def kill(process, target):
 
 
 def find_workers(parent):
-    """Return the worker processes of `parent`, as far as Linux tells."""
+    """The worker processes of `parent`, from Linux's /proc."""
     children = Path(f"/proc/{parent}/task/{parent}/children")
     pids = map(int, children.read_text().split()) if children.exists() else []
     return [pid for pid in pids if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]

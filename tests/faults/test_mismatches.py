@@ -16,9 +16,11 @@ from data_prep.tables.route_table_file import write_route_table
 from data_prep.tokenizing.tokenize_folder import tokenize_folder
 from data_prep.train_tokenizer import save_tokenizer, train_tokenizer
 from tests.tiny_run import NUM_EXPERTS, TinyData, make_tiny_data, tiny_run_fields
-from train.checkpoint.commit import commit_checkpoint
-from train.checkpoint.run_folder import checkpoint_dir, save_run_config
-from train.config.arguments import load_run_config
+from tests.train.checkpoint.test_commit import ALONE
+from train.checkpoint.commit import Snapshot, commit
+from train.checkpoint.run_folder import save_run_config
+from train.config.recipe_file import read_recipe
+from train.config.run_paths import checkpoint_dir
 from train.inputs import open_inputs
 from train.main import main
 from train.processes.exit_codes import EXIT_BAD_INPUT
@@ -30,10 +32,10 @@ def original(tmp_path_factory) -> TinyData:
     data = make_tiny_data(tmp_path_factory.mktemp("original"))
     recipe = data.folder / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(tiny_run_fields(data, eval_data=None)))
-    config = load_run_config(["--config", str(recipe)])
+    config = read_recipe(recipe)
     save_run_config(config)
-    facts = {"step": 2, "identity": open_inputs(config).identity(config)}
-    commit_checkpoint(checkpoint_dir(config, 2), lambda _: [], facts, rank=0, gather=lambda value: [value])
+    facts = {"step": 2, "resume_compatibility": open_inputs(config).resume_compatibility(config)}
+    commit(Snapshot(checkpoint_dir(config.run_dir, 2), [], facts), ALONE)
     return data
 
 
@@ -141,5 +143,5 @@ def test_a_spoilt_or_foreign_artefact_is_refused_with_its_name(data, capsys, spo
 def test_another_value_of_a_field_is_refused_with_both(data, capsys, name):
     message = refusal(data, capsys, f"--{name}", FIELDS[name])
     manifest = json.loads((data.folder / "run/checkpoints/step_00000002/manifest.json").read_text())
-    found = manifest["checkpoint"]["identity"][name]
+    found = manifest["checkpoint"]["resume_compatibility"][name]
     assert str(found) in message and FIELDS[name] in message, message

@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.two_ranks import Run, events, losses
 from tests.tiny_run import write_tiny_recipe
-from train.checkpoint.commit import completed_checkpoints, step_of
+from train.config.run_paths import completed_checkpoints, step_of
 from train.processes.exit_codes import (
     EXIT_BAD_INPUT,
     EXIT_DONE,
@@ -19,7 +19,7 @@ from train.processes.exit_codes import (
     EXIT_STOPPED,
 )
 
-NUM_STEPS = 120
+NUM_STEPS = 80
 pytestmark = pytest.mark.distributed
 
 
@@ -33,7 +33,7 @@ def recipe(tmp_path_factory) -> Path:
 def untouched(recipe) -> list[float]:
     run = Run(recipe, recipe.parent / "untouched")
     assert run.wait() == [EXIT_DONE, EXIT_DONE], run.output
-    assert [step_of(path) for path in completed_checkpoints(run.run_dir / "checkpoints")] == [120, 100, 80]
+    assert [step_of(path) for path in completed_checkpoints(run.run_dir / "checkpoints")] == [80, 60, 40]
     return losses(run.run_dir)
 
 
@@ -59,7 +59,7 @@ def test_a_run_that_is_killed_stopped_and_damaged_ends_as_an_untouched_one(recip
     weights.write_bytes(content)
     run = Run(recipe, run.run_dir)
     assert run.wait() == [EXIT_DONE, EXIT_DONE], run.output
-    assert f"{weights} has digest" in run.output[0] and "going on from step 40" in run.output[0]
+    assert f"{weights} is damaged" in run.output[0] and "resuming from step 40" in run.output[0]
     assert events(run.run_dir)[-1]["what"] == "damaged checkpoint"
     assert losses(run.run_dir) == untouched
 
@@ -73,7 +73,7 @@ def test_a_stopped_rank_is_named_by_the_other(recipe, tmp_path):
     assert time.monotonic() - stopped < 4 + 2
     run.ranks[0].kill()
     run.wait()
-    assert "rank 0 does not answer" in run.output[1] and "train/loop.py" in run.output[1]
+    assert "silent: rank 0" in run.output[1] and "train/loop.py" in run.output[1]
     assert events(run.run_dir)[-1]["what"] == "hang"
 
 
@@ -125,8 +125,7 @@ def test_a_checkpoint_written_meanwhile_has_the_bytes_of_one_that_training_waite
 
 def test_a_run_that_is_asked_to_stop_before_it_trains_does_nothing(recipe, tmp_path):
     run = Run(recipe, tmp_path / "run")
-    while not (run.run_dir / "run.yaml").exists():
-        time.sleep(0.01)
+    run.wait_for_file("run.yaml")
     (run.run_dir / "STOP").touch()
     assert run.wait() == [EXIT_STOPPED, EXIT_STOPPED], run.output
     assert "stopped before step 0" in run.output[0] and not (run.run_dir / "checkpoints").exists()

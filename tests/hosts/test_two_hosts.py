@@ -10,7 +10,8 @@ import pytest
 from tests.faults.two_ranks import events, losses
 from tests.hosts.two_hosts import TwoHosts, two_hosts, why_not
 from tests.tiny_run import write_tiny_recipe
-from train.checkpoint.commit import check_digests, check_sizes, completed_checkpoints, read_manifest, step_of
+from train.checkpoint.folders import open_checkpoint
+from train.config.run_paths import completed_checkpoints, step_of
 from train.processes.exit_codes import EXIT_DONE, EXIT_HANG
 
 NUM_STEPS, TIMEOUT = 120, 5
@@ -74,9 +75,7 @@ class Run:
         """Of all checkpoints with a final name, newest first. ValueError where one of them is not whole."""
         folders = completed_checkpoints(self.run_dir / "checkpoints")
         for folder in folders:
-            manifest = read_manifest(folder)
-            check_sizes(folder, manifest)
-            check_digests(folder, manifest)
+            open_checkpoint(folder).check_digests()
         return [step_of(folder) for folder in folders]
 
 
@@ -114,7 +113,7 @@ def check_going_on(run: Run, untouched: list[float]) -> None:
     """From the newest checkpoint, all of which are whole, to the losses of a run whose link held."""
     (newest, *_) = run.sound_steps()
     assert run.wait() == EXIT_DONE, run.log.read_text()
-    assert f"going on from step {newest}" in run.log.read_text()
+    assert f"resuming from step {newest}" in run.log.read_text()
     assert losses(run.run_dir) == untouched
 
 

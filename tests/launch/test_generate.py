@@ -1,4 +1,4 @@
-"""Text from a saved model, from the command line and without the code that was saved beside it."""
+"""Text from a saved model, by command line and without the code that was saved beside the model."""
 
 import shutil
 import subprocess
@@ -18,7 +18,7 @@ VOCAB_SIZE = 260
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory):
-    """The folder of a run that has saved one untrained model with 3 experts in a context of 16 tokens."""
+    """The folder of a run that saved one untrained model with 3 experts and a context of 16 tokens."""
     folder = tmp_path_factory.mktemp("run")
     step = folder / "checkpoints" / "step_00000007"
     save_tokenizer(train_tokenizer(["the cat sat on the mat"], vocab_size=VOCAB_SIZE), step)
@@ -63,18 +63,18 @@ def test_greedy_text_does_not_depend_on_the_seed(write_text):
 
 
 @pytest.mark.parametrize("options", [[], ["--num_beams", "3"]], ids=["sampled", "from beams"])
-def test_several_samples_are_separated_by_a_rule(write_text, options):
+def test_samples_are_separated_by_a_rule(write_text, options):
     assert len(write_text("--num_samples", "3", *options).split("\n---\n")) == 3
 
 
-def test_the_code_beside_the_weights_is_not_run(run_dir, tmp_path):
+def test_the_code_beside_the_weights_never_runs(run_dir, tmp_path):
     copied = shutil.copytree(run_dir / "checkpoints" / "step_00000007", tmp_path / "model")
     for code in copied.glob("*.py"):
         code.write_text("raise RuntimeError('this code was run')")
     assert main([str(copied), "--max_new_tokens", "2"]) == 0
 
 
-def test_of_a_run_folder_the_newest_complete_model_is_taken(tmp_path):
+def test_a_run_folder_stands_for_its_newest_complete_model(tmp_path):
     for step in ("step_00000009", "step_00000010", "step_00000011.partial"):
         (tmp_path / "checkpoints" / step).mkdir(parents=True)
         (tmp_path / "checkpoints" / step / "config.json").touch()
@@ -83,21 +83,21 @@ def test_of_a_run_folder_the_newest_complete_model_is_taken(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options, says",
+    "options, message",
     [
-        (["--max_new_tokens", "16"], "1 tokens and --max_new_tokens 16 do not fit into the model's context of 16"),
+        (["--max_new_tokens", "16"], "1 tokens and --max_new_tokens 16 exceed the model's context of 16"),
         (["--greedy", "--num_samples", "2"], "--num_samples 2 texts cannot differ"),
-        (["--temperature", "0"], "--greedy takes the likeliest token"),
+        (["--temperature", "0"], "--greedy selects the likeliest token"),
         (["--top_p", "1.5"], "--top_p 1.5"),
         (["--num_beams", "0"], "--num_beams 0 must be at least 1"),
         (["--prompt_file", "nowhere.txt"], "nowhere.txt"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )  # fmt: skip
-def test_what_cannot_be_done_is_said_in_one_line(run_dir, capsys, options, says):
+def test_an_error_takes_one_line(run_dir, capsys, options, message):
     assert main([str(run_dir), *options]) == 2
     error = capsys.readouterr().err
-    assert says in error and error.count("\n") == 1
+    assert message in error and error.count("\n") == 1
 
 
 def test_a_folder_without_a_model_is_named(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""The recipes of the paper's tables: each can be read, and has the size that the paper's arithmetic gives it."""
+"""The recipes of the paper's tables: each loads, and has the number of parameters that the paper implies."""
 
 import dataclasses
 
@@ -66,7 +66,7 @@ def test_a_recipe_has_the_parameters_of_its_row(name):
     assert count(name).total == SIZES[name]
 
 
-def test_both_forms_of_the_base_comparison_share_and_spend_the_same():
+def test_both_forms_of_the_base_comparison_have_the_same_parameters():
     for name, per_expert in (("b2_hash_1_layer", 100_706_304), ("b2_hash_3_layers", 33_568_768)):
         assert (count(name).shared, count(name).per_expert) == (1_313_460_224, per_expert)
 
@@ -77,12 +77,12 @@ def test_both_forms_of_the_base_comparison_share_and_spend_the_same():
      ("table2_switch_1x64", "table2_hash_1x64"), ("table4_switch_1x16_8k", "table4_hash_1x16_8k"),
      ("table6_token_switch_1x128", "table1_hash_1x128"), ("b2_base_1_layer", "b2_hash_1_layer")],
 )  # fmt: skip
-def test_a_learned_row_differs_from_the_hash_row_beside_it_in_its_routing_alone(learned, hashed):
+def test_a_learned_row_differs_from_its_hash_row_in_routing_alone(learned, hashed):
     first, second = (dataclasses.asdict(recipe(name)) for name in (learned, hashed))
     assert {name for name in first if first[name] != second[name]} == {"router", "route_table", "run_dir"}
 
 
-def test_the_rows_of_table_9_differ_in_their_balancing_loss_alone():
+def test_the_rows_of_table_9_differ_in_the_balancing_loss_alone():
     names = [f"table9_switch_balance_{value}" for value in ("0", "0.01", "0.05", "0.5")]
     losses = [recipe(name).router_aux_loss_coef for name in (*names, "table1_switch_1x64")]
     assert losses == [0, 0.01, 0.05, 0.5, 0.1]

@@ -1,4 +1,4 @@
-"""The quickstart's commands exist, stop at the first failure and lead to a model."""
+"""The quickstart's commands exist, stop at the first failure, and produce a model."""
 
 import shlex
 import shutil
@@ -38,14 +38,14 @@ def test_the_first_failure_is_named_and_ends_it(capfd):
     assert "failed with exit status 3" in err and steps["two"] in err
 
 
-def test_unigram_perplexity_counts_every_token_once_more():
+def test_unigram_perplexity_smooths_by_one():
     # (3 + 1) / 5 and (0 + 1) / 5, each on one of the two validation tokens: 1 / sqrt(0.8 * 0.2) = 2.5
     assert quickstart.unigram_perplexity(np.array([3, 0]), np.array([1, 1])) == pytest.approx(2.5)
 
 
 @pytest.mark.slow
 @pytest.mark.distributed
-def test_the_quickstart_leads_to_a_model_that_writes(tmp_path):
+def test_the_quickstart_produces_a_model_that_generates(tmp_path):
     for folder in PROGRAM_FOLDERS:
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     command = [sys.executable, "launch/quickstart.py", "--max_steps", "2", "--warmup_steps", "1"]

@@ -1,4 +1,4 @@
-"""launch/train.py end to end, under each launcher: trains, saves, resumes bit for bit, refuses what does not fit."""
+"""launch/train.py end to end, with each launcher: it trains, saves, resumes bit for bit, and refuses misfits."""
 
 import json
 import math
@@ -18,6 +18,7 @@ from transformers import AutoTokenizer
 from data_prep.shards.token_stream import TokenStream
 from models.modeling_hash_gpt import HashGPTForCausalLM
 from tests.distributed.ranks import free_port
+from tests.processes import run_forked
 from tests.tiny_run import make_tiny_data, tiny_run_fields
 from train.data.batches import PackedSequences
 from train.processes.project_root import ROOT
@@ -44,12 +45,13 @@ def torchrun(*arguments):
 
 
 def python(*arguments):
-    return launch([sys.executable], *arguments)
+    """`python launch/train.py`, forked from a process that has imported the libraries."""
+    return run_forked("launch/train.py", *map(str, arguments), environment=dict(os.environ))
 
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory) -> Path:
-    """Two ranks, two experts each, two micro-batches per step, dropout: all that a resumed run must get right."""
+    """Two ranks of two experts, two micro-batches per step, and dropout: all of it must survive a resume."""
     folder = tmp_path_factory.mktemp("train")
     fields = tiny_run_fields(
         make_tiny_data(folder / "data"), ep_size=2, max_steps=6, save_every=3, eval_every=3, log_every=1, dropout=0.1,
@@ -77,14 +79,14 @@ def newest_model(run_dir: Path) -> Path:
     return run_dir / "checkpoints" / "step_00000006"
 
 
-def test_a_run_leaves_metrics_plots_checkpoints_and_models(finished_run):
+def test_a_run_writes_metrics_plots_checkpoints_and_models(finished_run):
     assert [line["step"] for line in read_metrics(finished_run, "train")] == [1, 2, 3, 4, 5, 6]
     assert read_metrics(finished_run, "train")[0]["tokens"] == 8 * 16
     load = read_metrics(finished_run, "expert_load")[0]
     assert sum(load["observed"]) == 6 * 8 * 16 and len(load["observed"]) == 4
     for name in ("run.yaml", "plots/loss.png", "plots/expert_load.png", "checkpoints/step_00000003/manifest.json"):
         assert (finished_run / name).is_file(), name
-    assert list((finished_run / "monitor").rglob("*valid_perplexity*.csv"))
+    assert list((finished_run / "monitor").rglob("*validation_perplexity*.csv"))
     assert list((finished_run / "monitor").rglob("events.out.tfevents.*"))
 
 
@@ -96,34 +98,34 @@ def test_the_exported_model_has_the_validation_loss_of_the_run(finished_run, rec
     with torch.no_grad():
         logits = model(batch.input_ids).logits
     loss = F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten()).item()
-    assert loss == pytest.approx(read_metrics(finished_run, "valid")[-1]["loss"], abs=1e-5)
+    assert loss == pytest.approx(read_metrics(finished_run, "validation")[-1]["loss"], abs=1e-5)
     tokenizer = AutoTokenizer.from_pretrained(newest_model(finished_run), trust_remote_code=True)
     assert tokenizer.eos_token == "<|endoftext|>"
 
 
-def test_a_resumed_run_equals_an_untouched_one_bit_for_bit(finished_run, recipe, tmp_path):
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(finished_run, recipe, tmp_path):
     run_dir = tmp_path / "resumed"
     shutil.copytree(finished_run, run_dir)
     shutil.rmtree(run_dir / "checkpoints" / "step_00000006")
     (run_dir / "metrics.jsonl").unlink()
     result = torchrun("--config", recipe, "--run_dir", run_dir, "--resume")
     assert result.returncode == 0, result.stderr[-3000:]
-    resumed, untouched = (read_metrics(folder, "train") for folder in (run_dir, finished_run))
-    assert [line["loss"] for line in resumed] == [line["loss"] for line in untouched[3:]]
-    assert read_metrics(run_dir, "valid") == read_metrics(finished_run, "valid")  # that of step 3 was gone
+    resumed, uninterrupted = (read_metrics(folder, "train") for folder in (run_dir, finished_run))
+    assert [line["loss"] for line in resumed] == [line["loss"] for line in uninterrupted[3:]]
+    assert read_metrics(run_dir, "validation") == read_metrics(finished_run, "validation")  # that of step 3 was gone
     for file in newest_model(finished_run).glob("*.safetensors"):
         expected, found = load_file(file), load_file(newest_model(run_dir) / file.name)
         assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
 @pytest.mark.slow
-def test_a_run_that_was_stopped_before_its_last_validation_makes_up_for_it(finished_run, recipe, tmp_path):
+def test_a_run_stopped_before_its_last_validation_runs_it_on_resuming(finished_run, recipe, tmp_path):
     run_dir = shutil.copytree(finished_run, tmp_path / "run")
     lines = (run_dir / "metrics.jsonl").read_text().splitlines(keepends=True)
-    (run_dir / "metrics.jsonl").write_text("".join(line for line in lines if json.loads(line)["kind"] != "valid"))
+    (run_dir / "metrics.jsonl").write_text("".join(line for line in lines if json.loads(line)["kind"] != "validation"))
     result = deepspeed("--config", recipe, "--run_dir", run_dir)
     assert result.returncode == 0, result.stderr[-3000:]
-    assert read_metrics(run_dir, "valid") == read_metrics(finished_run, "valid")[-1:]
+    assert read_metrics(run_dir, "validation") == read_metrics(finished_run, "validation")[-1:]
     assert read_metrics(run_dir, "train") == read_metrics(finished_run, "train")
 
 
@@ -137,9 +139,9 @@ def test_a_run_that_was_stopped_before_its_last_validation_makes_up_for_it(finis
         (["--global_batch_size", "6"], "global_batch_size=6 is not a multiple of micro_batch_size=2 * 2 ranks = 4"),
     ],
 )
-def test_what_does_not_fit_is_refused_in_one_line(finished_run, recipe, override, message, monkeypatch):
+def test_a_misfit_is_refused_in_one_line(finished_run, recipe, override, message, monkeypatch):
     for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "127.0.0.1")):
-        monkeypatch.setenv(name, value)  # refused before rank 1 would be missed
+        monkeypatch.setenv(name, value)  # refused before rank 0 waits for rank 1
     result = python("--config", recipe, "--run_dir", finished_run, "--resume", *override)
     assert result.returncode == 2
     assert message in result.stderr.splitlines()[-1]
@@ -187,7 +189,7 @@ LEARNED = {
 }
 
 
-def test_a_router_that_learns_trains_without_a_table_and_logs_what_it_does(recipe, tmp_path):
+def test_a_learned_router_trains_without_a_table_and_logs_its_routing(recipe, tmp_path):
     options = [
         "--ep_size",
         1,
@@ -204,8 +206,8 @@ def test_a_router_that_learns_trains_without_a_table_and_logs_what_it_does(recip
     assert result.returncode == 0, result.stderr[-3000:]
     last = read_metrics(tmp_path / "run", "train")[-1]
     assert 0 < last["dropped_share"] < 0.5 and 0 < last["auxiliary_loss"] < 1
-    assert 0 < last["routing_entropy"] <= math.log(4) and last["predicted_load_max_over_mean"] is None
-    fluctuations = [line["routing_fluctuation"] for line in read_metrics(tmp_path / "run", "valid")]
+    assert 0 < last["routing_entropy"] <= math.log(4) and last["predicted_imbalance"] is None
+    fluctuations = [line["routing_fluctuation"] for line in read_metrics(tmp_path / "run", "validation")]
     assert fluctuations[0] is None and 0 < fluctuations[1] < 1
     assert (tmp_path / "run" / "plots" / "routing.png").is_file()
 
@@ -223,7 +225,7 @@ def test_every_learned_router_resumes_bit_for_bit_and_on_other_ranks(recipe, rou
         assert result.returncode == 0, result.stderr[-3000:]
         resumed = [line["loss"] for line in read_metrics(tmp_path / run_dir, "train")][6:]
         assert resumed == (losses[3:] if run_dir == "run" else pytest.approx(losses[3:], rel=0.02))
-    _, last, again = read_metrics(tmp_path / "run", "valid")
+    _, last, again = read_metrics(tmp_path / "run", "validation")
     assert again == last and last["routing_fluctuation"] is not None
     loaded = HashGPTForCausalLM.from_pretrained(newest_model(tmp_path / "alone"))
     assert loaded.config.router == router
@@ -233,5 +235,5 @@ def test_a_dry_run_prints_sizes_and_writes_nothing(recipe, tmp_path):
     result = python("--config", recipe, "--run_dir", tmp_path / "run", "--dry_run", "--dry_run_world_size", 4)
     assert result.returncode == 0, result.stderr[-3000:]
     assert "world of 4" in result.stdout
-    assert "per expert" in result.stdout and "Predicted load" in result.stdout
+    assert "per expert" in result.stdout and "Predicted imbalance" in result.stdout
     assert not (tmp_path / "run").exists()

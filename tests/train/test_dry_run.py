@@ -1,4 +1,4 @@
-"""Memory and load as a person would compute them with a pencil."""
+"""Memory, batch and load of a run, as computed with a pencil."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ BY_ZERO_STAGE = {
 
 
 @pytest.mark.parametrize("zero_stage", BY_ZERO_STAGE)
-def test_each_zero_stage_shards_one_thing_more(zero_stage):
+def test_each_zero_stage_shards_one_more_tensor(zero_stage):
     memory = bytes_per_rank(COUNT, world_size=4, ep_size=2, zero_stage=zero_stage, precision="fp32")
     assert memory == BY_ZERO_STAGE[zero_stage]
 
@@ -52,17 +52,17 @@ def run_config(**fields) -> RunConfig:
     return RunConfig(train_data="unused", context_length=16, global_batch_size=8, micro_batch_size=2, **fields)
 
 
-def test_the_description_shows_the_batch_and_the_load_of_each_sparse_layer():
+def test_the_description_shows_the_batch_and_the_imbalance_of_each_sparse_layer():
     network = HashGPTConfig(
         vocab_size=11, hidden_size=4, num_attention_heads=2, num_hidden_layers=3, sparse_layers=[2], num_experts=4
     )
     config = run_config(sparse_layers=[2], num_experts=4, route_table="unused", ep_size=2)
     text = describe_run(config, network, world_size=2, predicted_load=np.array([[6, 2, 1, 3]]))
     assert "2 ranks * 2 micro-batches * 2 sequences * 16 tokens = 128 tokens per step" in text
-    assert "  2             2.000       1.333" in text
+    assert "  2             2.000       1.333" in text  # 6 / 3 over experts, {6 + 2, 1 + 3} / 6 over ranks
 
 
-def test_a_run_whose_router_learns_is_described_without_a_predicted_load():
+def test_a_run_with_a_learned_router_has_no_predicted_imbalance():
     network = HashGPTConfig(
         vocab_size=11,
         hidden_size=4,
@@ -73,7 +73,7 @@ def test_a_run_whose_router_learns_is_described_without_a_predicted_load():
         router="base",
     )
     text = describe_run(run_config(sparse_layers=[2], num_experts=4, router="base"), network, world_size=1)
-    assert "1 * 4 experts, router=base" in text and "Predicted load" not in text
+    assert "1 * 4 experts, router=base" in text and "Predicted" not in text
 
 
 def test_a_dense_run_has_no_experts_to_describe():

@@ -36,7 +36,7 @@ def error_of(tiny_data):
 
 @pytest.fixture
 def changed_table(tiny_data, tmp_path):
-    """The tiny table with other fields, in a file of its own."""
+    """Write the tiny table with some fields changed to another file."""
 
     def write(**fields) -> str:
         path = tmp_path / "changed.safetensors"
@@ -75,21 +75,21 @@ def test_each_sparse_layer_has_its_own_table(tiny_data):
 
 
 @pytest.mark.parametrize("table", [[], ["nowhere"]])
-def test_a_dense_model_needs_no_table_and_looks_at_none(tiny_data, table):
+def test_a_dense_model_needs_no_table_and_reads_none(tiny_data, table):
     inputs = open_tiny(tiny_data, sparse_layers=[], route_table=table)
     assert inputs.layer_tables == [] and inputs.route_tables == []
     assert inputs.predicted_load is None and inputs.route_table_digests is None
 
 
-def test_a_router_that_learns_needs_no_table(tiny_data):
+def test_a_learned_router_needs_no_table(tiny_data):
     inputs = open_tiny(tiny_data, router="gshard", route_table=[])
     assert inputs.layer_tables == [] and inputs.predicted_load is None
     config = tiny_config(tiny_data, router="gshard", route_table=[])
     assert inputs.network(config).router == "gshard"
-    assert inputs.identity(config)["router"] == "gshard" and inputs.notices(config) == []
+    assert inputs.resume_compatibility(config)["router"] == "gshard" and inputs.notices(config) == []
 
 
-def test_a_run_whose_perplexity_is_not_comparable_says_so(tiny_data):
+def test_a_run_whose_perplexity_is_not_comparable_has_a_notice(tiny_data):
     config = tiny_config(tiny_data, router="expert_choice", route_table=[])
     [notice] = open_inputs(config).notices(config)
     assert "not comparable" in notice and "cannot generate" in notice
@@ -105,16 +105,16 @@ def test_the_network_takes_the_tables_and_records_their_digests(tiny_data, spars
     assert model.config.route_table_digests == inputs.route_table_digests
 
 
-def test_the_identity_tells_tokenizer_data_tables_and_network(tiny_data):
+def test_resume_compatibility_covers_tokenizer_data_tables_and_network(tiny_data):
     config = tiny_config(tiny_data)
-    identity = open_inputs(config).identity(config)
-    assert identity["tokenizer_digest"] == read_manifest(tiny_data.train).tokenizer_digest
-    assert identity["corpus_digest"] == read_manifest(tiny_data.train).corpus_digest
-    assert identity["route_table_digests"] == [tensor_digest(read_route_table(tiny_data.route_table).tables[0])]
-    assert identity["hidden_size"] == 16 and "ep_size" not in identity
+    compatibility = open_inputs(config).resume_compatibility(config)
+    assert compatibility["tokenizer_digest"] == read_manifest(tiny_data.train).tokenizer_digest
+    assert compatibility["corpus_digest"] == read_manifest(tiny_data.train).corpus_digest
+    assert compatibility["route_table_digests"] == [tensor_digest(read_route_table(tiny_data.route_table).tables[0])]
+    assert compatibility["hidden_size"] == 16 and "ep_size" not in compatibility
 
 
-def test_a_run_may_do_without_validation(tiny_data):
+def test_validation_is_optional(tiny_data):
     assert open_tiny(tiny_data, eval_data=None).valid is None
 
 
@@ -161,7 +161,7 @@ def test_a_table_of_several_hashes_makes_multi_hash(tiny_data, changed_table):
 
 @pytest.fixture
 def with_predictions(tiny_data, tmp_path):
-    """A copy of a folder of token shards, with predictions/ that say of every token that it follows itself."""
+    """A copy of a folder of token shards, with predictions/ in which every token predicts itself."""
 
     def copy(folder) -> str:
         copied = tmp_path / f"predicted_{folder.name}"
@@ -213,7 +213,7 @@ def test_a_path_that_does_not_exist_is_named(tiny_data, tmp_path, field):
         open_tiny(tiny_data, **{field: missing})
 
 
-def test_a_table_balanced_for_other_ranks_is_mentioned(tiny_data):
+def test_a_table_balanced_for_another_ep_size_has_a_notice(tiny_data):
     config = RunConfig(**tiny_run_fields(tiny_data, ep_size=4))
     [notice] = open_inputs(config).notices(config)
     assert "balanced for ep_size=2" in notice and "the run has ep_size=4" in notice

@@ -1,4 +1,4 @@
-"""The command of a run refuses in one line per host, and plans for ranks that do not exist yet."""
+"""The command of a run prints one error line per host, and describes ranks that do not exist yet."""
 
 import os
 
@@ -6,7 +6,7 @@ import pytest
 
 from tests.tiny_run import tiny_run_fields
 from train.config.run_config import RunConfig
-from train.main import main, planned_ranks
+from train.main import dry_run_ranks, main
 from train.processes.ranks import Ranks
 
 
@@ -19,7 +19,7 @@ def no_launcher(monkeypatch):
 
 @pytest.fixture
 def started(monkeypatch):
-    """As if a launcher had started this process."""
+    """Set the environment of a process that a launcher started."""
 
     def start(*, world_size: int, local_rank: int = 0):
         for name, value in (("RANK", local_rank), ("WORLD_SIZE", world_size), ("LOCAL_RANK", local_rank)):
@@ -40,26 +40,26 @@ def arguments(tiny_data, **fields) -> list[str]:
     return words
 
 
-def test_a_dry_run_is_of_as_many_ranks_as_hold_the_experts_once():
-    assert planned_ranks(config()) == Ranks(rank=0, world_size=1, local_rank=0)
-    assert planned_ranks(config(ep_size=4)).world_size == 4
+def test_a_dry_run_assumes_as_many_ranks_as_hold_the_experts_once():
+    assert dry_run_ranks(config()) == Ranks(rank=0, world_size=1, local_rank=0)
+    assert dry_run_ranks(config(ep_size=4)).world_size == 4
 
 
-def test_a_dry_run_under_a_launcher_is_of_its_ranks(started):
+def test_a_dry_run_under_a_launcher_assumes_its_ranks(started):
     started(world_size=6)
-    assert planned_ranks(config(ep_size=2)).world_size == 6
+    assert dry_run_ranks(config(ep_size=2)).world_size == 6
 
 
-def test_a_dry_run_is_of_the_ranks_it_is_asked_for(started):
+def test_a_dry_run_assumes_the_ranks_that_dry_run_world_size_gives(started):
     started(world_size=2)
-    assert planned_ranks(config(dry_run_world_size=16, ep_size=4)).world_size == 16
+    assert dry_run_ranks(config(dry_run_world_size=16, ep_size=4)).world_size == 16
 
 
-def test_a_dry_run_describes_the_planned_ranks_and_writes_nothing(tiny_data, tmp_path, capsys):
+def test_a_dry_run_describes_the_assumed_ranks_and_writes_nothing(tiny_data, tmp_path, capsys):
     words = arguments(tiny_data, run_dir=tmp_path / "run", ep_size=2, global_batch_size=16)
     assert main([*words, "--dry_run", "--dry_run_world_size", "4"]) == 0
     printed = capsys.readouterr().out
-    assert "ep_size=2, world of 4" in printed and "Predicted load" in printed
+    assert "ep_size=2, world of 4" in printed and "Predicted imbalance" in printed
     assert not (tmp_path / "run").exists()
 
 
@@ -69,7 +69,7 @@ def test_a_dry_run_of_ranks_that_do_not_fit_is_refused(tiny_data, capsys):
 
 
 @pytest.mark.parametrize("local_rank, num_lines", [(0, 1), (1, 0)])
-def test_one_process_of_a_host_says_why_a_run_is_refused(started, capsys, local_rank, num_lines):
+def test_one_process_of_a_host_prints_why_a_run_is_refused(started, capsys, local_rank, num_lines):
     started(world_size=2, local_rank=local_rank)
     assert main(["--config", "nowhere.yaml"]) == 2
     lines = capsys.readouterr().err.splitlines()

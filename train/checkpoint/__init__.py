@@ -1,1 +1,1 @@
-"""Checkpoints that exist whole or not at all, and resume on any number of ranks."""
+"""Checkpoints that exist whole or not at all, and from which a run resumes on any number of ranks."""

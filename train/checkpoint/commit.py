@@ -1,64 +1,72 @@
-"""Commit: a checkpoint exists when, and only when, all its files are on the disk under a manifest of their digests.
+"""Commit: a checkpoint exists if and only if all its files are on the disk, under a manifest of their digests.
 
 Every rank writes into step_N.partial and flushes; sizes and digests are gathered; rank 0 writes the manifest, flushes,
-renames the folder and flushes its parent. Whatever moment a run is killed at, step_N is absent or complete.
+renames the folder and flushes its parent. If a run is killed at any moment, step_N is either absent or complete.
 """
 
 import os
 import shutil
-import sys
 import traceback
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-import xxhash
-from tqdm import tqdm
-
 from data_prep.storage.atomic_file import flush_to_disk, sync_folder
-from data_prep.storage.sealed_json import sealed_json, unsealed
-
-MANIFEST = "manifest.json"
-_BLOCK = 1 << 24
+from train.checkpoint.export import ModelExport
+from train.checkpoint.manifest import MANIFEST, describe_file, manifest_bytes
+from train.checkpoint.stored_state import STATE_DIR, StateShard, StoredState, write_shards
+from train.processes.agreement import Group
 
 
 class CheckpointError(Exception):
-    """A checkpoint could not be written; the ones before it are as they were."""
+    """A checkpoint could not be written; the earlier ones are unchanged."""
 
 
-Writer = Callable[[Path], Iterable[str]]
+@dataclass(frozen=True)
+class Snapshot:
+    """One rank's part of a checkpoint that is yet to be written."""
+
+    folder: Path  # the final name
+    shards: list[StateShard]  # the part of the training state that this rank saves
+    facts: dict  # about the run, for the manifest
+    export: ModelExport | None = None  # the model for transformers; rank 0 writes it from the shards of all ranks
+
+    def write_state(self, partial: Path, *, rank: int) -> list[str]:
+        """Write this rank's shards below the folder `partial`; returns the relative names of the files."""
+        name = f"{STATE_DIR}/rank_{rank:05d}.safetensors"
+        (partial / STATE_DIR).mkdir(exist_ok=True)
+        write_shards(partial / name, self.shards)
+        return [name]
+
+    def write_model(self, partial: Path) -> list[str]:
+        """Write the model from the shards of all ranks, which lie below `partial`. Rank 0 only."""
+        if self.export is None:
+            return []
+        return self.export.write(partial, StoredState(sorted((partial / STATE_DIR).glob("*.safetensors"))))
 
 
-def commit_checkpoint(
-    folder: Path,
-    write: Writer,
-    facts: dict,
-    *,
-    rank: int,
-    gather: Callable[[object], list],
-    write_once: Writer = lambda _: (),
-) -> None:
-    """Write a checkpoint and give it its name. Collective over all ranks.
+def commit(snapshot: Snapshot, group: Group) -> None:
+    """Write a checkpoint and give it its final name. Collective over the group: every rank must call it.
 
-    write(partial): writes this rank's files below the folder `partial` and returns their relative names, and
-    write_once(partial), on rank 0, what is made of all of them. facts: of the run, into the manifest. gather(value):
-    the values of all ranks. CheckpointError on all ranks where one of them failed.
+    CheckpointError on all ranks if one of them fails; no partial folder is left then.
     """
-    partial = folder.with_name(folder.name + ".partial")
-    _agree(gather, lambda: _make_empty(partial) if rank == 0 else None, partial)
-    described = _agree(gather, lambda: _write_and_describe(partial, write), partial)
-    described += _agree(gather, lambda: _write_and_describe(partial, write_once) if rank == 0 else {}, partial)
-    files = {name: description for descriptions in described for name, description in descriptions.items()}
-    _agree(gather, lambda: _publish(partial, folder, {**facts, "files": files}) if rank == 0 else None, partial)
+    partial, is_first = snapshot.folder.with_name(snapshot.folder.name + ".partial"), group.rank == 0
+    _agree(group, partial, lambda: _make_empty(partial) if is_first else None)
+    descriptions = _agree(group, partial, lambda: _flush(partial, snapshot.write_state(partial, rank=group.rank)))
+    descriptions += _agree(group, partial, lambda: _flush(partial, snapshot.write_model(partial) if is_first else []))
+    files = {name: description for of_rank in descriptions for name, description in of_rank.items()}
+    facts = {**snapshot.facts, "files": files}
+    _agree(group, partial, lambda: _publish(partial, snapshot.folder, facts) if is_first else None)
 
 
-def _agree(gather: Callable[[object], list], act: Callable[[], object], partial: Path) -> list:
-    """What act() returned on every rank; CheckpointError on all of them, and no partial folder, where one failed."""
+def _agree(group: Group, partial: Path, act: Callable[[], object]) -> list:
+    """The result of act() on every rank. If one rank fails: CheckpointError on all ranks, and no partial folder."""
     try:
         result, error = act(), None
-    except Exception as failure:  # whatever it is, the other ranks wait for this one's word
-        is_of_the_disk = isinstance(failure, OSError)
-        result, error = None, f"{type(failure).__name__}: {failure}" if is_of_the_disk else traceback.format_exc()
-    outcomes = gather((result, error))
+    except Exception as failure:  # of any kind: the other ranks wait for this rank's outcome
+        is_disk_error = isinstance(failure, OSError)
+        result, error = None, f"{type(failure).__name__}: {failure}" if is_disk_error else traceback.format_exc()
+    outcomes = group.gather((result, error))
     errors = [f"rank {rank}: {error}" for rank, (_, error) in enumerate(outcomes) if error]
     if errors:
         shutil.rmtree(partial, ignore_errors=True)
@@ -71,12 +79,12 @@ def _make_empty(partial: Path) -> None:
     partial.mkdir(parents=True)
 
 
-def _write_and_describe(partial: Path, write: Callable[[Path], Iterable[str]]) -> dict[str, dict]:
-    names = list(write(partial))
+def _flush(partial: Path, names: Iterable[str]) -> dict[str, dict]:
+    """Flush files to the disk and return their entries in the manifest."""
     for name in names:
         with open(partial / name, "rb") as file:
             os.fsync(file.fileno())
-    return {name: _describe(partial / name) for name in names}
+    return {name: describe_file(partial / name) for name in names}
 
 
 def _publish(partial: Path, folder: Path, facts: dict) -> None:
@@ -87,84 +95,3 @@ def _publish(partial: Path, folder: Path, facts: dict) -> None:
         sync_folder(partial / name)
     os.rename(partial, folder)
     sync_folder(folder.parent)
-
-
-def manifest_bytes(facts: dict) -> bytes:
-    """The manifest's bytes, which are a function of its content and its content's digest."""
-    return sealed_json(facts, kind="checkpoint")
-
-
-def read_manifest(folder: Path) -> dict:
-    """ValueError where the manifest is missing, or not the bytes that were written."""
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise ValueError(f"{folder} has no {MANIFEST}: it was never completed")
-    try:
-        return unsealed(path.read_bytes(), kind="checkpoint")
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
-
-
-def check_sizes(folder: Path, manifest: dict) -> None:
-    """ValueError naming the first file that is missing or not as long as it was."""
-    for name, description in manifest["files"].items():
-        path = folder / name
-        size = path.stat().st_size if path.is_file() else None
-        if size != description["size"]:
-            found = "missing" if size is None else f"{size} bytes long"
-            raise ValueError(f"{path} is {found}, but was written with {description['size']} bytes")
-
-
-def check_digests(folder: Path, manifest: dict, *, part: int = 0, num_parts: int = 1) -> None:
-    """ValueError naming the first changed file; of num_parts that share the work, this one reads every num_parts-th."""
-    names = sorted(manifest["files"])[part::num_parts]
-    hidden = part > 0 or not sys.stderr.isatty()
-    for name in tqdm(names, desc=f"checking {folder.name}", unit="file", leave=False, disable=hidden):
-        found, written = _describe(folder / name)["xxh3"], manifest["files"][name]["xxh3"]
-        if found != written:
-            raise ValueError(f"{folder / name} has digest {found}, but was written with {written}: it is damaged")
-
-
-def _describe(path: Path) -> dict:
-    digest = xxhash.xxh3_128()
-    with open(path, "rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return {"size": path.stat().st_size, "xxh3": digest.hexdigest()}
-
-
-def completed_checkpoints(checkpoints: Path) -> list[Path]:
-    """The folders that were given their final names, newest first; none of them is known to be sound."""
-    return sorted((path for path in checkpoints.glob("step_*") if path.suffix == "" and path.is_dir()), reverse=True)
-
-
-def prune_checkpoints(checkpoints: Path, *, keep_last: int, keep_every: int) -> list[Path]:
-    """Delete all but the last keep_last checkpoints and those of every keep_every-th step; 0 keeps all. Rank 0 only."""
-    if keep_last == 0:
-        return []
-    old = completed_checkpoints(checkpoints)[keep_last:]
-    deleted = [path for path in old if keep_every == 0 or step_of(path) % keep_every]
-    for path in deleted:
-        quarantine(path, ".deleted")
-    clean_up(checkpoints)
-    return deleted
-
-
-def clean_up(checkpoints: Path) -> None:
-    """Delete what saves and deletions that were interrupted have left. Rank 0 only."""
-    for suffix in (".partial", ".deleted"):
-        for path in checkpoints.glob(f"step_*{suffix}"):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def quarantine(folder: Path, suffix: str) -> Path:
-    """Rename a checkpoint, so that nothing takes it for one; returns its new name. Rank 0 only."""
-    aside = folder.with_name(folder.name + suffix)
-    shutil.rmtree(aside, ignore_errors=True)
-    os.rename(folder, aside)
-    sync_folder(folder.parent)
-    return aside
-
-
-def step_of(folder: Path) -> int:
-    return int(folder.name.removeprefix("step_"))

@@ -1,4 +1,4 @@
-"""Disk space: what a run's checkpoints will take, told before the run rather than by a full disk."""
+"""Disk space: the size of a run's checkpoints, compared with the free space before the run."""
 
 import os
 import shutil
@@ -12,23 +12,23 @@ MIB = 2**20
 
 
 def checkpoint_bytes(config: RunConfig, network: HashGPTConfig) -> int:
-    """One checkpoint: the model as it is trained, master weights, and Adam's two moments; tables and text are small."""
+    """One checkpoint: the model in training precision, master weights, and Adam's two moments; the rest is small."""
     moments = 2 if config.optimizer == "adam" else 0
     bytes_per_parameter = (4 if config.precision == "fp32" else 2) + 4 + 4 * moments
     return count_parameters(network).total * bytes_per_parameter
 
 
 def num_checkpoints(config: RunConfig) -> int:
-    """Those on the disk at once, while the last one is being written."""
+    """Checkpoints that are on the disk at once, while the last one is being written."""
     written = config.max_steps // config.save_every + 1 if config.save_every else 1
     if config.keep_last == 0:
         return written
-    kept_for_ever = config.max_steps // config.keep_every if config.keep_every else 0
-    return min(written, config.keep_last + kept_for_ever + 1)
+    num_kept_for_ever = config.max_steps // config.keep_every if config.keep_every else 0
+    return min(written, config.keep_last + num_kept_for_ever + 1)
 
 
 def check_disk_space(config: RunConfig, network: HashGPTConfig) -> str | None:
-    """A line where the disk may become too small during the run. ValueError where not even one checkpoint fits."""
+    """A line if the disk may fill up during the run, else None. ValueError if not even one checkpoint fits."""
     size, free = checkpoint_bytes(config, network), shutil.disk_usage(_existing(config.run_dir)).free
     if free < size:
         raise ValueError(

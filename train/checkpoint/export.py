@@ -3,6 +3,7 @@
 import copy
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,29 +19,25 @@ _INDEX = "model.safetensors.index.json"
 _SHARED = "model-shared.safetensors"
 
 
-def export_model(model: HashGPTForCausalLM, stored: StoredState, folder: Path, *, tokenizer_dir: Path) -> list[str]:
-    """Write weights, configuration, modelling code and tokenizer into a folder that exists; returns the files' names.
+@dataclass(frozen=True)
+class ModelExport:
+    """What an exported model has besides its weights."""
 
-    For one rank: reading what all ranks have written asks nothing of the others. Weights go to model-shared.safetensors
-    and one file per sparse layer, in the precision of the training; of `model` only buffers and configuration count.
-    """
-    whole = _whole(model.config)
-    buffers = {name: buffer for name, buffer in model.named_buffers() if name in whole.state_dict()}
-    dtype = next(model.parameters()).dtype
-    before, files, weight_map = _names(folder), _files(whole), {}
-    for file, names in files.items():
-        specs = {name: TensorSpec(dtype, tuple(whole.get_parameter(name).shape)) for name in names}
-        tables = buffers if file == _SHARED else {}
-        specs |= {name: TensorSpec(buffer.dtype, tuple(buffer.shape)) for name, buffer in tables.items()}
-        with SafetensorsStream(folder / file, specs) as stream:
-            for name in names:
-                _write_parameter(stream, stored, name, specs[name])
-            for buffer in tables.values():
-                stream.write(buffer)
-        weight_map |= dict.fromkeys(specs, file)
-    (folder / _INDEX).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}, indent=2))
-    _write_description(model, folder, dtype=dtype, tokenizer_dir=tokenizer_dir)
-    return sorted(_names(folder) - before)
+    model: HashGPTForCausalLM  # only its configuration, buffers and dtype are read: a rank holds some experts only
+    tokenizer_dir: Path
+
+    def write(self, folder: Path, stored: StoredState) -> list[str]:
+        """Write weights, configuration, modelling code and tokenizer into a folder that exists; returns the new files.
+
+        Not collective: one rank reads what all ranks have stored. Weights go to model-shared.safetensors and one file
+        per sparse layer, in the precision of the training.
+        """
+        before, dtype = _names(folder), next(self.model.parameters()).dtype
+        weight_map = _write_weights(self.model, stored, folder, dtype)
+        (folder / _INDEX).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}, indent=2))
+        _write_description(self.model, folder, dtype=dtype)
+        shutil.copytree(self.tokenizer_dir, folder, dirs_exist_ok=True)
+        return sorted(_names(folder) - before)
 
 
 def shapes_of_whole(config: HashGPTConfig) -> dict[str, list[int]]:
@@ -53,8 +50,25 @@ def _whole(config: HashGPTConfig) -> HashGPTForCausalLM:
         return HashGPTForCausalLM(config)
 
 
+def _write_weights(model: HashGPTForCausalLM, stored: StoredState, folder: Path, dtype: torch.dtype) -> dict[str, str]:
+    """Returns the file of every tensor."""
+    whole, weight_map = _whole(model.config), {}
+    buffers = {name: buffer for name, buffer in model.named_buffers() if name in whole.state_dict()}
+    for file, names in _files(whole).items():
+        specs = {name: TensorSpec(dtype, tuple(whole.get_parameter(name).shape)) for name in names}
+        tables = buffers if file == _SHARED else {}
+        specs |= {name: TensorSpec(buffer.dtype, tuple(buffer.shape)) for name, buffer in tables.items()}
+        with SafetensorsStream(folder / file, specs) as stream:
+            for name in names:
+                _write_parameter(stream, stored, name, specs[name])
+            for buffer in tables.values():
+                stream.write(buffer)
+        weight_map |= dict.fromkeys(specs, file)
+    return weight_map
+
+
 def _files(whole: HashGPTForCausalLM) -> dict[str, list[str]]:
-    """The parameters in each file: those of the experts of each sparse layer apart from all others."""
+    """The parameters in each file: one file for the experts of each sparse layer, and one for all other parameters."""
     names = [name for name, _ in whole.named_parameters()]
     files = {_SHARED: [name for name in names if ".experts." not in name]}
     for layer in whole.config.sparse_layers:
@@ -66,7 +80,7 @@ def _files(whole: HashGPTForCausalLM) -> dict[str, list[str]]:
 
 
 def _write_parameter(stream: SafetensorsStream, stored: StoredState, name: str, spec: TensorSpec) -> None:
-    """A tensor of experts goes expert by expert, any other at once."""
+    """Write a tensor of stacked experts expert by expert, and any other tensor at once."""
     pieces = spec.shape[0] if ".experts." in name else 1
     values = torch.empty(spec.num_elements // pieces)
     for piece in range(pieces):
@@ -74,13 +88,13 @@ def _write_parameter(stream: SafetensorsStream, stored: StoredState, name: str, 
         stream.write(values.to(spec.dtype))
 
 
-def _write_description(model: HashGPTForCausalLM, folder: Path, *, dtype: torch.dtype, tokenizer_dir: Path) -> None:
+def _write_description(model: HashGPTForCausalLM, folder: Path, *, dtype: torch.dtype) -> None:
+    """Write configuration and modelling code."""
     config = copy.deepcopy(model.config)
     config.architectures, config.dtype = [type(model).__name__], dtype
     custom_object_save(model, folder, config=config)
     config.save_pretrained(folder)
     GenerationConfig.from_model_config(config).save_pretrained(folder)
-    shutil.copytree(tokenizer_dir, folder, dirs_exist_ok=True)
 
 
 def _names(folder: Path) -> set[str]:

@@ -1,70 +1,50 @@
-"""Recovery: which checkpoint a run goes on from, after every byte of it was compared with its digest."""
+"""Recovery: the checkpoint that a run resumes from, every byte of which was compared with its digest."""
 
-from collections.abc import Callable
 from pathlib import Path
 
-from train.checkpoint.commit import (
-    check_digests,
-    check_sizes,
-    clean_up,
-    completed_checkpoints,
-    quarantine,
-    read_manifest,
-)
+from train.checkpoint.folders import Checkpoint, clean_up, open_checkpoint, quarantine, quarantined_checkpoints
+from train.config.run_paths import completed_checkpoints
+from train.processes.agreement import Group
 
 
-def latest_valid_checkpoint(
-    checkpoints: Path, *, rank: int, gather: Callable[[object], list]
-) -> tuple[Path | None, list[str]]:
-    """The newest sound checkpoint, or None where there is none yet. Collective over all ranks.
+def latest_valid_checkpoint(checkpoints: Path, group: Group) -> tuple[Checkpoint | None, list[str]]:
+    """The newest sound checkpoint, or None if there is none yet, and notices. Collective over the group.
 
-    The ranks share the work of reading. A damaged checkpoint is set aside as step_N.damaged, and a line says so.
-    ValueError where there were checkpoints and all are damaged: a run never begins again unasked.
+    The ranks share the reading. A damaged checkpoint is quarantined as step_N.damaged, and a notice says so.
+    ValueError if there were checkpoints and all are damaged: a run never silently restarts from step 0.
     """
-    world_size, notices = len(gather(None)), []
-    if rank == 0:
+    notices = []
+    if group.rank == 0:
         clean_up(checkpoints)
     while True:
         # Rank 0 looks and tells the others, whose view of a shared disk may lag behind.
-        folder = gather(newest_checkpoint(checkpoints) if rank == 0 else None)[0]
-        if isinstance(folder, ValueError):
-            raise folder
+        folder, damaged = group.gather(_look(checkpoints) if group.rank == 0 else None)[0]
+        if folder is None and damaged:
+            raise ValueError(
+                f"every checkpoint in {checkpoints} is damaged ({', '.join(damaged)}); restore one from a copy, or "
+                "start again in another run_dir"
+            )
         if folder is None:
             return None, notices
-        damages = gather(_damage(folder, part=rank, num_parts=world_size))
-        damage = next((found for found in damages if found), None)
+        checkpoint, damage = _open_and_check(folder, part=group.rank, num_parts=group.size)
+        damage = next((found for found in group.gather(damage) if found), None)
         if damage is None:
-            return folder, notices
-        aside = gather(quarantine(folder, ".damaged") if rank == 0 else None)[0]
-        notices.append(f"note: {damage}; it is now {aside}, and the run goes back to the checkpoint before")
+            return checkpoint, notices
+        renamed = group.gather(quarantine(folder) if group.rank == 0 else None)[0]
+        notices.append(f"note: {damage}; it is now {renamed}, and the run falls back to the checkpoint before it")
 
 
-def newest_checkpoint(checkpoints: Path) -> Path | ValueError | None:
-    """The completed checkpoint with the most steps; an error, not raised, where all there were are set aside."""
-    folders = completed_checkpoints(checkpoints)
-    damaged = sorted(path.name for path in checkpoints.glob("step_*.damaged"))
-    if not folders and damaged:
-        return ValueError(
-            f"every checkpoint in {checkpoints} is damaged ({', '.join(damaged)}); restore one from a copy, or begin "
-            "again in another run_dir"
-        )
-    return folders[0] if folders else None
+def _look(checkpoints: Path) -> tuple[Path | None, list[str]]:
+    """The newest completed checkpoint, not checked, and the names of those in quarantine."""
+    folder = next(iter(completed_checkpoints(checkpoints)), None)
+    return folder, [path.name for path in quarantined_checkpoints(checkpoints)]
 
 
-def obvious_damage(folder: Path) -> str | None:
-    """What is wrong with a checkpoint as far as its manifest and the sizes of its files tell."""
+def _open_and_check(folder: Path, *, part: int, num_parts: int) -> tuple[Checkpoint | None, str | None]:
+    """The checkpoint, or its damage, as far as manifest, file sizes and the digests of one part of the files tell."""
     try:
-        check_sizes(folder, read_manifest(folder))
+        checkpoint = open_checkpoint(folder)
+        checkpoint.check_digests(part=part, num_parts=num_parts)
     except (OSError, ValueError) as error:
-        return str(error)
-
-
-def _damage(folder: Path, *, part: int, num_parts: int) -> str | None:
-    """What is wrong with a checkpoint, of all manifest and sizes and of one part of the files' digests."""
-    damage = obvious_damage(folder)
-    if damage:
-        return damage
-    try:
-        check_digests(folder, read_manifest(folder), part=part, num_parts=num_parts)
-    except (OSError, ValueError) as error:
-        return str(error)
+        return None, str(error)
+    return checkpoint, None

@@ -1,4 +1,4 @@
-"""SafetensorsStream: write a safetensors file piece by piece, without ever holding it, or one tensor of it, whole."""
+"""SafetensorsStream: a safetensors file written piece by piece, without holding it or one of its tensors whole."""
 
 import json
 import math
@@ -15,7 +15,7 @@ _DTYPES = {
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """What the header says of a tensor before its bytes exist."""
+    """A tensor's entry in the header, known before its bytes exist."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
@@ -30,10 +30,10 @@ class TensorSpec:
 
 
 class SafetensorsStream:
-    """Writes the header of all tensors, then their bytes in the same order; the safetensors library reads it.
+    """Writes the header of all tensors, then their bytes in the same order. The safetensors library reads the file.
 
-    A tensor may come in pieces (a stack of experts, one by one). Leaving the context raises ValueError unless exactly
-    the promised bytes were written.
+    A tensor may be written in pieces (stacked experts, one by one). Closing raises ValueError unless exactly the
+    promised number of bytes was written.
     """
 
     def __init__(self, path: Path, specs: dict[str, TensorSpec]):
@@ -46,7 +46,7 @@ class SafetensorsStream:
         return self
 
     def write(self, tensor: torch.Tensor) -> None:
-        """Append a tensor or a piece of one."""
+        """Append a tensor or the next piece of one."""
         data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
         self._file.write(data.data)
         self.num_bytes += len(data)
@@ -61,11 +61,11 @@ class SafetensorsStream:
 
 
 def _header(specs: dict[str, TensorSpec]) -> bytes:
-    """The format's header: its length in 8 bytes, then JSON with each tensor's dtype, shape and byte range."""
+    """The header of the format: its length in 8 bytes, then JSON with dtype, shape and byte range of each tensor."""
     entries, end = {"__metadata__": {"format": "pt"}}, 0
     for name, spec in specs.items():
         if spec.dtype not in _DTYPES:
-            raise ValueError(f"{name} is of {spec.dtype}, which cannot be written; use one of {list(_DTYPES)}")
+            raise ValueError(f"{name} has dtype {spec.dtype}, which cannot be written; use one of {list(_DTYPES)}")
         begin, end = end, end + spec.num_bytes
         entries[name] = {"dtype": _DTYPES[spec.dtype], "shape": list(spec.shape), "data_offsets": [begin, end]}
     text = json.dumps(entries).encode()

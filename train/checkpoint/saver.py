@@ -1,4 +1,4 @@
-"""Saver: a run's checkpoints, written while training waits, or behind its back from a copy of its state."""
+"""Saver: a run's checkpoints, written while training waits, or in the background from a copy of its state."""
 
 import threading
 import traceback
@@ -6,45 +6,52 @@ from pathlib import Path
 
 from deepspeed.runtime.engine import DeepSpeedEngine
 
-from train.checkpoint.checkpoint import prepare_checkpoint, save_checkpoint
-from train.checkpoint.commit import CheckpointError
+from train.checkpoint.checkpoint import save_checkpoint, take_snapshot
+from train.checkpoint.commit import CheckpointError, Snapshot
 from train.config.run_config import RunConfig
-from train.inputs import Inputs
-from train.processes.agreement import Agreement
+from train.processes.agreement import Agreement, AllRanks
 
 
 class Saver:
     """Every method is collective over all ranks. At most one checkpoint is in flight.
 
-    CheckpointError, on all ranks alike, is raised by the method that learns that a checkpoint could not be written.
+    If a checkpoint cannot be written, the method that learns of it raises CheckpointError on all ranks.
     """
 
-    def __init__(self, engine: DeepSpeedEngine, config: RunConfig, inputs: Inputs):
-        self._engine, self._config, self._inputs = engine, config, inputs
+    def __init__(self, engine: DeepSpeedEngine, config: RunConfig, *, resume_compatibility: dict, tokenizer_dir: Path):
+        self._engine, self._config = engine, config
+        self._resume_compatibility, self._tokenizer_dir = resume_compatibility, tokenizer_dir
         self._thread: threading.Thread | None = None
         self._outcome: Path | CheckpointError | None = None
         if config.async_save:
-            # Of its own, on hosts: the writing thread must not mix its collectives with those of the training.
+            # Groups of their own: the writing thread must not mix its collectives with those of the training.
             self._writers, self._agreement = Agreement(), Agreement()
 
     def save(self, *, step: int, num_skipped: int) -> Path | None:
-        """The checkpoint's path, or None where it is only on its way: finished() or finish() will tell."""
-        arguments = (self._engine, self._config, self._inputs)
+        """The checkpoint's path, or None if it is written in the background; then poll() or wait() returns the path."""
+        snapshot = take_snapshot(
+            self._engine,
+            self._config,
+            step=step,
+            num_skipped=num_skipped,
+            resume_compatibility=self._resume_compatibility,
+            tokenizer_dir=self._tokenizer_dir,
+            copy=self._config.async_save,
+        )
         if not self._config.async_save:
-            return save_checkpoint(*arguments, step=step, num_skipped=num_skipped)
-        commit = prepare_checkpoint(*arguments, step=step, num_skipped=num_skipped, copy=True)
-        self._thread = threading.Thread(target=self._write, args=(commit,), daemon=True, name="checkpoint")
+            return save_checkpoint(snapshot, self._config, AllRanks())
+        self._thread = threading.Thread(target=self._write, args=(snapshot,), daemon=True, name="checkpoint")
         self._thread.start()
         return None
 
-    def finished(self) -> Path | None:
-        """The checkpoint that was in flight, if it has arrived on every rank."""
+    def poll(self) -> Path | None:
+        """The checkpoint in flight if every rank has written it, else None."""
         if self._thread is None or self._agreement.any(self._thread.is_alive()):
             return None
-        return self.finish()
+        return self.wait()
 
-    def finish(self) -> Path | None:
-        """Wait for the checkpoint in flight, if there is one."""
+    def wait(self) -> Path | None:
+        """Wait for the checkpoint in flight and return it; None if there is none."""
         if self._thread is None:
             return None
         self._thread.join()
@@ -53,9 +60,9 @@ class Saver:
             raise outcome
         return outcome
 
-    def _write(self, commit) -> None:
+    def _write(self, snapshot: Snapshot) -> None:
         try:
-            self._outcome = commit(self._writers.gather)
+            self._outcome = save_checkpoint(snapshot, self._config, self._writers)
         except CheckpointError as error:
             self._outcome = error
         except Exception as error:  # a rank is gone, which the training thread will notice by itself

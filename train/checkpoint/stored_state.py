@@ -1,4 +1,4 @@
-"""Stored state: fragments of a training state in safetensors files, read back in whatever pieces a rank needs."""
+"""Stored state: the shards of a training state in safetensors files, read back in whatever slices a rank needs."""
 
 from bisect import bisect_right
 from collections.abc import Iterable
@@ -10,65 +10,64 @@ from safetensors import SafetensorError, safe_open
 
 from train.checkpoint.safetensors_stream import SafetensorsStream, TensorSpec
 
+STATE_DIR = "training"  # the folder inside a checkpoint that holds the training state
 WEIGHT = "weight"
 
 
 @dataclass(frozen=True)
 class StateShard:
-    """A run of elements of one tensor of the training state.
+    """Consecutive elements of one tensor of the training state."""
 
-    name: of the parameter in the whole model, all experts in one stack. kind: WEIGHT, or the optimizer's name of a
-    moment. offset: of the first element in the flattened tensor. values: a flat float32 view.
-    """
-
-    name: str
-    kind: str
-    offset: int
-    values: torch.Tensor
+    name: str  # the parameter's name in the whole model, where all experts of a layer are one stacked tensor
+    kind: str  # WEIGHT, or the optimizer's name for a moment
+    offset: int  # index of the first element in the flattened tensor
+    values: torch.Tensor  # flat, float32
 
 
-def write_fragments(path: Path, fragments: list[StateShard]) -> None:
-    """One tensor per fragment, named by what it is a piece of."""
-    specs = {_key(f.kind, f.name, f.offset): TensorSpec(f.values.dtype, f.values.shape) for f in fragments}
+def write_shards(path: Path, shards: list[StateShard]) -> None:
+    """Write one tensor per shard, whose name tells kind, offset and parameter."""
+    specs = {_key(s.kind, s.name, s.offset): TensorSpec(s.values.dtype, s.values.shape) for s in shards}
     with SafetensorsStream(path, specs) as stream:
-        for fragment in fragments:
-            stream.write(fragment.values)
+        for shard in shards:
+            stream.write(shard.values)
 
 
 class StoredState:
-    """The fragments in the files of all ranks that wrote a checkpoint."""
+    """The shards in the files of all ranks that wrote a checkpoint."""
 
     def __init__(self, paths: Iterable[Path]):
         self._files = [_open(path) for path in paths]
-        self._pieces: dict[tuple[str, str], list[tuple[int, int, str]]] = {}
-        for number, file in enumerate(self._files):
+        # (kind, name) -> shards by offset: (offset, index of the file, key in it)
+        self._shards: dict[tuple[str, str], list[tuple[int, int, str]]] = {}
+        for index, file in enumerate(self._files):
             for key in file.keys():  # noqa: SIM118 - it is no dict
                 kind, offset, name = key.split(":", 2)
-                self._pieces.setdefault((kind, name), []).append((int(offset), number, key))
-        for pieces in self._pieces.values():
-            pieces.sort()
+                self._shards.setdefault((kind, name), []).append((int(offset), index, key))
+        for shards in self._shards.values():
+            shards.sort()
 
     def read(self, kind: str, name: str, offset: int, out: torch.Tensor) -> None:
-        """Fill `out`, flat, with the tensor's elements from `offset` on. ValueError where the files lack some."""
-        pieces, done = self._pieces.get((kind, name), []), 0
-        while done < len(out):
-            index = bisect_right(pieces, offset + done, key=lambda piece: piece[0]) - 1
-            found = self._slice(pieces[index], offset + done, len(out) - done) if index >= 0 else ()
+        """Fill the flat tensor `out` with the elements from `offset` on. ValueError if the files lack some of them."""
+        shards, num_read = self._shards.get((kind, name), []), 0
+        while num_read < len(out):
+            begin = offset + num_read
+            index = bisect_right(shards, begin, key=lambda shard: shard[0]) - 1
+            found = self._slice(shards[index], begin, len(out) - num_read) if index >= 0 else ()
             if len(found) == 0:
-                raise ValueError(f"the checkpoint holds no {kind} of {name} from element {offset + done} on")
-            out[done : done + len(found)].copy_(found)
-            done += len(found)
+                raise ValueError(f"the checkpoint lacks {kind} of {name} from element {begin} on")
+            out[num_read : num_read + len(found)].copy_(found)
+            num_read += len(found)
 
-    def _slice(self, piece: tuple[int, int, str], offset: int, count: int) -> torch.Tensor:
-        """At most `count` elements of a piece, from the one that is number `offset` in the whole tensor."""
-        begin, number, key = piece
-        return self._files[number].get_slice(key)[offset - begin : offset - begin + count]
+    def _slice(self, shard: tuple[int, int, str], begin: int, count: int) -> torch.Tensor:
+        """At most `count` elements of a shard, beginning with element `begin` of the whole tensor."""
+        offset, file, key = shard
+        return self._files[file].get_slice(key)[begin - offset : begin - offset + count]
 
 
 def _open(path: Path):
     try:
         return safe_open(path, framework="pt")
-    except SafetensorError as error:  # nothing but tensors can be in such a file, and no other kind is ever opened
+    except SafetensorError as error:  # the format holds tensors only, and files of no other format are opened
         raise ValueError(f"{path} is not a safetensors file: {error}") from None
 
 

@@ -1,4 +1,4 @@
-"""The DeepSpeed JSON of a run: "auto" filled in from the run config, contradictions and silent failures refused."""
+"""The DeepSpeed JSON of a run: fills in "auto" from the run config, and refuses contradictions and silent failures."""
 
 import importlib.util
 import json
@@ -9,28 +9,28 @@ from train.processes.project_root import ROOT
 
 DS_CONFIGS = ROOT / "ds_configs"
 
-_MONITOR_PACKAGES = {"tensorboard": "tensorboard", "csv": "csv", "wandb": "wandb"}
+_LOGGER_PACKAGES = {"tensorboard": "tensorboard", "csv": "csv", "wandb": "wandb"}
 
-# Sections that DeepSpeed accepts and that break hash-routed experts, most of them without a word.
+# Sections that DeepSpeed accepts but that break hash-routed experts, most of them silently.
 _REFUSED_SECTIONS = {
     "optimizer": "the run config owns the optimizer",
     "scheduler": "the run config owns the schedule",
     "fp16": "only fp32 and bf16 are supported; set precision in the run config",
     "amp": "only fp32 and bf16 are supported; set precision in the run config",
-    "expert_parallel": "AutoEP would replace hash routers by learned ones; set ep_size in the run config",
-    "tensor_parallel": "tensor parallelism multiplies the gradients of experts by its size",
-    "sequence_parallel_size": "sequence parallelism scales the gradients of experts wrongly",
+    "expert_parallel": "AutoEP would replace hash routers with learned ones; set ep_size in the run config",
+    "tensor_parallel": "tensor parallelism multiplies the gradients of the experts by its size",
+    "sequence_parallel_size": "sequence parallelism scales the gradients of the experts wrongly",
     "mesh_param": "mesh sequence parallelism does not reduce shared gradients",
-    "use_data_before_expert_parallelism": "the expert-parallel groups are made of consecutive ranks",
+    "use_data_before_expert_parallelism": "expert-parallel groups consist of consecutive ranks",
     "curriculum_learning": "DeepSpeed 0.19 refuses it",
-    "elasticity": "it changes the batch sizes that the run config owns",
+    "elasticity": "elasticity changes the batch sizes, which the run config owns",
     "torch_autocast": "the run config owns the precision",
-    "checkpoint": "the run config owns what is saved and resumed",
+    "checkpoint": "the run config owns saving and resuming",
 }
 
 
 def deepspeed_config(config: RunConfig, *, world_size: int) -> dict:
-    """Read the JSON that config.ds_config names and resolve it. Raises ValueError naming file and both values."""
+    """Read and resolve the JSON that config.ds_config names. ValueError, naming the file and both values."""
     path = find_ds_config(config.ds_config)
     settings = _read(path)
     _refuse_silent_failures(config, settings, path)
@@ -41,16 +41,16 @@ def deepspeed_config(config: RunConfig, *, world_size: int) -> dict:
 
 
 def find_ds_config(name: str) -> Path:
-    """A path as it is, or a name in ds_configs/."""
+    """The path of a JSON file, given as a path or as a name in ds_configs/."""
     path = Path(name) if name.endswith(".json") else DS_CONFIGS / f"{name}.json"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in DS_CONFIGS.glob("*.json")))
-        raise ValueError(f"ds_config {name!r} is neither a JSON file nor one of ds_configs/: {known}")
+        raise ValueError(f"ds_config {name!r} is neither a JSON file nor a name in ds_configs/: {known}")
     return path
 
 
 def run_owned_values(config: RunConfig, *, world_size: int) -> dict:
-    """Every DeepSpeed setting that the run config decides, by dotted name."""
+    """Every DeepSpeed setting that the run config owns, by dotted name."""
     micro_batches = config.global_batch_size // (config.micro_batch_size * world_size)
     bf16 = config.precision == "bf16"
     folder = str(Path(config.run_dir) / "monitor")
@@ -60,7 +60,7 @@ def run_owned_values(config: RunConfig, *, world_size: int) -> dict:
         "gradient_accumulation_steps": micro_batches,
         "gradient_clipping": config.max_grad_norm,  # always explicit: DeepSpeed's default is 1.0, not off
         "bf16.enabled": bf16,
-        # bf16 would add up micro-batches in bf16, where small gradients vanish; ZeRO 0 knows no other way.
+        # Summed in bf16, the small gradients of micro-batches would vanish; ZeRO 0 supports nothing else.
         "data_types.grad_accum_dtype": "fp32" if bf16 and config.zero_stage > 0 else None,
         "zero_optimization.stage": config.zero_stage,
         "tensorboard.enabled": "tensorboard" in config.loggers,
@@ -75,7 +75,7 @@ def run_owned_values(config: RunConfig, *, world_size: int) -> dict:
 
 
 def check_topology(config: RunConfig, *, world_size: int) -> None:
-    """ValueError where the ranks do not fit the run config, naming both numbers."""
+    """ValueError, naming both numbers, if the ranks do not fit the run config."""
     if world_size % config.ep_size:
         raise ValueError(
             f"a world of {world_size} ranks cannot be split into expert-parallel groups of ep_size={config.ep_size}; "
@@ -85,15 +85,15 @@ def check_topology(config: RunConfig, *, world_size: int) -> None:
     if config.global_batch_size % per_pass:
         raise ValueError(
             f"global_batch_size={config.global_batch_size} is not a multiple of micro_batch_size="
-            f"{config.micro_batch_size} * {world_size} ranks = {per_pass}"
+            f"{config.micro_batch_size} * {world_size} ranks = {per_pass}; change one of them"
         )
 
 
 def check_loggers(config: RunConfig) -> None:
-    """ValueError where a monitor's package is missing: DeepSpeed would fail on rank 0 only, and the others wait."""
-    for monitor in config.loggers:
-        if importlib.util.find_spec(_MONITOR_PACKAGES[monitor]) is None:
-            raise ValueError(f"monitor {monitor!r} needs the package {monitor}: pip install {monitor}")
+    """ValueError if the package of a logger is missing: DeepSpeed would fail on rank 0 while the other ranks wait."""
+    for logger in config.loggers:
+        if importlib.util.find_spec(_LOGGER_PACKAGES[logger]) is None:
+            raise ValueError(f"logger {logger!r} needs the package {logger}: pip install {logger}")
 
 
 def _read(path: Path) -> dict:
@@ -102,7 +102,7 @@ def _read(path: Path) -> dict:
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
     if not isinstance(settings, dict):
-        raise ValueError(f"{path} is not a mapping of setting: value")
+        raise ValueError(f"{path} is not a mapping of settings to values")
     return settings
 
 
@@ -112,19 +112,19 @@ def _refuse_silent_failures(config: RunConfig, settings: dict, path: Path) -> No
             raise ValueError(f"{path} sets {section}={json.dumps(settings[section])}: {reason}; remove it")
     zero = settings.get("zero_optimization", {})
     if not isinstance(zero, dict):
-        raise ValueError(f"{path} sets zero_optimization={json.dumps(zero)}, where a section such as {{...}} belongs")
+        raise ValueError(f"{path} sets zero_optimization={json.dumps(zero)}, which must be a section {{...}}")
     for name in ("contiguous_gradients", "reduce_scatter"):
         if zero.get(name, True) is False:
             raise ValueError(
-                f"{path} sets zero_optimization.{name}=false, with which DeepSpeed reduces the gradients of experts "
-                "over the wrong ranks; set it to true"
+                f"{path} sets zero_optimization.{name}=false: DeepSpeed would reduce the gradients of the "
+                "experts over the wrong ranks; set it to true"
             )
     for name in ("offload_optimizer", "offload_param"):
         device = (zero.get(name) or {}).get("device", "none")
         if device != "none":
             raise ValueError(
-                f"{path} sets zero_optimization.{name}.device={device}, where checkpoints and the guard against NaN do "
-                "not reach; remove it"
+                f"{path} sets zero_optimization.{name}.device={device}: checkpoints and the guard against NaN "
+                "do not reach offloaded state; remove it"
             )
     _refuse_bf16_without_zero(config)
 
@@ -140,16 +140,16 @@ def _refuse_bf16_without_zero(config: RunConfig) -> None:
         return
     if config.ep_size > 1 and config.max_grad_norm > 0:
         raise ValueError(
-            f"zero_stage=0 with bf16 clips by the norm of shared parameters only (max_grad_norm={config.max_grad_norm}, "
-            f"ep_size={config.ep_size}); choose zero_stage 1"
+            f"zero_stage=0 with bf16 clips by the norm of the shared parameters only "
+            f"(max_grad_norm={config.max_grad_norm}, ep_size={config.ep_size}); choose zero_stage 1"
         )
-    raise ValueError("zero_stage=0 with bf16 adds up gradients in bf16 and keeps no fp32 weights; choose zero_stage 1")
+    raise ValueError("zero_stage=0 with bf16 sums gradients in bf16 and keeps no fp32 weights; choose zero_stage 1")
 
 
 def _refuse_left_over_auto(settings: dict, path: Path, prefix: str = "") -> None:
     for name, value in settings.items():
         if value == "auto":
-            raise ValueError(f'{path} sets {prefix}{name}="auto", but no run argument owns it; write a value')
+            raise ValueError(f'{path} sets {prefix}{name}="auto", but no field of the run owns it; write a value')
         if isinstance(value, dict):
             _refuse_left_over_auto(value, path, f"{prefix}{name}.")
 
@@ -159,11 +159,11 @@ def _fill(settings: dict, dotted: str, value, path: Path) -> None:
     for section in sections:
         settings = settings.setdefault(section, {})
         if not isinstance(settings, dict):
-            raise ValueError(f"{path} sets {section}={json.dumps(settings)}, where a section such as {{...}} belongs")
+            raise ValueError(f"{path} sets {section}={json.dumps(settings)}, which must be a section {{...}}")
     given = settings.get(name, "auto")
     if given != "auto" and given != value:
         raise ValueError(
-            f"{path} sets {dotted}={json.dumps(given)} but the run config asks for {json.dumps(value)}; "
+            f"{path} sets {dotted}={json.dumps(given)} but the run config sets {json.dumps(value)}; "
             'write "auto" in the JSON, or change the run config'
         )
     settings[name] = value

@@ -1,15 +1,11 @@
-"""RunConfig: every argument of a run, with its meaning, its type and what it may be."""
+"""RunConfig: every setting of a run, with its meaning, its type and the values that it may have."""
 
-import dataclasses
-import math
-import types
-import typing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from models.choices import PLACEMENTS, POSITION_EMBEDDINGS, ROUTERS
+from train.config.field_rules import conform, setting
 
 SCHEDULES = ("constant", "inverse_sqrt", "polynomial", "cosine", "warmup_stable_decay")
-RESUME = ("auto", "must", "never")
 LOGGERS = ("tensorboard", "csv", "wandb")
 
 
@@ -17,219 +13,189 @@ LOGGERS = ("tensorboard", "csv", "wandb")
 class RunConfig:
     """One run. A recipe sets fields by name; `--field value` on the command line overrides it.
 
-    A recipe may begin with `base: OTHER.yaml`, a recipe in the same folder whose fields it takes over.
+    A recipe may begin with `base: OTHER.yaml`, a recipe in the same folder whose fields it inherits.
+    free_on_resume: the field may change between a run and its resumption (train/config/resume_compatibility.py).
     """
 
     # Data: token shards, mixtures of them (docs/data.md) and route tables, all made by data_prep/.
-    train_data: str = field(metadata={"help": "token shards to train on: their folder, or a mixture of folders"})
-    eval_data: str | None = field(default=None, metadata={"help": "the same for perplexity; weights but 0 are ignored"})
-    eval_fraction: float = field(
-        default=0.0,
-        metadata={"help": "share of each part of train_data to hold out for perplexity, without eval_data"},
+    train_data: str = setting(free_on_resume=True, help="token shards to train on: a folder, or a mixture of folders")
+    eval_data: str | None = setting(
+        None,
+        free_on_resume=True,
+        help="token shards to validate on; a mixture's epochs are ignored, except that 0 leaves a part out",
     )
-    document_mask: bool = field(
-        default=False,
-        metadata={
-            "help": "tokens see only their own document, whose positions begin at 0; an end token still learns to "
-            "predict the first token of the next document"
-        },
+    eval_fraction: float = setting(
+        0.0,
+        at_least=0,
+        below=1,
+        help="fraction of each part of train_data to hold out for validation, without eval_data",
     )
-    loader_workers: int = field(
-        default=0, metadata={"help": "processes per rank that read batches and plan routes ahead; 0: a thread does"}
+    document_mask: bool = setting(
+        False,
+        help="tokens attend only to their own document; positions restart at 0 in each document; "
+        "an end token still predicts the first token of the next document",
     )
-    route_table: list[str] = field(
-        default_factory=list,
-        metadata={"help": "route-table file of all sparse layers, or one for each of them; none where a router learns"},
+    loader_workers: int = setting(
+        0,
+        at_least=0,
+        free_on_resume=True,
+        help="processes per rank that read batches and make dispatch plans ahead; 0 uses a thread",
     )
-    share_route_table: bool = field(default=False, metadata={"help": "all sparse layers use the file's first table"})
+    route_table: list[str] = setting(
+        [],
+        free_on_resume=True,
+        help="route-table file for all sparse layers, or one per sparse layer; learned routers take none",
+    )
+    share_route_table: bool = setting(
+        False, free_on_resume=True, help="all sparse layers use the first table of the file"
+    )
 
     # The network.
-    vocab_size: int | None = field(default=None, metadata={"help": "None: as the tokenizer of train_data"})
-    context_length: int = field(default=128, metadata={"help": "tokens per sequence"})
-    hidden_size: int = field(default=128, metadata={"help": "width d of the hidden states"})
-    num_hidden_layers: int = field(default=4, metadata={"help": "blocks"})
-    num_attention_heads: int = field(default=4, metadata={"help": "attention heads per block"})
-    intermediate_size: int | None = field(
-        default=None, metadata={"help": "width D inside a feed-forward; None: 4 * width"}
+    vocab_size: int | None = setting(None, at_least=1, help="vocabulary; None takes that of train_data's tokenizer")
+    context_length: int = setting(128, at_least=1, help="sequence length in tokens")
+    hidden_size: int = setting(128, at_least=1, help="width d of the hidden states")
+    num_hidden_layers: int = setting(4, at_least=1, help="transformer blocks")
+    num_attention_heads: int = setting(4, at_least=1, help="attention heads per block")
+    intermediate_size: int | None = setting(
+        None, at_least=1, help="inner width D of a feed-forward; None is 4 * hidden_size"
     )
-    activation: str = field(default="gelu_new", metadata={"help": "activation by its transformers name"})
-    dropout: float = field(default=0.0, metadata={"help": "dropout of embeddings, attention and residual branches"})
-    position_embedding: str = field(default="learned", metadata={"help": "learned or sinusoidal"})
-    sparse_layers: list[int] = field(default_factory=list, metadata={"help": "blocks made of experts; []: dense"})
-    num_experts: int = field(default=16, metadata={"help": "experts per sparse layer"})
-    placement: str = field(
-        default="replace", metadata={"help": "replace the block's feed-forward, or insert before it"}
+    activation: str = setting("gelu_new", help="activation function, by its name in transformers")
+    dropout: float = setting(
+        0.0, at_least=0, below=1, help="dropout rate of embeddings, attention and residual branches"
     )
-    num_sublayers: int = field(default=1, metadata={"help": "stacked feed-forwards per expert of an inserted layer"})
+    position_embedding: str = setting("learned", choices=POSITION_EMBEDDINGS, help="position embedding")
+    sparse_layers: list[int] = setting([], help="blocks with a sparse layer, counted from 0; [] is a dense model")
+    num_experts: int = setting(16, help="experts per sparse layer")
+    placement: str = setting(
+        "replace",
+        choices=PLACEMENTS,
+        help="a sparse layer replaces the feed-forward of its block, or is inserted before the block",
+    )
+    num_sublayers: int = setting(1, at_least=1, help="feed-forwards stacked in each expert of an inserted layer")
 
-    # How tokens find their experts: by route_table, or by a router that learns (models/configuration_hash_gpt.py).
-    router: str = field(default="hash", metadata={"help": " | ".join(ROUTERS)})
-    router_aux_loss_coef: float = field(
-        default=0.1, metadata={"help": "coefficient of the loss that balances switch, token_switch and gshard"}
+    # How tokens find their experts: by route_table, or by a learned router (models/configuration_hash_gpt.py).
+    router: str = setting("hash", choices=tuple(ROUTERS), help="how tokens find their experts")
+    router_aux_loss_coef: float = setting(
+        0.1, help="coefficient of the load-balancing loss (switch, token_switch, gshard)"
     )
-    router_z_loss_coef: float = field(
-        default=0.0, metadata={"help": "coefficient of the loss on the size of their logits"}
+    router_z_loss_coef: float = setting(
+        0.0, help="coefficient of the z-loss, on the size of the router logits (switch, token_switch, gshard)"
     )
-    router_jitter_noise: float = field(
-        default=0.0, metadata={"help": "in training, noise of 1 +- so much on what switch and token_switch route by"}
+    router_jitter_noise: float = setting(
+        0.0,
+        help="multiplicative noise on the router input in training, uniform in [1 - value, 1 + value] "
+        "(switch, token_switch)",
     )
-    capacity_factor: float | None = field(
-        default=None,
-        metadata={
-            "help": "in training, even shares of the tokens that an expert takes before it drops the rest; None: all; "
-            "of expert_choice: experts per token, None: 2"
-        },
+    capacity_factor: float | None = setting(
+        None,
+        help="capacity of an expert in training, relative to its even share of the tokens; None is unlimited; "
+        "with expert_choice, the mean number of experts per token; None is then 2",
     )
-    expert_choice_cap: int = field(default=0, metadata={"help": "of expert_choice: experts per token at most; 0: any"})
+    expert_choice_cap: int = setting(0, help="maximum experts per token (expert_choice); 0 is unlimited")
 
     # The optimisation. A batch is counted in sequences of context_length tokens.
-    max_steps: int = field(default=1000, metadata={"help": "optimizer steps"})
-    global_batch_size: int = field(default=32, metadata={"help": "sequences per step, all ranks together"})
-    micro_batch_size: int = field(default=16, metadata={"help": "sequences per rank and forward pass"})
-    optimizer: str = field(default="adam", metadata={"help": "adam (decoupled weight decay) or sgd"})
-    lr: float = field(default=1e-3, metadata={"help": "maximum learning rate"})
-    beta1: float = field(default=0.9, metadata={"help": "Adam's first decay rate"})
-    beta2: float = field(default=0.98, metadata={"help": "Adam's second decay rate"})
-    adam_epsilon: float = field(default=1e-8, metadata={"help": "Adam's epsilon"})
-    weight_decay: float = field(default=0.0, metadata={"help": "on matrices and embeddings; never on biases or norms"})
-    schedule: str = field(default="inverse_sqrt", metadata={"help": " | ".join(SCHEDULES)})
-    warmup_steps: int = field(default=100, metadata={"help": "steps of linear warm-up"})
-    decay_steps: int = field(default=0, metadata={"help": "steps of the final decay of warmup_stable_decay"})
-    max_grad_norm: float = field(
-        default=1.0, metadata={"help": "maximum norm of all gradients together; 0 does not clip"}
+    max_steps: int = setting(1000, at_least=1, free_on_resume=True, help="optimizer steps")
+    global_batch_size: int = setting(32, at_least=1, help="sequences per step over all ranks")
+    micro_batch_size: int = setting(16, at_least=1, free_on_resume=True, help="sequences per rank and forward pass")
+    optimizer: str = setting("adam", choices=("adam", "sgd"), help="optimizer; adam decouples the weight decay")
+    lr: float = setting(1e-3, at_least=0, help="peak learning rate")
+    beta1: float = setting(0.9, at_least=0, below=1, help="decay rate of Adam's first moment")
+    beta2: float = setting(0.98, at_least=0, below=1, help="decay rate of Adam's second moment")
+    adam_epsilon: float = setting(1e-8, at_least=0, help="Adam's epsilon")
+    weight_decay: float = setting(
+        0.0, at_least=0, help="weight decay of matrices and embeddings; biases and norms have none"
     )
-    grad_norm_scope: str = field(
-        default="all", metadata={"help": "norm to clip by: of all parameters, or the shared ones"}
+    schedule: str = setting("inverse_sqrt", choices=SCHEDULES, help="learning-rate schedule after the warm-up")
+    warmup_steps: int = setting(100, at_least=0, help="steps of linear warm-up")
+    decay_steps: int = setting(0, at_least=0, help="steps of the final decay (warmup_stable_decay)")
+    max_grad_norm: float = setting(
+        1.0, at_least=0, free_on_resume=True, help="gradient norm to clip to; 0 does not clip"
     )
-    precision: str = field(default="fp32", metadata={"help": "fp32 or bf16"})
-    activation_checkpointing: bool = field(default=False, metadata={"help": "recompute blocks in the backward"})
+    grad_norm_scope: str = setting(
+        "all",
+        choices=("all", "shared"),
+        free_on_resume=True,
+        help="parameters that the gradient norm covers; shared means all but the experts",
+    )
+    precision: str = setting("fp32", choices=("fp32", "bf16"), help="number format of the forward and backward passes")
+    activation_checkpointing: bool = setting(
+        False, free_on_resume=True, help="recompute the blocks in the backward pass to save memory"
+    )
 
     # How it is spread over ranks.
-    ep_size: int = field(default=1, metadata={"help": "ranks that together hold every expert once"})
-    zero_stage: int = field(default=1, metadata={"help": "DeepSpeed ZeRO stage, 0 to 3"})
-    ds_config: str = field(default="base", metadata={"help": "name in ds_configs/ or path of a DeepSpeed JSON"})
+    ep_size: int = setting(
+        1, at_least=1, free_on_resume=True, help="ranks of an expert-parallel group, which holds every expert once"
+    )
+    zero_stage: int = setting(1, choices=(0, 1, 2, 3), free_on_resume=True, help="DeepSpeed ZeRO stage")
+    ds_config: str = setting("base", free_on_resume=True, help="DeepSpeed JSON: a name in ds_configs/, or a path")
 
     # The run itself.
-    run_dir: str = field(default="runs/default", metadata={"help": "folder that receives everything the run writes"})
-    seed: int = field(default=0, metadata={"help": "of weights, data order and dropout"})
-    log_every: int = field(default=10, metadata={"help": "steps between metrics"})
-    eval_every: int = field(default=200, metadata={"help": "steps between validations; 0: only at the end"})
-    eval_sequences: int | None = field(default=None, metadata={"help": "validation sequences, of all parts; None: all"})
-    save_every: int = field(default=500, metadata={"help": "steps between checkpoints; 0: only at the end"})
-    keep_last: int = field(default=0, metadata={"help": "newest checkpoints to keep; 0: all"})
-    keep_every: int = field(default=0, metadata={"help": "of older ones, keep those of every N-th step; 0: none"})
-    async_save: bool = field(default=False, metadata={"help": "write checkpoints from a copy while training goes on"})
-    stop_on_failed_save: bool = field(
-        default=False, metadata={"help": "end the run where a checkpoint cannot be written"}
+    run_dir: str = setting("runs/default", free_on_resume=True, help="folder for everything that the run writes")
+    seed: int = setting(0, at_least=0, help="seed of weights, data order and dropout")
+    log_every: int = setting(10, at_least=1, free_on_resume=True, help="steps between lines of the log")
+    eval_every: int = setting(
+        200, at_least=0, free_on_resume=True, help="steps between validations; 0 validates only at the end"
     )
-    resume: str = field(
-        default="auto", metadata={"help": "go on from run_dir's newest checkpoint: " + ", ".join(RESUME)}
+    eval_sequences: int | None = setting(
+        None, at_least=1, free_on_resume=True, help="validation sequences over all parts; None uses all"
     )
-    allow_mismatch: list[str] = field(
-        default_factory=list, metadata={"help": "fields in which a resumed run may differ from its checkpoint"}
+    save_every: int = setting(
+        500, at_least=0, free_on_resume=True, help="steps between checkpoints; 0 saves only at the end"
     )
-    max_nonfinite_steps: int = field(
-        default=0, metadata={"help": "steps with NaN or Inf to leave out before the run ends"}
+    keep_last: int = setting(
+        0, at_least=0, free_on_resume=True, help="number of newest checkpoints to keep; 0 keeps all"
     )
-    hang_timeout_seconds: float = field(
-        default=1800, metadata={"help": "without a step, after which a run ends; 0: never"}
+    keep_every: int = setting(
+        0,
+        at_least=0,
+        free_on_resume=True,
+        help="also keep older checkpoints at multiples of this step; 0 keeps none of them",
     )
-    loggers: list[str] = field(default_factory=list, metadata={"help": "any of " + ", ".join(LOGGERS)})
-    dry_run: bool = field(default=False, metadata={"help": "print sizes, memory and predicted load, then stop"})
-    dry_run_world_size: int | None = field(
-        default=None, metadata={"help": "ranks of a dry run; None: as started, or ep_size"}
+    async_save: bool = setting(
+        False, free_on_resume=True, help="write checkpoints from a copy while training continues"
+    )
+    stop_on_failed_save: bool = setting(
+        False, free_on_resume=True, help="end the run if a checkpoint cannot be written"
+    )
+    resume: str = setting(
+        "auto",
+        choices=("auto", "must", "never"),
+        free_on_resume=True,
+        help="resume from run_dir's newest checkpoint; auto does so if there is one",
+    )
+    allow_mismatch: list[str] = setting(
+        [], free_on_resume=True, help="fields in which a resumed run may differ from its checkpoint"
+    )
+    max_nonfinite_steps: int = setting(
+        0, at_least=0, free_on_resume=True, help="steps with NaN or Inf to skip before the run fails"
+    )
+    hang_timeout_seconds: float = setting(
+        1800, at_least=0, free_on_resume=True, help="time without a step after which the run ends; 0 never ends it"
+    )
+    loggers: list[str] = setting(
+        [], choices=LOGGERS, free_on_resume=True, help="DeepSpeed monitors that receive the metrics"
+    )
+    dry_run: bool = setting(False, free_on_resume=True, help="print sizes, memory and predicted load, then exit")
+    dry_run_world_size: int | None = setting(
+        None,
+        at_least=1,
+        free_on_resume=True,
+        help="ranks that a dry run assumes; None takes the launched ranks, or ep_size",
     )
 
     def __post_init__(self):
-        for spec in dataclasses.fields(self):
-            object.__setattr__(self, spec.name, _convert(spec, getattr(self, spec.name)))
-        _check_choices(self)
-        _check_ranges(self)
+        conform(self)
+        _check_data(self)
+        _check_layers(self)
+        _check_route_table(self)
+        _check_optimization(self)
 
 
-def _convert(spec: dataclasses.Field, value):
-    """Bring one value to its field's type; text comes from the command line, and YAML reads 1e-3 as text."""
-    kind, optional = spec.type, False
-    if isinstance(kind, types.UnionType):
-        kind, optional = typing.get_args(kind)[0], True
-    if value is None or (optional and value in ("None", "none", "null")):
-        if optional:
-            return None
-        raise ValueError(f"{spec.name} must not be empty")
-    try:
-        if typing.get_origin(kind) is list:
-            return _convert_list(value, typing.get_args(kind)[0])
-        return _convert_scalar(value, kind)
-    except (KeyError, TypeError, ValueError, OverflowError):
-        raise ValueError(f"{spec.name}={value!r} is not of type {getattr(kind, '__name__', kind)}") from None
-
-
-def _convert_list(value, item_kind) -> list:
-    if isinstance(value, str):
-        value = [value]
-    if item_kind is str:  # a path may hold commas and spaces
-        return [str(item) for item in value if item not in ("", "[]", "None", "none", "null")]
-    parts = [part for item in value for part in str(item).strip("[]").replace(",", " ").split()]
-    return [_convert_scalar(part, item_kind) for part in parts]
-
-
-def _convert_scalar(value, kind):
-    if kind is bool:
-        return {"true": True, "false": False}[str(value).lower()]
-    if isinstance(value, bool | list | dict):
-        raise TypeError(value)
-    if kind is int and float(value) != int(float(value)):
-        raise ValueError(value)
-    # An integer goes through float only where it is written as 1e6: floats have 53 bits.
-    return int(float(value)) if kind is int and not str(value).lstrip("-").isdigit() else kind(value)
-
-
-def _check_choices(config: RunConfig) -> None:
-    choices = {
-        "optimizer": ("adam", "sgd"),
-        "schedule": SCHEDULES,
-        "resume": RESUME,
-        "precision": ("fp32", "bf16"),
-        "grad_norm_scope": ("all", "shared"),
-        "position_embedding": POSITION_EMBEDDINGS,
-        "placement": PLACEMENTS,
-        "router": tuple(ROUTERS),
-        "zero_stage": (0, 1, 2, 3),
-    }
-    for name, allowed in choices.items():
-        if getattr(config, name) not in allowed:
-            raise ValueError(f"{name}={getattr(config, name)!r} is not one of {', '.join(map(str, allowed))}")
-    for monitor in config.loggers:
-        if monitor not in LOGGERS:
-            raise ValueError(f"loggers names {monitor!r}, which is not one of {', '.join(LOGGERS)}")
-
-
-def _check_ranges(config: RunConfig) -> None:
-    sizes = "context_length hidden_size num_hidden_layers num_attention_heads num_sublayers max_steps global_batch_size micro_batch_size"
-    for name in f"{sizes} ep_size log_every".split():
-        if getattr(config, name) < 1:
-            raise ValueError(f"{name}={getattr(config, name)} must be at least 1")
-    for name in "intermediate_size eval_sequences vocab_size dry_run_world_size".split():
-        if getattr(config, name) is not None and getattr(config, name) < 1:
-            raise ValueError(f"{name}={getattr(config, name)} must be at least 1, or None")
-    numbers = "lr adam_epsilon weight_decay max_grad_norm warmup_steps decay_steps eval_every save_every seed"
-    for name in f"{numbers} keep_last keep_every max_nonfinite_steps hang_timeout_seconds loader_workers".split():
-        if not 0 <= getattr(config, name) < math.inf:
-            raise ValueError(f"{name}={getattr(config, name)} must be a number from 0")
-    for name in "dropout beta1 beta2 eval_fraction".split():
-        if not 0 <= getattr(config, name) < 1:
-            raise ValueError(f"{name}={getattr(config, name)} must be from 0 to below 1")
+def _check_data(config: RunConfig) -> None:
     if config.eval_fraction and config.eval_data:
         raise ValueError(
-            f"eval_fraction={config.eval_fraction} and eval_data={config.eval_data} are two ways to say what is held "
-            "out; leave one of them out"
-        )
-    _check_layers(config)
-    if config.grad_norm_scope == "shared" and config.zero_stage == 3:
-        raise ValueError("grad_norm_scope=shared cannot be combined with zero_stage=3; choose zero_stage 1 or 2")
-    if config.warmup_steps + config.decay_steps > config.max_steps and config.schedule == "warmup_stable_decay":
-        raise ValueError(
-            f"warmup_steps={config.warmup_steps} and decay_steps={config.decay_steps} exceed max_steps={config.max_steps}"
+            f"eval_fraction={config.eval_fraction} and eval_data={config.eval_data} both name the validation data; "
+            "remove one of them"
         )
 
 
@@ -239,21 +205,21 @@ def _check_layers(config: RunConfig) -> None:
         raise ValueError(f"sparse_layers={layers} must be different blocks from 0 to {config.num_hidden_layers - 1}")
     if config.hidden_size % config.num_attention_heads:
         raise ValueError(
-            f"hidden_size={config.hidden_size} cannot be split evenly over num_attention_heads={config.num_attention_heads}"
+            f"hidden_size={config.hidden_size} cannot be split evenly over "
+            f"num_attention_heads={config.num_attention_heads}; choose a multiple"
         )
     if config.sparse_layers and config.num_experts % config.ep_size:
         raise ValueError(
             f"{config.num_experts} experts cannot be split evenly over ep_size={config.ep_size} ranks; "
             f"choose an ep_size that divides {config.num_experts}"
         )
-    _check_route_table(config)
 
 
 def _check_route_table(config: RunConfig) -> None:
     if config.router != "hash" and config.route_table:
         raise ValueError(
-            f"router={config.router} learns its routes, but route_table={config.route_table} names some; leave it out "
-            "(--route_table none)"
+            f"router={config.router} learns its routes, but route_table={config.route_table} fixes them; "
+            "remove the table (--route_table none)"
         )
     if config.router != "hash" or not config.sparse_layers:
         return
@@ -265,5 +231,15 @@ def _check_route_table(config: RunConfig) -> None:
     if len(config.route_table) not in (1, len(config.sparse_layers)):
         raise ValueError(
             f"route_table names {len(config.route_table)} files for {len(config.sparse_layers)} sparse layers "
-            f"{config.sparse_layers}; name one for all, or one for each"
+            f"{config.sparse_layers}; name one for all, or one per layer"
+        )
+
+
+def _check_optimization(config: RunConfig) -> None:
+    if config.grad_norm_scope == "shared" and config.zero_stage == 3:
+        raise ValueError("grad_norm_scope=shared cannot be combined with zero_stage=3; choose zero_stage 1 or 2")
+    if config.warmup_steps + config.decay_steps > config.max_steps and config.schedule == "warmup_stable_decay":
+        raise ValueError(
+            f"warmup_steps={config.warmup_steps} and decay_steps={config.decay_steps} together exceed "
+            f"max_steps={config.max_steps}; lower one of them"
         )

@@ -1,4 +1,4 @@
-"""Seeds: numbers for random generators, derived from the run's seed and what each is for."""
+"""Seeds for random generators, derived from the seed of the run and the purpose of each."""
 
 import hashlib
 
@@ -10,5 +10,5 @@ def derive_seed(*parts) -> int:
 
 
 def dropout_seed(seed: int, step: int, *, rank: int) -> int:
-    """The seed of one rank's dropout in one step, so that a resumed run draws what an untouched one draws."""
+    """The seed of one rank's dropout in one step, so that a resumed run equals an uninterrupted one."""
     return derive_seed(seed, "dropout", step, rank)

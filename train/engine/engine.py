@@ -115,4 +115,4 @@ def _expert_parallel_group(model: nn.Module):
 
 
 def _refuse_16bit_export(*_, **__):
-    raise RuntimeError("save_16bit_model writes rank 0's experts only; use train.checkpoint.export.export_model")
+    raise RuntimeError("save_16bit_model writes rank 0's experts only; use train.checkpoint.export.ModelExport")

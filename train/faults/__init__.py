@@ -1,1 +1,1 @@
-"""What a run does about NaN, hanging ranks and slow ranks."""
+"""What a run does about non-finite values, hanging ranks and slow ranks."""

@@ -1,4 +1,4 @@
-"""Events: one line of events.jsonl per failure, saying what, where, what is safe, and how to go on."""
+"""Events: one line of events.jsonl per failure: what happened, where, the last good step, and how to resume."""
 
 import json
 import os
@@ -6,12 +6,12 @@ import shlex
 import time
 from pathlib import Path
 
-from train.checkpoint.commit import completed_checkpoints, step_of
+from train.config.run_paths import checkpoints_dir, completed_checkpoints, events_file, run_file, step_of
 
 
 def write_event(run_dir: str | Path, what: str, **details) -> None:
-    """Append a line and flush it to the disk; whoever fails while reporting a failure only says so."""
-    checkpoints = completed_checkpoints(Path(run_dir) / "checkpoints")
+    """Append a line and flush it to the disk. If this fails, the event is printed instead: nothing is raised."""
+    checkpoints = completed_checkpoints(checkpoints_dir(run_dir))
     event = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "what": what,
@@ -20,8 +20,8 @@ def write_event(run_dir: str | Path, what: str, **details) -> None:
         "resume": resume_command(run_dir),
     }
     try:
-        # One write of one line: the lines of several processes do not mix.
-        descriptor = os.open(Path(run_dir) / "events.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        # A single write per line, so that the lines of several processes do not mix.
+        descriptor = os.open(events_file(run_dir), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             os.write(descriptor, (json.dumps(event) + "\n").encode())
             os.fsync(descriptor)
@@ -32,6 +32,5 @@ def write_event(run_dir: str | Path, what: str, **details) -> None:
 
 
 def resume_command(run_dir: str | Path) -> str:
-    """The command that goes on with a run, to which a launcher's own options belong (number of GPUs, hosts)."""
-    run_file = shlex.quote(str(Path(run_dir) / "run.yaml"))
-    return f"deepspeed launch/train.py --config {run_file} --resume auto"
+    """The command that resumes a run; the launcher's own options (number of GPUs, hosts) must be added."""
+    return f"deepspeed launch/train.py --config {shlex.quote(str(run_file(run_dir)))} --resume auto"

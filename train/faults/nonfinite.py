@@ -1,4 +1,4 @@
-"""Bad numbers: a NaN or Inf in a loss or gradient of any rank is seen by all in the same step, and updates nothing."""
+"""Non-finite values: after a NaN or Inf in a loss or gradient of any rank, all ranks skip the update of that step."""
 
 import json
 from contextlib import suppress
@@ -14,44 +14,46 @@ from train.processes.waiting import waiting
 
 
 class NonFiniteError(Exception):
-    """More steps had NaN or Inf than the run may leave out."""
+    """More steps had NaN or Inf than the run may skip."""
 
 
 class NonFiniteGuard:
-    """Stands before the optimizer: it updates only where every loss and gradient of every rank is finite.
+    """Stands before the optimizer, which updates only if every loss and gradient of every rank is finite.
 
-    DeepSpeed alone would leave such a step out in some of its optimizers and take it in others, in silence in both.
+    DeepSpeed alone would skip a non-finite step in some of its optimizers and take it in others, silently in both.
+
+    was_nonfinite: whether the last step was.
     """
 
     def __init__(self, engine: DeepSpeedEngine, agreement: Agreement):
         self._engine, self._agreement = engine, agreement
         self._losses: list[torch.Tensor] = []
-        self.was_bad = False
+        self.was_nonfinite = False
         optimizer = engine.optimizer
-        if hasattr(optimizer, "check_grad_overflow"):  # ZeRO 1, 2 and 3 know how to leave a step out
+        if hasattr(optimizer, "check_grad_overflow"):  # ZeRO 1, 2 and 3 can skip a step
             optimizer.check_grad_overflow = True
             optimizer.check_overflow = lambda *_, **__: setattr(optimizer, "overflow", self._judge())
         else:
             self._wrap_step(optimizer)
 
-    def see(self, loss: torch.Tensor) -> None:
-        """Remember a micro-batch's loss, still on its device."""
+    def record_loss(self, loss: torch.Tensor) -> None:
+        """Keep a micro-batch's loss, on its device, for the judgement of the step."""
         self._losses.append(loss)
 
     def _judge(self) -> bool:
-        """Whether the step is bad. Collective over all ranks."""
-        numbers = [*self._losses, *torch._foreach_norm(_gradients(self._engine))]
-        with waiting():  # on a GPU, for the collectives that the gradients come from
-            is_bad = not torch.stack([number.float() for number in numbers]).isfinite().all().item()
+        """Whether the step is non-finite. Collective over all ranks."""
+        values = [*self._losses, *torch._foreach_norm(_gradients(self._engine))]
+        with waiting():  # a GPU first completes the collectives that the gradients come from
+            is_nonfinite = not torch.stack([value.float() for value in values]).isfinite().all().item()
         self._losses = []
-        self.was_bad = self._agreement.any(is_bad)
-        return self.was_bad
+        self.was_nonfinite = self._agreement.any(is_nonfinite)
+        return self.was_nonfinite
 
     def _wrap_step(self, optimizer) -> None:
         update = optimizer.step
 
         def step(*arguments, **keywords):
-            optimizer.overflow = self._judge()  # the engine asks for it afterwards
+            optimizer.overflow = self._judge()  # the engine reads it afterwards
             if not optimizer.overflow:
                 return update(*arguments, **keywords)
             if isinstance(optimizer, BF16_Optimizer):
@@ -62,7 +64,7 @@ class NonFiniteGuard:
 
 
 def _gradients(engine: DeepSpeedEngine) -> list[torch.Tensor]:
-    """What this rank is about to update with."""
+    """The gradients that this rank is about to update with."""
     optimizer = engine.optimizer
     if isinstance(optimizer, BF16_Optimizer):
         return [gradient for group in optimizer.fp32_groups_gradients for gradient in group]
@@ -74,9 +76,9 @@ def _gradients(engine: DeepSpeedEngine) -> list[torch.Tensor]:
 def describe_nonfinite_step(
     folder: Path, *, step: int, rank: int, sample_ids: np.ndarray, dropout_seed: int, losses: list[float]
 ) -> None:
-    """Write what this rank needs to do the step once more into step_N_rank_R.json, if the disk takes it."""
+    """Write what this rank needs to replay the step into step_N_rank_R.json, if the disk has room."""
     facts = {"step": step, "rank": rank, "sample_ids": sample_ids.tolist(), "dropout_seed": dropout_seed}
-    with suppress(OSError):  # a full disk is no reason to end a run that may leave the step out
+    with suppress(OSError):  # a full disk is no reason to end a run that may skip the step
         folder.mkdir(exist_ok=True)
         path = folder / f"step_{step:08d}_rank_{rank:05d}.json"
         path.write_text(json.dumps(facts | {"losses": [str(loss) for loss in losses]}, indent=1))

@@ -1,4 +1,4 @@
-"""Supervision: what a run watches while it trains (requests to stop, bad numbers, ranks that hang) in one place."""
+"""Supervision: everything that a run watches while it trains (stop requests, non-finite values, hanging ranks)."""
 
 import os
 import sys
@@ -19,14 +19,14 @@ from train.processes.exit_codes import EXIT_HANG
 from train.processes.stop_request import StopRequest
 
 _BEATS_TO_COMPARE = 40  # 20 seconds
-_SLOW = 0.25  # of the time, that the others wait more than the slow rank
-_SECONDS_TO_SPEAK = 1
+_SLOW = 0.25  # a rank is slow if the others wait for this much more of their time than it does
+_SECONDS_TO_PRINT = 1
 
 
 class Supervision:
-    """Collective over all ranks to make, and where a method says so.
+    """Collective over all ranks to create; methods are collective if they say so.
 
-    num_skipped: steps left out so far because of bad numbers, those before a resumption included.
+    num_skipped: steps skipped so far because of non-finite values, including those before the run was resumed.
     """
 
     def __init__(self, engine: DeepSpeedEngine, config: RunConfig, watchdog: Watchdog | None, stop: StopRequest):
@@ -36,21 +36,21 @@ class Supervision:
         self.num_skipped = 0
 
     def at_step(self, step: int, phase: str = TRAINING) -> None:
-        """This rank has come to a step, or to something long between steps."""
+        """This rank has reached a step, or a long phase between steps."""
         if self._watchdog:
             self._watchdog.at(step, phase)
 
-    def see_loss(self, loss: torch.Tensor) -> None:
-        """Of a micro-batch, before its optimizer step."""
-        self._guard.see(loss)
+    def record_loss(self, loss: torch.Tensor) -> None:
+        """Record the loss of a micro-batch, before its optimizer step."""
+        self._guard.record_loss(loss)
 
-    def left_out(self, step: int) -> bool:
-        """Whether the step that was just taken updated nothing, and is counted among the skipped."""
-        self.num_skipped += self._guard.was_bad
-        return self._guard.was_bad
+    def count_if_skipped(self) -> bool:
+        """Whether the step that was just taken updated nothing; if so, num_skipped counts it."""
+        self.num_skipped += self._guard.was_nonfinite
+        return self._guard.was_nonfinite
 
     def describe_nonfinite_step(self, step: int, sample_ids: np.ndarray, seed: int, losses: list[torch.Tensor]) -> str:
-        """Write down what this rank needs to do the step once more, and an event; returns a line for the log."""
+        """Record what this rank needs to replay the step, and an event; returns a line for the log."""
         where = Path(self._config.run_dir) / "nonfinite_steps"
         describe_nonfinite_step(
             where,
@@ -60,47 +60,50 @@ class Supervision:
             dropout_seed=seed,
             losses=[loss.item() for loss in losses],
         )
-        self.report("bad numbers", step=step, num_skipped=self.num_skipped, replay=str(where))
-        return f"          step {step}: NaN or Inf in a loss or gradient, no update; its samples and seeds: {where}"
+        self.report("non-finite step", step=step, num_skipped=self.num_skipped, replay=str(where))
+        return f"          step {step}: NaN or Inf in a loss or gradient, step skipped; samples and seeds: {where}"
 
     def stop_is_due(self) -> bool:
-        """Whether any rank was asked to stop. Collective."""
+        """Whether any rank has a stop request. Collective."""
         return self._agreement.any(self._stop.is_made())
 
     def slow_rank(self) -> str | None:
-        """A line about a rank that the others wait for, once there are enough heartbeats to judge. Collective."""
+        """A line about a rank that the others wait for; None before enough heartbeats to compare. Collective."""
         if self._watchdog is None or self._agreement.any(self._watchdog.num_beats < _BEATS_TO_COMPARE):
             return None
         shares = self._agreement.gather(self._watchdog.take_waiting_share())
         return describe_slow_rank(shares)
 
     def report(self, what: str, **details) -> None:
-        """Write an event, once for all ranks."""
+        """Write an event, on rank 0 only."""
         if dist.get_rank() == 0:
             write_event(self._config.run_dir, what, **details)
 
 
 def describe_slow_rank(waiting_shares: list[float]) -> str | None:
-    """waiting_shares: of its time that each rank spends in collectives; a slow one is waited for, and hardly waits."""
+    """A line about the rank that waits least, if the others wait for it.
+
+    waiting_shares: for each rank, the share of its time that it spends in collectives.
+    """
     slow = int(np.argmin(waiting_shares))
     others = [share for rank, share in enumerate(waiting_shares) if rank != slow]
     if not others or np.median(others) - waiting_shares[slow] < _SLOW:
         return None
     return (
-        f"note: rank {slow} is slow: it waits for others {waiting_shares[slow]:.0%} of its time, they wait "
+        f"note: rank {slow} is slow: it waits for others {waiting_shares[slow]:.0%} of its time, the others "
         f"{np.median(others):.0%} of theirs"
     )
 
 
 def start_watchdog(config: RunConfig, *, rank: int, world_size: int) -> Watchdog | None:
-    """None where hang_timeout_seconds is 0."""
+    """None if hang_timeout_seconds is 0."""
     if config.hang_timeout_seconds == 0:
         return None
 
     def fail(report: str) -> None:
         try:
             write_event(config.run_dir, "hang", rank=rank, report=report)
-            _say(f"error: rank {rank} ends, {report}")
+            _print(f"error: rank {rank} exits: {report}")
         finally:
             os._exit(EXIT_HANG)  # the training thread waits in a collective that no exception reaches
 
@@ -115,8 +118,8 @@ def start_watchdog(config: RunConfig, *, rank: int, world_size: int) -> Watchdog
     return watchdog
 
 
-def _say(text: str) -> None:
-    """On stderr, if anybody listens: it may lead to a host that is gone, where writing fails or never ends."""
-    words = threading.Thread(target=print, args=(text,), kwargs={"file": sys.stderr, "flush": True}, daemon=True)
-    words.start()
-    words.join(timeout=_SECONDS_TO_SPEAK)
+def _print(text: str) -> None:
+    """Print to stderr, which may lead to a host that is gone: then writing fails, or never returns."""
+    printing = threading.Thread(target=print, args=(text,), kwargs={"file": sys.stderr, "flush": True}, daemon=True)
+    printing.start()
+    printing.join(timeout=_SECONDS_TO_PRINT)

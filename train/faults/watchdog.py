@@ -1,7 +1,7 @@
-"""Watchdog: notices that the ranks make no step any more, and says which of them is the reason, and where it stands.
+"""Watchdog: notices that the ranks take no more steps, and reports which rank is the cause and where it hangs.
 
-Every rank's thread writes a heartbeat into the run folder: a counter, the step, and the stack of its training thread.
-Files need no process group, which is what fails when a rank does; a rank that is stopped leaves its last words there.
+A thread of every rank writes heartbeats into the run folder: a counter, the step, and the stack of the training thread.
+Files need no process group, which fails when a rank does; the last heartbeat of a stopped rank stays readable.
 """
 
 import json
@@ -16,30 +16,27 @@ from pathlib import Path
 
 from train.processes.waiting import is_waiting
 
-_BEATS_TO_JUDGE = 4  # a rank that is silent for so many of them is stopped, not only late
-# The phase whose steps are as long as each other; in any other a rank may take its time while it does not wait itself.
+_BEATS_TO_JUDGE = 4  # a rank that misses this many heartbeats is stopped, not only late
+# Only in this phase do steps take similar time; in other phases, a busy rank is not considered hung.
 TRAINING = "training"
 
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """count: grows with every beat. step, phase: what the rank is at. stack: where, in its own words.
-
-    seconds_waited: for other ranks, at this very place; 0 where it works.
-    """
+    """The last sign of life of one rank."""
 
     rank: int
-    count: int
+    count: int  # grows with every beat
     step: int
-    phase: str
-    stack: str
-    seconds_waited: float = 0.0
+    phase: str  # TRAINING, or another activity between steps
+    stack: str  # of the training thread, outermost call first
+    seconds_waited: float = 0.0  # for other ranks, with this very stack; 0 if the rank is busy
 
 
 class Watchdog:
-    """Call at() whenever the rank gets on; fail(report) is called, on a thread, when no rank has for timeout_seconds.
+    """Call at() on every progress; if no rank makes progress for timeout_seconds, a thread calls fail(report).
 
-    Every rank that still runs comes to the same report by itself within two seconds after the timeout.
+    Every rank that still runs reaches the same report on its own, within two seconds after the timeout.
     """
 
     def __init__(
@@ -62,21 +59,21 @@ class Watchdog:
         threading.Thread(target=self._watch, daemon=True, name="watchdog").start()
 
     def at(self, step: int, phase: str = TRAINING) -> None:
-        """This rank has come to a step, or to something else that it does between steps."""
+        """This rank has reached a step, or another phase between steps."""
         self._step, self._phase, self._since = step, phase, time.monotonic()
 
     def stop(self) -> None:
         self._ended.set()
 
     def take_waiting_share(self) -> float:
-        """Of the beats since this was last asked, the share at which this rank was in a collective."""
+        """The share of heartbeats since the last call at which this rank was in a collective."""
         share = self._num_waiting / max(self.num_beats, 1)
         self.num_beats = self._num_waiting = 0
         return share
 
     def _watch(self) -> None:
-        draw = random.Random()  # of its own: the thread must not take from the run's numbers
-        # At uneven distances: at even ones a rank whose steps are just as long would always be seen at the same place.
+        draw = random.Random()  # a separate generator: the thread must not draw from that of the run
+        # Intervals vary: at equal ones, a rank whose steps take just as long would always be seen at the same place.
         while not self._ended.wait(self._interval * draw.uniform(0.75, 1.25)):
             self._beat()
             report = self._judge(time.monotonic())
@@ -85,12 +82,12 @@ class Watchdog:
                 return
 
     def _judge(self, now: float) -> str | None:
-        """The report that ends this rank; None while there is time, or somebody may be at work."""
+        """The report with which this rank exits; None before the timeout, or while a rank may be busy."""
         report = None
         if now - self._since < self._timeout - _BEATS_TO_JUDGE * self._interval:
             self._counts = {}
         elif self._seconds_waited > self._timeout and _all_wait(beats := self._read_all(), seconds=self._timeout):
-            report = self._name(_behind(beats), "makes no step")
+            report = self._name(_behind(beats), "stuck")
         elif not self._counts:
             self._counts, self._counted = {beat.rank: beat.count for beat in self._read_all()}, now
         elif now - self._since > self._timeout and now - self._counted > _BEATS_TO_JUDGE * self._interval:
@@ -112,7 +109,7 @@ class Watchdog:
         try:
             temporary.write_text(json.dumps(asdict(beat)))
             os.replace(temporary, path)
-        except OSError:  # a full disk is not a reason to stop watching
+        except OSError:  # a full disk is no reason to stop watching
             pass
 
     def _read_all(self) -> list[Heartbeat]:
@@ -125,20 +122,20 @@ class Watchdog:
         return beats
 
     def _diagnose(self, beats: list[Heartbeat]) -> str | None:
-        """Silent ranks are the reason; if all can speak, those behind. None while a rank is at something long."""
+        """Blame silent ranks; if there are none, the ranks at the lowest step. None while a rank is in a long phase."""
         silent = [beat for beat in beats if self._counts.get(beat.rank) == beat.count]
         if not silent and any(beat.phase != TRAINING for beat in beats):
             return None
-        return self._name(silent, "does not answer") if silent else self._name(_behind(beats), "makes no step")
+        return self._name(silent, "silent") if silent else self._name(_behind(beats), "stuck")
 
     def _name(self, named: list[Heartbeat], state: str) -> str:
-        lines = [f"no step for {self._timeout:g} seconds; rank {', '.join(str(b.rank) for b in named)} {state}"]
+        lines = [f"no step for {self._timeout:g} seconds; {state}: rank {', '.join(str(b.rank) for b in named)}"]
         lines += [f"rank {beat.rank}: last seen at step {beat.step}, {beat.phase}, in\n{beat.stack}" for beat in named]
         return "\n".join(lines)
 
 
 def _all_wait(beats: list[Heartbeat], *, seconds: float) -> bool:
-    """Whether every rank has waited for another for so long: nobody is at work, a message between them is lost."""
+    """Whether every rank has waited for others this long: none is busy, so a message between them is lost."""
     return all(beat.seconds_waited > seconds for beat in beats)
 
 
@@ -148,14 +145,14 @@ def _behind(beats: list[Heartbeat]) -> list[Heartbeat]:
 
 
 def _waits(stack: list[str]) -> bool:
-    """Whether a rank that is here waits for others: where the code says so, or in a collective of torch."""
+    """Whether a rank with this stack waits for others: inside a `with waiting()`, or in a collective of torch."""
     return is_waiting() or any("/torch/distributed/" in frame for frame in stack[-4:])
 
 
 def _stack_of(thread: int) -> list[str]:
-    """Where a thread is, outermost call first; without source lines, for whose sake Python might wait for an import.
+    """The stack of a thread, outermost call first; without source lines, since reading them may wait for an import.
 
-    Where it waits for the end of another thread, the stack goes on with that one's.
+    If the thread joins another one, that thread's stack follows.
     """
     frame, stack, joined = sys._current_frames().get(thread), [], None
     while frame is not None:

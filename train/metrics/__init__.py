@@ -1,1 +1,1 @@
-"""What a run measures, logs and plots."""
+"""The measurements of a run, its log and its plots."""

@@ -1,6 +1,5 @@
-"""Figures of a run from its metrics.jsonl: the loss, the load of the experts (the paper's Figure 4), the routing."""
+"""Figures of a run from its metrics.jsonl: the loss, the expert load (the paper's Figure 4) and the routing."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -9,25 +8,29 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
 
-from train.metrics.metrics_file import read_expert_loads, read_points, read_values
+from train.metrics.metrics_file import Point, read_expert_loads, read_points, read_values
+from train.metrics.records import TrainRecord, ValidationRecord
 
-# Okabe and Ito's colours, which colour-blind readers tell apart.
+# Okabe and Ito's colours, which colour-blind readers can distinguish.
 BLUE, SKY_BLUE, VERMILION, GREY = "#0072B2", "#56B4E9", "#D55E00", "#555555"
 MAX_PANELS = 4
 PERPLEXITY_TICKS = [mantissa * 10**power for power in range(7) for mantissa in (1, 1.5, 2, 3, 5, 7)]
 
 
 def plot_loss(metrics_path: str | Path, output_path: str | Path) -> Path | None:
-    """Training and validation loss by step, perplexity on the right; None, and no file, without training lines."""
-    train, valid = (_finite(read_points(metrics_path, kind=kind)) for kind in ("train", "valid"))
+    """Training and validation loss by step, with perplexity on the right.
+
+    None, and no file, if the run has no training loss.
+    """
+    train, validation = (_finite(read_points(metrics_path, kind)) for kind in (TrainRecord, ValidationRecord))
     if not train:
         return None
     figure = _figure(width=6.4, height=4.0)
     axes = figure.add_subplot()
     axes.plot(*_steps_and_losses(train), color=BLUE, linewidth=1.4, label="training")
-    if valid:
-        label = f"validation (at the end: perplexity {_exp(valid[-1]['loss']):.4g})"
-        axes.plot(*_steps_and_losses(valid), color=VERMILION, marker="o", markersize=5, linewidth=1.4, label=label)
+    if validation:
+        label = f"validation (final perplexity {_exp(validation[-1].loss):.4g})"
+        axes.plot(*_steps_and_losses(validation), color=VERMILION, marker="o", markersize=5, linewidth=1.4, label=label)
     axes.set(title="Loss by optimizer step", xlabel="optimizer step", ylabel="loss (nats per token)")
     axes.set_xlim(left=0)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
@@ -37,9 +40,9 @@ def plot_loss(metrics_path: str | Path, output_path: str | Path) -> Path | None:
 
 
 def plot_expert_load(metrics_path: str | Path, output_path: str | Path) -> Path | None:
-    """Share of the tokens per expert beside the share its table predicts, one panel for each of four layers.
+    """Share of tokens per expert, observed and predicted by the table: one panel per layer, for the first four layers.
 
-    None, and no file, without expert_load lines. Of more than four sparse layers the first four are drawn.
+    None, and no file, if the run has no expert load.
     """
     loads = read_expert_loads(metrics_path)[:MAX_PANELS]
     if not loads:
@@ -47,29 +50,29 @@ def plot_expert_load(metrics_path: str | Path, output_path: str | Path) -> Path 
     figure = _figure(width=max(6.4, 3.4 * len(loads)), height=3.8)
     panels = figure.subplots(1, len(loads), sharey=True, squeeze=False)[0]
     for axes, load in zip(panels, loads, strict=True):
-        handles = _draw_load(axes, load["observed"], load.get("predicted"))
-        imbalance = max(_shares(load["observed"])) * len(load["observed"])
-        axes.set(title=f"Layer {load['layer']}: max / mean {imbalance:.2f}", xlabel="expert, by observed load")
+        handles = _draw_load(axes, load.observed, load.predicted)
+        imbalance = max(_shares(load.observed)) * len(load.observed)
+        axes.set(title=f"Layer {load.layer}: imbalance {imbalance:.2f}", xlabel="experts, by observed load")
     panels[0].set_ylabel("share of tokens")
     panels[0].yaxis.set_major_formatter(PercentFormatter(xmax=1))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     return _save(figure, output_path)
 
 
-# The panels of plot_routing: which lines hold it, under which name, what it is, whether it is a share.
+# The panels of plot_routing: record and field, title, whether it is a share.
 _ROUTING = (
-    ("train", "dropped_share", "tokens that no expert takes", True),
-    ("train", "routing_entropy", "entropy of the router (nats)", False),
-    ("valid", "routing_fluctuation", "tokens rerouted between validations", True),
+    (TrainRecord, "dropped_share", "dropped tokens", True),
+    (TrainRecord, "routing_entropy", "router entropy (nats)", False),
+    (ValidationRecord, "routing_fluctuation", "tokens rerouted between validations", True),
 )
 
 
 def plot_routing(metrics_path: str | Path, output_path: str | Path) -> Path | None:
-    """Dropped tokens, entropy and fluctuation of the routing by step, a panel for each that the run has measured.
+    """Dropped tokens, entropy and fluctuation of the routing by step: one panel for each that the run measured.
 
-    None, and no file, where it has none of them.
+    None, and no file, if the run measured none of them.
     """
-    curves = [(panel, read_values(metrics_path, kind=panel[0], name=panel[1])) for panel in _ROUTING]
+    curves = [(panel, read_values(metrics_path, panel[0], panel[1])) for panel in _ROUTING]
     curves = [(panel, points) for panel, points in curves if points]
     if not curves:
         return None
@@ -86,7 +89,7 @@ def plot_routing(metrics_path: str | Path, output_path: str | Path) -> Path | No
 
 
 def _draw_load(axes: Axes, observed: list[int], predicted: list[int] | None) -> list:
-    """Bars from the fullest expert to the emptiest, a dot the prediction for its bar's expert; returns the legend."""
+    """Bars from the fullest expert to the emptiest, with a dot at each expert's prediction; returns the legend."""
     order = np.argsort(-np.asarray(observed), kind="stable")
     place, is_crowded = np.arange(1, len(order) + 1), len(order) > 32
     even = axes.axhline(1 / len(order), color=GREY, linestyle="--", linewidth=1.2, zorder=3)
@@ -106,17 +109,17 @@ def _shares(counts: list[int]) -> np.ndarray:
     return counts / max(counts.sum(), 1)
 
 
-def _finite(points: list[dict]) -> list[dict]:
-    """Without those whose loss was not a number, which metrics.jsonl writes as null."""
-    return [point for point in points if point["loss"] is not None]
+def _finite(points: list[Point]) -> list[Point]:
+    """The points whose loss is finite."""
+    return [point for point in points if point.loss is not None]
 
 
-def _steps_and_losses(points: Iterable[dict]) -> tuple[list[int], list[float]]:
-    return [point["step"] for point in points], [point["loss"] for point in points]
+def _steps_and_losses(points: list[Point]) -> tuple[list[int], list[float]]:
+    return [point.step for point in points], [point.loss for point in points]
 
 
 def _add_perplexity(axes: Axes) -> None:
-    """A right axis that reads the same heights as perplexity, exp(loss)."""
+    """A right axis that shows the same heights as perplexity, exp(loss)."""
     right = axes.secondary_yaxis("right", functions=(_exp, _log))
     right.set_ylabel("perplexity")
     low, high = (_exp(limit) for limit in axes.get_ylim())
@@ -135,7 +138,7 @@ def _log(perplexity):
 
 
 def _figure(*, width: float, height: float) -> Figure:
-    """An empty figure of `width` by `height` inches; no global state of pyplot is touched."""
+    """An empty figure of `width` by `height` inches, without pyplot's global state."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure

@@ -1,4 +1,4 @@
-"""RoutingProbe: how many tokens of a fixed batch are routed to other experts than at the validation before."""
+"""RoutingProbe: the share of a fixed batch's tokens that are routed differently than at the previous validation."""
 
 import deepspeed.comm as dist
 import torch
@@ -8,7 +8,7 @@ from train.config.run_config import RunConfig
 
 
 class RoutingProbe:
-    """The batch is each rank's first of a validation, so that looking at it costs no forward pass."""
+    """Each rank's first batch of a validation is the fixed batch, so the probe costs no forward pass."""
 
     def __init__(self, config: RunConfig):
         self._num_experts = config.num_experts
@@ -18,14 +18,14 @@ class RoutingProbe:
         self._now: torch.Tensor | None = None
 
     def see(self, records: dict[int, RoutingRecord]) -> None:
-        """After the forward pass of the probe batch."""
+        """Keep the routes of the fixed batch, after its forward pass."""
         if self.is_needed:
             self._now = torch.cat([expert_sets(record, self._num_experts) for record in records.values()])
 
     def fluctuation(self, device: torch.device) -> float | None:
-        """The share of tokens, of all layers, whose set of experts changed. Collective over all ranks.
+        """The share of tokens, over all layers, whose set of experts changed. Collective over all ranks.
 
-        0 for hashes, whose routes are fixed; None for a dense model, and where there was none before.
+        0 for hashes, whose routes are fixed; None for a dense model and at the first validation.
         """
         before, self._before, self._now = self._before, self._now, None
         if before is None or self._before is None:
@@ -37,7 +37,7 @@ class RoutingProbe:
 
 
 def expert_sets(record: RoutingRecord, num_experts: int) -> torch.Tensor:
-    """Whether each token went to each expert, bool [T, E]."""
+    """Whether each token is routed to each expert, bool [T, E]."""
     routes, num_tokens = record.routing.routes, record.num_tokens
     sets_TE = torch.zeros(num_tokens, num_experts, dtype=torch.bool, device=routes.expert_N.device)
     token_N = torch.arange(num_tokens, device=sets_TE.device) if routes.token_N is None else routes.token_N

@@ -1,4 +1,4 @@
-"""RoutingStats: what the routers did since the last line of the log, besides the load of the experts."""
+"""RoutingStats: dropped tokens, entropy and auxiliary loss of the routers since the last line of the log."""
 
 import deepspeed.comm as dist
 import torch
@@ -8,7 +8,7 @@ from train.config.run_config import RunConfig
 
 
 class RoutingStats:
-    """Collects on every rank without waiting for the device; take() reduces over all ranks."""
+    """Collects on every rank without waiting for the device, until take() reduces over all ranks."""
 
     def __init__(self, config: RunConfig):
         # A hash drops no token and has no distribution; a dense model does not route.
@@ -17,20 +17,20 @@ class RoutingStats:
         self._micro_batches: list[torch.Tensor] = []
 
     def add(self, records: dict[int, RoutingRecord]) -> None:
-        """After the forward pass of a micro-batch."""
+        """Keep the routing of a micro-batch, after its forward pass."""
         learned = [record for record in records.values() if record.routing is not None]
         if learned:
             self._micro_batches.append(torch.stack([_numbers(record) for record in learned]))
 
-    def leave_out(self, num_micro_batches: int) -> None:
-        """Forget the last ones, of a step that updated nothing."""
+    def discard(self, num_micro_batches: int) -> None:
+        """Discard the last micro-batches, those of a skipped step."""
         del self._micro_batches[len(self._micro_batches) - num_micro_batches :]
 
     def take(self, device: torch.device) -> dict[str, float | None]:
-        """Means since this was last called. Collective over all ranks, which have added equally often.
+        """Means since the last call. Collective over all ranks, which have added equally many micro-batches.
 
-        dropped_share: of the tokens, the mean of the layers. routing_entropy: in nats, the mean of the layers.
-        auxiliary_loss: what all layers together added to the loss.
+        dropped_share: of the tokens, mean over layers. routing_entropy: in nats, mean over layers.
+        auxiliary_loss: added to the loss, summed over layers.
         """
         if not self._micro_batches:
             return self._none

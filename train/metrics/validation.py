@@ -1,4 +1,4 @@
-"""Validation: loss and perplexity over held-out sequences, the same number whatever the number of ranks."""
+"""Validation: loss and perplexity over held-out sequences, independent of the number of ranks."""
 
 import math
 import sys
@@ -19,14 +19,11 @@ from train.metrics.routing_probe import RoutingProbe
 
 @dataclass(frozen=True)
 class Validation:
-    """loss: mean negative log-likelihood per token in nats. num_tokens: targets it is the mean of.
+    """The result of one validation."""
 
-    routing_fluctuation: as RoutingProbe.fluctuation.
-    """
-
-    loss: float
-    num_tokens: int
-    routing_fluctuation: float | None = None
+    loss: float  # mean negative log-likelihood per token, in nats
+    num_tokens: int  # targets that the loss is the mean over
+    routing_fluctuation: float | None = None  # RoutingProbe.fluctuation
 
     @property
     def perplexity(self) -> float:
@@ -34,7 +31,7 @@ class Validation:
 
 
 def perplexity(loss: float) -> float:
-    """exp(loss), infinite where that overflows."""
+    """exp(loss), or infinity if that overflows."""
     return math.exp(loss) if loss < 700 else math.inf
 
 
@@ -47,10 +44,10 @@ def validate(
     probe: RoutingProbe,
     stop_is_due: Callable[[], bool],
 ) -> Validation | None:
-    """Collective over all ranks. Every sequence counts once; batches are filled up where ranks would have none.
+    """Validate on every sequence once. Collective over all ranks.
 
-    probe sees the routes of the first batch. None where stop_is_due(), collective too and asked before each batch,
-    said yes.
+    Batches are padded so that every rank runs the same number of forward passes. probe sees the routes of the first
+    batch. stop_is_due() is collective too and is called before each batch; None if it returns True.
     """
     num_sequences = _num_sequences(sequences, config)
     total = torch.zeros((), dtype=torch.float64, device=engine.device)
@@ -74,7 +71,7 @@ def validate(
 
 @torch.no_grad()
 def see_routes(engine: DeepSpeedEngine, sequences: PackedSequences, config: RunConfig, *, probe: RoutingProbe) -> None:
-    """Show probe the routes that a validation would show it with the weights as they are. Collective over all ranks."""
+    """Show probe the routes of a validation with the current weights. Collective over all ranks."""
     if not probe.is_needed:
         return
     engine.eval()
@@ -89,7 +86,7 @@ def _num_sequences(sequences: PackedSequences, config: RunConfig) -> int:
 
 
 def _batches(sequences: PackedSequences, config: RunConfig) -> Iterator[Batch]:
-    """This rank's."""
+    """The batches of this rank."""
     return validation_batches(
         sequences,
         num_sequences=_num_sequences(sequences, config),
@@ -100,7 +97,7 @@ def _batches(sequences: PackedSequences, config: RunConfig) -> Iterator[Batch]:
 
 
 def _summed_loss(engine: DeepSpeedEngine, batch: Batch) -> tuple[torch.Tensor, dict[int, RoutingRecord]]:
-    """The loss of the sequences that count, and what each sparse layer reports."""
+    """The loss summed over the batch without its padding, and the record of each sparse layer."""
     batch = batch.to(engine.device)
     outputs = engine(batch.input_ids, use_cache=False, **batch.known)
     losses = F.cross_entropy(outputs.logits.flatten(0, 1).float(), batch.targets.flatten(), reduction="none")

@@ -1,4 +1,4 @@
-"""The loader: this rank's micro-batches with their local plans, made in the caller's thread or ahead of it by processes.
+"""The loader: this rank's micro-batches with their local plans, made in the caller's thread or ahead by processes.
 
 A micro-batch is a function of its number alone, so processes need no communication, and their order is that of one.
 """

@@ -1,31 +1,56 @@
-"""Agreement: questions that all ranks must answer alike, each one small collective between hosts."""
+"""Agreement: small collectives on hosts by which all ranks learn the same values and decide alike."""
+
+from typing import Protocol
 
 import torch
 import torch.distributed
 
 
-class Agreement:
-    """Uses a gloo group of its own, so that asking neither waits for a GPU nor mixes with the training's collectives.
+class Group(Protocol):
+    """Ranks that act together: this one's number among them, and their values on every one of them."""
 
-    Collective over all ranks, as is every question.
+    rank: int
+    size: int
+
+    def gather(self, value) -> list:
+        """The values of all ranks, in the order of the ranks. Collective over the group: every rank must call it."""
+
+
+class AllRanks:
+    """The Group of all ranks, over the process group of the training."""
+
+    _group = None
+
+    @property
+    def rank(self) -> int:
+        return torch.distributed.get_rank()
+
+    @property
+    def size(self) -> int:
+        return torch.distributed.get_world_size()
+
+    def gather(self, value) -> list:
+        return gather(value, self._group)
+
+
+class Agreement(AllRanks):
+    """The Group of all ranks, over a gloo group of its own.
+
+    Its collectives neither wait for a GPU nor mix with those of the training. Collective over all ranks to create.
     """
 
     def __init__(self):
         self._group = torch.distributed.new_group(backend="gloo")
 
-    def any(self, answer: bool) -> bool:
-        """Whether any rank says yes."""
-        answers = torch.tensor(int(answer))
-        torch.distributed.all_reduce(answers, op=torch.distributed.ReduceOp.MAX, group=self._group)
-        return bool(answers)
-
-    def gather(self, value) -> list:
-        """The values of all ranks, on every rank."""
-        return gather(value, self._group)
+    def any(self, value: bool) -> bool:
+        """Whether the value is true on any rank. Collective over the group: every rank must call it."""
+        values = torch.tensor(int(value))
+        torch.distributed.all_reduce(values, op=torch.distributed.ReduceOp.MAX, group=self._group)
+        return bool(values)
 
 
 def gather(value, group=None) -> list:
-    """The values of all ranks, on every rank. Collective over the group, all ranks by default."""
+    """The values of all ranks, on every rank. Collective over the group, which by default is all ranks."""
     values = [None] * torch.distributed.get_world_size(group)
     torch.distributed.all_gather_object(values, value, group=group)
     return values

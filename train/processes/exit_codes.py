@@ -1,4 +1,4 @@
-"""Exit codes of a run, which docs/reliability.md explains to those who restart runs."""
+"""Exit codes of a run; docs/reliability.md says what to do about each."""
 
 EXIT_DONE = 0
 EXIT_CRASHED = 1  # also Python's own
@@ -7,4 +7,4 @@ EXIT_NONFINITE = 3
 EXIT_NOT_SAVED = 4
 EXIT_HANG = 5
 EXIT_LOST_RANK = 6
-EXIT_STOPPED = 75  # sysexits' "temporary failure": starting the same command again goes on
+EXIT_STOPPED = 75  # sysexits' "temporary failure": the same command resumes the run

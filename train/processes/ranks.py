@@ -1,4 +1,4 @@
-"""Ranks: who this process is among the others, whichever launcher started it."""
+"""Ranks: the number of this process among the others, whichever launcher started it."""
 
 import socket
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from data_prep.processes.launchers import LAUNCHERS
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among world_size; local_rank counts on its host and names its device."""
+    """This process among world_size processes; local_rank is its number on its host, and that of its device."""
 
     rank: int
     world_size: int
@@ -16,14 +16,14 @@ class Ranks:
 
 
 def is_first_of_its_host(environ: dict[str, str]) -> bool:
-    """Whether this process speaks for its host, as far as the environment tells."""
+    """Whether this process prints for its host, as far as the environment tells."""
     return all(environ.get(launcher.local_rank, "0") == "0" for launcher in LAUNCHERS.values())
 
 
 def read_ranks(environ: dict[str, str]) -> Ranks:
-    """The ranks that a launcher put into the environment; one process where there was none.
+    """The ranks that a launcher put into the environment; without a launcher, a single process.
 
-    ValueError where several hosts are started without MASTER_ADDR.
+    ValueError if processes on several hosts are started without MASTER_ADDR.
     """
     for launcher, (rank, world_size, local_rank, local_size) in LAUNCHERS.items():
         if rank in environ and world_size in environ:
@@ -39,7 +39,7 @@ def read_ranks(environ: dict[str, str]) -> Ranks:
 
 
 def free_port() -> int:
-    """A port of this machine that nothing listens on, for ranks to meet at."""
+    """A port of this machine that no process listens on, for ranks to meet at."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

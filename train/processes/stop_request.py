@@ -1,4 +1,4 @@
-"""Stop requests: SIGTERM, SIGUSR1 or Ctrl-C to any rank, or a file STOP in run_dir, ask for a last checkpoint."""
+"""Stop requests: after SIGTERM, SIGUSR1 or Ctrl-C to any rank, or a file STOP in run_dir, a run saves and exits."""
 
 import os
 import signal
@@ -7,39 +7,39 @@ import time
 from pathlib import Path
 
 STOP_FILE = "STOP"
-# A launcher passes a signal on that the terminal or the scheduler may have sent to every process already.
+# The launcher may forward a signal that every process has already received, so repeats within 2 s count as one.
 _SECONDS_OF_ONE_REQUEST = 2.0
 
 
 class StopRequested(Exception):
-    """The run was asked to stop, and has saved."""
+    """The run stops on request, after a checkpoint."""
 
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 class StopRequest:
-    """Remembers that this process was asked to stop; asked again later, it leaves at once, without saving."""
+    """Remembers a request to stop this process; a later second signal ends the process at once, without saving."""
 
     def __init__(self, run_dir: str | Path):
         self._file = Path(run_dir) / STOP_FILE
         self._first: float | None = None
 
     def listen(self) -> None:
-        """Take over the signals, on a thread: Python's own handlers wait while the main thread is in a collective."""
+        """Receive the signals on a thread: Python's own handlers would wait until the main thread left a collective."""
         read_end, write_end = os.pipe()
         os.set_blocking(write_end, False)
         signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
         for number in SIGNALS:
-            signal.signal(number, lambda *_: None)  # there must be one, or the default action is taken
+            signal.signal(number, lambda *_: None)  # without a handler, the default action is taken
         threading.Thread(target=self._receive, args=(read_end,), daemon=True, name="signals").start()
 
     def is_made(self) -> bool:
-        """Whether this process knows of a request."""
+        """Whether this process has received a request."""
         return self._first is not None or self._file.exists()
 
     def clear(self) -> None:
-        """Forget the file, which would stop the next run too. Rank 0 only."""
+        """Delete the file, which would stop the next run too. Rank 0 only."""
         self._file.unlink(missing_ok=True)
 
     def _receive(self, read_end: int) -> None:

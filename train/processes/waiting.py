@@ -1,9 +1,9 @@
-"""Waiting: marks where the training thread waits for other ranks outside torch's collectives."""
+"""Waiting: marks the places where the training thread waits for other ranks outside torch's collectives."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_num_open = 0  # marks that the training thread is inside of; only that thread writes it
+_num_open = 0  # number of `with waiting()` that the training thread is inside; only that thread writes it
 
 
 @contextmanager

@@ -1,1 +1,1 @@
-"""The layers that the benchmark times, and the check that all compute the same."""
+"""The layers that the benchmark times, and the check that they compute the same."""

@@ -1,4 +1,4 @@
-"""One point of a benchmark: the layer, tokens and hidden states that every variant of a rank is given."""
+"""One case of the benchmark: the layer, tokens and hidden states that all variants of a rank share."""
 
 from dataclasses import dataclass
 
@@ -18,24 +18,17 @@ from train.parallel.expert_parallel import ExpertParallelExperts, stacked_expert
 
 @dataclass(frozen=True)
 class Case:
-    """config: of the layer, dropout 0.
-    layer: the hash layer, whose experts' weights all variants share.
-    context: token ids and their neighbours, [B, S].
-    hidden_BSD: the layer's input. grad_BSD: the gradient of its output.
-    expert_T: the table's expert of each token, int64 [T].
-    plans: the layer's plans of these tokens, made ahead.
-    ep_size: ranks that share the experts. rank: this one.
-    """
+    """What every variant computes with, on one rank."""
 
-    config: HashGPTConfig
-    layer: SparseFFN
-    context: TokenContext
-    hidden_BSD: torch.Tensor
-    grad_BSD: torch.Tensor
-    expert_T: torch.Tensor
-    plans: list[DispatchPlan]
-    ep_size: int
-    rank: int
+    config: HashGPTConfig  # of the layer, with dropout 0
+    layer: SparseFFN  # the hash layer, whose expert weights all variants share
+    context: TokenContext  # token ids and their neighbours, [B, S]
+    hidden_BSD: torch.Tensor  # the layer's input
+    grad_BSD: torch.Tensor  # the gradient of its output
+    expert_T: torch.Tensor  # the table's expert of each token, int64 [T]
+    plans: list[DispatchPlan]  # the layer's dispatch plans for these tokens, made ahead
+    ep_size: int  # ranks that share the experts
+    rank: int  # this one
 
     @property
     def num_tokens(self) -> int:
@@ -52,16 +45,16 @@ class Case:
 
     @property
     def num_bound_bytes(self) -> int:
-        """What this rank's tokens must send: those whose expert lives elsewhere, there and back, in both passes."""
-        elsewhere_T = (self.expert_T < self.local_experts.start) | (self.expert_T >= self.local_experts.stop)
-        row_bytes = self.hidden_BSD.shape[-1] * self.hidden_BSD.element_size()
-        return int(elsewhere_T.sum()) * row_bytes * 4
+        """Bytes that this rank must send: tokens of remote experts, there and back, in both passes."""
+        is_remote_T = (self.expert_T < self.local_experts.start) | (self.expert_T >= self.local_experts.stop)
+        token_bytes = self.hidden_BSD.shape[-1] * self.hidden_BSD.element_size()
+        return int(is_remote_T.sum()) * token_bytes * 4
 
 
 def make_case(
     options: Options, *, num_experts: int, tokens_per_rank: int, ep_size: int, rank: int, device: torch.device
 ) -> Case:
-    """Collective over all ranks, which are ep_size many."""
+    """Collective over all ep_size ranks."""
     source = TokenSource(options.tokens, vocab_size=options.vocab_size, seed=options.seed)
     dtype = getattr(torch, options.dtype)
     config = layer_config(options, num_experts=num_experts, vocab_size=source.vocab_size)
@@ -91,7 +84,7 @@ def layer_config(options: Options, *, num_experts: int, vocab_size: int) -> Hash
 def make_layer(
     config: HashGPTConfig, *, ep_size: int, seed: int, device: torch.device, dtype: torch.dtype
 ) -> SparseFFN:
-    """A sparse layer that holds 1 / ep_size of the experts, each drawn from a seed of its own."""
+    """A sparse layer with 1 / ep_size of the experts, each initialized from a seed of its own."""
     groups._create_expert_and_data_parallel(ep_size)
     with torch.device("meta"):
         layer = SparseFFN(config, 0)

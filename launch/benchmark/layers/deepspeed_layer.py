@@ -1,4 +1,4 @@
-"""DeepSpeed's own MoE layer as variants of a benchmark, made to follow our routes."""
+"""DeepSpeed's own MoE layer as variants of the benchmark, with the routes of the hash layer."""
 
 import torch
 from deepspeed.moe.layer import MoE
@@ -13,9 +13,9 @@ LARGE = 1e4  # softmax of one-hot * LARGE is that one-hot exactly, so gate weigh
 
 
 class GivenRoutesGate(TopKGate):
-    """DeepSpeed's top-1 gate, with given routes in the place of a linear layer's logits.
+    """DeepSpeed's top-1 gate, with given routes in place of a linear layer's logits.
 
-    It leaves out the linear layer, its gradient and that of the gate weights, which real DeepSpeed computes too.
+    It skips the linear layer, its gradient and that of the gate weights, which DeepSpeed otherwise computes.
     """
 
     def __init__(self, expert_T: torch.Tensor, num_experts: int, **options):
@@ -33,7 +33,7 @@ class GivenRoutesGate(TopKGate):
 
 
 class _DeepSpeed(Variant):
-    """deepspeed.moe.layer.MoE with k=1 and GPT-2's feed-forward as its expert, weights shared with the hash layer."""
+    """deepspeed.moe.layer.MoE with k=1; its experts are GPT-2 feed-forwards with the hash layer's weights."""
 
     drop_tokens: bool
 
@@ -56,14 +56,14 @@ class _DeepSpeed(Variant):
 
 
 class _Expert(GPT2MLP):
-    """With several ranks DeepSpeed passes rows that are not contiguous, which GPT-2's linear layers cannot take."""
+    """With several ranks DeepSpeed passes non-contiguous inputs, which GPT-2's linear layers do not accept."""
 
     def forward(self, hidden_states):
         return super().forward(hidden_states.contiguous())
 
 
 class DeepSpeedDropless(_DeepSpeed):
-    """drop_tokens=False: every expert is padded to the fullest one of all ranks."""
+    """drop_tokens=False: every expert is padded to the fullest expert of all ranks."""
 
     drop_tokens = False
 

@@ -1,4 +1,4 @@
-"""The variants of a benchmark: layers that give the same tokens to the same experts, each in its own way."""
+"""The variants of the benchmark: layers that route the same tokens to the same experts in different ways."""
 
 import copy
 
@@ -11,20 +11,20 @@ from models.learned_ffn import LearnedFFN
 
 
 class Variant(nn.Module):
-    """What is timed: forward(hidden [B, S, D]) -> outputs of the same shape.
+    """A timed layer: forward(hidden [B, S, D]) -> outputs of the same shape.
 
-    equals: the name of the variant whose outputs and gradients it must have; None where it computes something else.
+    equals: the variant whose outputs and gradients it must have; None if it computes something else.
     """
 
     equals: str | None = "hash"
 
     def dropped_share(self) -> float:
-        """The share of this rank's tokens that no expert saw in the last pass."""
+        """The share of this rank's tokens that the last pass dropped."""
         return 0.0
 
 
 class Dense(Variant):
-    """GPT-2's feed-forward: every token through the same weights, drawn anew, since their values cost no time."""
+    """GPT-2's feed-forward: every token through the same weights, which are random since values do not affect time."""
 
     equals = None
 
@@ -40,7 +40,7 @@ class Dense(Variant):
 
 
 class Hash(Variant):
-    """This project's layer with plans made ahead; make_plans is timed by itself."""
+    """This project's layer, with dispatch plans made ahead; make_plans is timed separately."""
 
     equals = None
 
@@ -56,9 +56,9 @@ class Hash(Variant):
 
 
 class LearnedTop1(Variant):
-    """A Switch layer without capacity over this project's experts, losses included (models/router_switch.py).
+    """A Switch layer without a capacity limit over this project's experts, losses included (models/router_switch.py).
 
-    Routes follow from hidden states, so the plan is made in the forward pass, which waits for it.
+    Routes depend on hidden states, so the forward pass makes the dispatch plan and waits for it.
     """
 
     equals = "learned_loop"
@@ -79,7 +79,7 @@ class LearnedTop1(Variant):
 
 
 class PerExpertLoop(Variant):
-    """A plain loop, the style of the authors' code: select an expert's tokens, apply its module, write them back."""
+    """A plain loop in the style of the authors' code: select an expert's tokens, apply it, write the results back."""
 
     def __init__(self, case: Case):
         super().__init__()
@@ -98,7 +98,7 @@ class PerExpertLoop(Variant):
 
 
 class LearnedLoop(PerExpertLoop):
-    """What LearnedTop1 must compute, in the plain loop; it is not timed."""
+    """The reference of LearnedTop1 as a plain loop, not timed."""
 
     equals = None
 
@@ -114,7 +114,7 @@ class LearnedLoop(PerExpertLoop):
 
 
 def shared_ffns(case: Case) -> nn.ModuleList:
-    """This rank's experts as GPT-2 feed-forwards, their weights the same memory as the hash layer's."""
+    """This rank's experts as GPT-2 feed-forwards that share memory with the hash layer's weights."""
     with torch.device("meta"):
         ffns = nn.ModuleList(GPT2MLP(case.config.intermediate_size, case.config) for _ in case.local_experts)
     for local, ffn in enumerate(ffns):
@@ -123,7 +123,7 @@ def shared_ffns(case: Case) -> nn.ModuleList:
 
 
 def share_weights(ffn: GPT2MLP, case: Case, local: int) -> None:
-    """Make the feed-forward's parameters the memory of local expert number `local`."""
+    """Let the feed-forward's parameters share memory with local expert number `local`."""
     for linear, name in ((ffn.c_fc, "up_proj"), (ffn.c_proj, "down_proj")):
         linear.weight = nn.Parameter(case.weights[name][local])
         linear.bias = nn.Parameter(case.weights[f"{name}_bias"][local])

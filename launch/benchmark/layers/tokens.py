@@ -1,4 +1,4 @@
-"""Token ids for a benchmark, drawn from a corpus or from Zipf's law, and the table that routes them."""
+"""Token ids for the benchmark, drawn from a corpus or from Zipf's law, and the table that routes them."""
 
 from pathlib import Path
 
@@ -12,9 +12,9 @@ from data_prep.tables.route_table_file import read_route_table
 
 
 class TokenSource:
-    """`draw` token ids, count them, and build a table for them; `description` says what they are.
+    """Draws token ids, counts them, and builds a table for them; `description` names their source.
 
-    Without a folder, id k has probability ~ 1 / (k + 2): the most frequent one takes 5%, as the comma does in novels.
+    Without a folder, id k has probability ~ 1 / (k + 2): the most frequent id takes 5%, like the comma in novels.
     """
 
     def __init__(self, folder: str | None, *, vocab_size: int, seed: int):
@@ -46,14 +46,14 @@ class TokenSource:
         return sum(np.bincount(self.stream.shard_tokens(shard), minlength=self.vocab_size) for shard in shards)
 
     def table(self, path: str | None, *, num_experts: int, ep_size: int) -> torch.Tensor:
-        """The route table [vocab_size, 1]: of a file, or balanced over experts and ranks by these tokens' counts."""
+        """The route table [vocab_size, 1], from a file or balanced over experts and ranks by these tokens' counts."""
         if path is None:
             return torch.from_numpy(balanced_table(self.counts(), num_experts, ep_size=ep_size))
         table = read_route_table(path)
         if table.num_experts != num_experts or table.tables.shape[1] < self.vocab_size:
             raise ValueError(
                 f"{path} has {table.num_experts} experts and {table.tables.shape[1]} keys, but the benchmark has "
-                f"{num_experts} experts and {self.vocab_size} tokens; omit --table, or build one that fits"
+                f"{num_experts} experts and {self.vocab_size} tokens; omit --table, or build a table that fits"
             )
         return torch.from_numpy(table.tables[0, : self.vocab_size, :1])
 

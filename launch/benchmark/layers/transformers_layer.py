@@ -1,4 +1,4 @@
-"""Experts through transformers' use_experts_implementation as variants of a benchmark, with our routes."""
+"""transformers' use_experts_implementation as variants of the benchmark, with the routes of the hash layer."""
 
 from types import SimpleNamespace
 
@@ -13,7 +13,7 @@ from launch.benchmark.layers.ours import Variant
 
 @use_experts_implementation(has_gate=False, has_bias=True, is_transposed=True)
 class GPT2Experts(nn.Module):
-    """GPT-2 feed-forwards in transformers' stacked layout; forward is "eager", as transformers' models write it."""
+    """GPT-2 feed-forwards in transformers' stacked layout; forward is the "eager" one of transformers' models."""
 
     def __init__(self, config, case: Case):
         super().__init__()
@@ -29,14 +29,14 @@ class GPT2Experts(nn.Module):
             hit = (mask_EKT.sum(dim=(-1, -2)) > 0).nonzero()
         for (expert,) in hit:
             choice, token = torch.where(mask_EKT[expert])
-            rows = torch.addmm(self.up_proj_bias[expert], hidden_states[token], self.up_proj[expert])
-            rows = torch.addmm(self.down_proj_bias[expert], self.act_fn(rows), self.down_proj[expert])
-            outputs.index_add_(0, token, rows * top_k_weights[token, choice, None])
+            hidden_ND = torch.addmm(self.up_proj_bias[expert], hidden_states[token], self.up_proj[expert])
+            hidden_ND = torch.addmm(self.down_proj_bias[expert], self.act_fn(hidden_ND), self.down_proj[expert])
+            outputs.index_add_(0, token, hidden_ND * top_k_weights[token, choice, None])
         return outputs
 
 
 class _Transformers(Variant):
-    """One expert per token, weight 1, under one of transformers' implementations."""
+    """One expert per token, with weight 1, in one of transformers' implementations."""
 
     implementation: str
 

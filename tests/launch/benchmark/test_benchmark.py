@@ -1,4 +1,4 @@
-"""The benchmark: what it refuses, what it counts, and one run of it on tiny layers from command to files."""
+"""The benchmark: its errors, its counters, and one run on tiny layers from command to files."""
 
 import csv
 from types import SimpleNamespace
@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 import torch
 
+from launch.benchmark.costs import count_traffic, highest_sum, peak_bytes, sent_bytes
 from launch.benchmark.layers.check import check_variants
 from launch.benchmark.layers.options import ALWAYS, OTHERS, SINGLE_PROCESS, read_options
 from launch.benchmark.layers.ours import Variant
 from launch.benchmark.layers.tokens import TokenSource
 from launch.benchmark.main import main
-from launch.benchmark.memory import peak_bytes, peak_of
 from launch.benchmark.plots import plot_bars, plot_experts, plot_tokens
+from launch.benchmark.quantiles import quantiles
 from launch.benchmark.report import tables, write_csv
-from launch.benchmark.rows import make_rows, spread
+from launch.benchmark.rows import make_rows
 from launch.benchmark.run_on_ranks import run_on_ranks
 from launch.benchmark.step import step_config, step_rows
-from launch.benchmark.traffic import count_traffic, sent_bytes
 
 TINY = "--device cpu --hidden_size 8 --tokens_per_rank 256 --num_experts 4 --vocab_size 40 --context_length 32".split()
 
@@ -73,27 +73,27 @@ def test_the_table_in_memory_balances_experts_and_ranks():
 
 
 def test_peak_is_the_highest_running_sum():
-    assert peak_of([100, 50, -100, 20, -70]) == 150
-    assert peak_of([-100]) == 0
+    assert highest_sum([100, 50, -100, 20, -70]) == 150
+    assert highest_sum([-100]) == 0
 
 
-def test_peak_memory_counts_temporaries_and_not_what_was_there_before():
+def test_peak_memory_counts_temporaries_and_not_older_tensors():
     before = [torch.ones(1000, 1000)]  # 4 MB
 
     def run():
-        (before[0] + 1).add_(before[0] * 2)  # two tensors of 4 MB, both gone in the end
+        (before[0] + 1).add_(before[0] * 2)  # two tensors of 4 MB, both released
         before.clear()
-        return torch.ones(500, 1000)  # 2 MB, when 8 are free again
+        return torch.ones(500, 1000)  # 2 MB, after 8 were released
 
     assert peak_bytes(run, torch.device("cpu")) == pytest.approx(8e6, abs=1000)
 
 
-def test_sent_bytes_leave_out_what_a_rank_keeps(monkeypatch):
+def test_sent_bytes_exclude_the_part_that_a_rank_keeps(monkeypatch):
     monkeypatch.setattr("torch.distributed.get_world_size", lambda group: 3)
     monkeypatch.setattr("torch.distributed.get_rank", lambda group: 1)
-    rows = torch.zeros(9, 5)  # 20 bytes each
-    assert sent_bytes(rows, [4, 3, 2], None) == (4 + 2) * 20
-    assert sent_bytes(rows, None, None) == (3 + 3) * 20
+    tensor = torch.zeros(9, 5)  # 20 bytes per row
+    assert sent_bytes(tensor, [4, 3, 2], None) == (4 + 2) * 20
+    assert sent_bytes(tensor, None, None) == (3 + 3) * 20
 
 
 def test_traffic_is_counted_inside_the_block_only():
@@ -103,7 +103,7 @@ def test_traffic_is_counted_inside_the_block_only():
     assert torch.distributed.all_to_all_single is original
 
 
-class Times(Variant):
+class Multiply(Variant):
     def __init__(self, factor: float, equals: str | None):
         super().__init__()
         self.weight, self.equals = torch.nn.Parameter(torch.tensor(factor)), equals
@@ -114,21 +114,21 @@ class Times(Variant):
 
 def test_a_variant_that_computes_something_else_is_refused():
     case = SimpleNamespace(hidden_BSD=torch.ones(1, 2, 3), grad_BSD=torch.ones(1, 2, 3), ep_size=1)
-    check_variants({"hash": Times(2.0, None), "same": Times(2.0, "hash")}, case)
+    check_variants({"hash": Multiply(2.0, None), "same": Multiply(2.0, "hash")}, case)
     with pytest.raises(RuntimeError, match="wrong differs from hash in its outputs by 5.0e-01"):
-        check_variants({"hash": Times(2.0, None), "wrong": Times(3.0, "hash")}, case)
+        check_variants({"hash": Multiply(2.0, None), "wrong": Multiply(3.0, "hash")}, case)
 
 
 def fake_rank(*, slower=1.0, num_experts=4, tokens=256, variants=("dense", "hash")) -> dict:
-    """What a rank returns: dense takes 1 + 2 ms, hash 2 + 4 ms, in each of two repetitions."""
+    """The result of a rank: dense takes 1 + 2 ms, hash 2 + 4 ms, in each of two repetitions."""
     times = {name: [1e-3 * slower * (i + 1)] * 2 for i, name in enumerate(variants)}
     one = {"forward_peak_bytes": 2**20, "peak_bytes": 2**21, "sent_bytes": 2**20, "dropped_share": 0.25}
     return {
         "num_experts": num_experts, "tokens_per_rank": tokens, "bound_bytes": 2**19, "tokens_per_expert": [1, 1, 1, 5],
-        "plan_seconds": [1e-3, 1e-3], "matmul_seconds": [5e-4, 5e-4], "matmul_flops": 10**9,
+        "planning_seconds": [1e-3, 1e-3], "matmul_seconds": [5e-4, 5e-4], "matmul_flops": 10**9,
         "fill_seconds": [8e-3, 8e-3],
         "variants": {
-            name: one | {"forward_seconds": t, "backward_seconds": [2 * s for s in t], "synchronises": None}
+            name: one | {"forward_seconds": t, "backward_seconds": [2 * s for s in t], "synchronizes": None}
             for name, t in times.items()
         },
     }  # fmt: skip
@@ -139,13 +139,13 @@ def test_the_slowest_rank_counts_and_ratios_are_to_dense():
     assert (dense.total.median, hash_row.total.median) == pytest.approx((9.0, 18.0))
     assert hash_row.ratio.median == pytest.approx(2.0)
     assert hash_row.tokens_per_second == pytest.approx(2 * 256 / 18e-3)
-    assert (hash_row.sent, hash_row.sent_bound, hash_row.peak, hash_row.load) == (1.0, 0.5, 2.0, 2.5)
+    assert (hash_row.sent, hash_row.sent_bound, hash_row.peak, hash_row.imbalance) == (1.0, 0.5, 2.0, 2.5)
     assert dense.matmul_share == pytest.approx(6 * 0.5 / 9)
     assert (dense.floor, hash_row.floor) == pytest.approx((6 * 0.5 + 8 / 2, 6 * 0.5 + 8))
 
 
-def test_spread_is_median_and_percentiles():
-    values = spread(np.arange(11.0))
+def test_quantiles_are_median_and_percentiles():
+    values = quantiles(np.arange(11.0))
     assert (values.p10, values.median, values.p90) == (1.0, 5.0, 9.0)
 
 
@@ -162,7 +162,7 @@ def test_tables_csv_and_figures_hold_every_variant(tmp_path):
         assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_step_rows_say_what_training_waits_for():
+def test_step_rows_report_the_waits_of_training():
     models = {"dense": {"step": [0.1], "wait": [0.0]}, "hash": {"step": [0.2], "wait": [0.01]}}
     rank = {"tokens_per_step": 100, "models": models, "loaded": {"dense": None, "hash": 4000.0}}
     dense, hash_row = step_rows([rank, rank])
@@ -184,19 +184,19 @@ def test_loading_is_at_least_20_times_as_fast_as_training(tiny_data, tmp_path, c
 
 def fail_on_one(*, rank: int):
     if rank == 1:
-        raise ValueError("rank 1 has had enough")
+        raise ValueError("rank 1 fails")
     torch.distributed.barrier()
 
 
 @pytest.mark.distributed
-def test_a_failing_rank_ends_the_others_and_is_quoted():
-    with pytest.raises(RuntimeError, match="rank 1 has had enough"):
+def test_a_failing_rank_ends_the_others_and_its_output_is_quoted():
+    with pytest.raises(RuntimeError, match="rank 1 fails"):
         run_on_ranks(fail_on_one, 2, device="cpu", threads=1)
 
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
-    """One run of the command over all variants, with 1 and 2 ranks: its CSV."""
+    """The CSV of one run of the command over all variants, with 1 and 2 ranks."""
     folder = tmp_path_factory.mktemp("benchmark")
     flags = ["--ep_sizes", "1", "2", "--repetitions", "2", "--warmup", "1", "--output", str(folder)]
     assert main([*TINY, *flags]) == 0
@@ -205,14 +205,14 @@ def records(tmp_path_factory):
 
 
 @pytest.mark.distributed
-def test_every_variant_is_measured_where_it_can_be(records):
+def test_every_variant_is_measured_with_the_ranks_it_supports(records):
     measured = {(int(record["ep_size"]), record["variant"]) for record in records}
     assert {name for ep_size, name in measured if ep_size == 1} == {*ALWAYS, *OTHERS}
     assert {name for ep_size, name in measured if ep_size == 2} == {*ALWAYS, *OTHERS} - {*SINGLE_PROCESS}
 
 
 @pytest.mark.distributed
-def test_the_hash_layer_sends_no_byte_more_than_its_routes_need(records):
+def test_the_hash_layer_sends_no_more_bytes_than_its_routes_need(records):
     sent = {r["variant"]: (float(r["sent"]), float(r["sent_bound"])) for r in records if r["ep_size"] == "2"}
     assert sent["hash"][0] == sent["hash"][1] > 0
     assert sent["deepspeed_dropless"][0] > sent["deepspeed_dropless"][1]

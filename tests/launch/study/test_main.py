@@ -1,4 +1,4 @@
-"""A study trains seed by seed, skips what has finished, goes on after failures, and reports at any time."""
+"""A study trains seed by seed, skips finished runs, continues after failures, and reports at any time."""
 
 import json
 import shutil
@@ -11,11 +11,12 @@ from safetensors.numpy import load_file, save_file
 
 from data_prep.counts.counts_file import read_counts, write_counts
 from data_prep.tables.route_table_file import read_route_table
-from launch.study.main import check, main, plan, train_rounds
+from launch.study.main import main, prepare, train_rounds
+from launch.study.process import Stop, train_run
 from launch.study.recipes import read_study
-from launch.study.runs import Stop, train_run
+from launch.study.runs import runs_by_seed
 from tests.tiny_study import finish, write_study
-from train.checkpoint.commit import manifest_bytes, read_manifest
+from train.checkpoint.manifest import manifest_bytes, read_manifest
 from train.config.arguments import load_run_config
 from train.inputs import open_inputs
 from train.processes.exit_codes import EXIT_STOPPED
@@ -24,20 +25,20 @@ PERPLEXITIES = {"dense": 20.0, "balanced": 10.0, "random": 15.0, "clustered": 30
 
 
 class Trainer:
-    """Stands for train_run: remembers what it was asked to train, and finishes it, or fails."""
+    """A stand-in for train_run: records the runs that it is called with, and finishes them or fails."""
 
     def __init__(self, *failing):
         self.trained, self.failing = [], failing
 
-    def __call__(self, run, *, watch, say):
+    def __call__(self, run, *, watch, print_line):
         self.trained.append((run.variant, run.seed))
         watch()
         if run.variant in self.failing:
             run.log.parent.mkdir(parents=True, exist_ok=True)
             run.log.write_text("the last words")
             return 3
-        identity = open_inputs(run.config).identity(run.config)
-        finish(run, perplexity=PERPLEXITIES[run.variant] + run.seed, identity=identity)
+        compatibility = open_inputs(run.config).resume_compatibility(run.config)
+        finish(run, perplexity=PERPLEXITIES[run.variant] + run.seed, compatibility=compatibility)
         return 0
 
 
@@ -48,21 +49,21 @@ def without_figures(monkeypatch):
 
 @pytest.fixture
 def train(tmp_path, tiny_data):
-    """Train a study of all variants with a stand-in; (exit status, output folder)."""
+    """Train a study of all variants with a stand-in; returns exit status and output folder."""
     folder = write_study(
         tmp_path / "recipes", tiny_data, *PERPLEXITIES, expect=[["balanced", "dense"], ["clustered", "random"]]
     )
 
     def train(trainer, *, num_seeds=2, variants=(), stop=None):
         study, output = read_study(folder, may_differ=[]), tmp_path / "study"
-        rounds = plan(study, output, num_seeds=num_seeds, variants=list(variants))
-        check(study, output, rounds, num_ranks=1)
+        rounds = runs_by_seed(study, output, num_seeds=num_seeds, variants=list(variants))
+        prepare(study, output, rounds, num_ranks=1)
         return train_rounds(study, output, rounds, stop or Stop(), train=trainer), output
 
     return train
 
 
-def test_seeds_are_rounds_and_finished_runs_are_left_alone(train):
+def test_seeds_are_rounds_and_finished_runs_are_skipped(train):
     first, second = Trainer(), Trainer()
     assert train(first, num_seeds=1)[0] == 0
     assert first.trained == [(variant, 0) for variant in PERPLEXITIES]
@@ -70,7 +71,7 @@ def test_seeds_are_rounds_and_finished_runs_are_left_alone(train):
     assert second.trained == [(variant, 1) for variant in PERPLEXITIES]
 
 
-def test_a_failing_run_is_named_with_its_log_and_the_others_go_on(train, capfd):
+def test_a_failing_run_is_named_with_its_log_and_the_others_continue(train, capfd):
     trainer = Trainer("balanced")
     status, output = train(trainer, num_seeds=1)
     out, err = capfd.readouterr()
@@ -80,20 +81,20 @@ def test_a_failing_run_is_named_with_its_log_and_the_others_go_on(train, capfd):
     assert "**Not finished:** balanced (seed 0)" in (output / "study.md").read_text()
 
 
-def test_what_needs_a_failed_run_is_named_and_not_trained(train, capfd):
+def test_a_run_that_needs_a_failed_one_is_named_and_not_trained(train, capfd):
     trainer = Trainer("dense")
     assert train(trainer, num_seeds=1)[0] == 1
     assert ("clustered", 0) not in trainer.trained
     assert "clustered, seed 0: its table needs dense, which has not finished" in capfd.readouterr().err
 
 
-def test_some_variants_train_with_those_that_they_need(train):
+def test_chosen_variants_train_with_those_that_they_need(train):
     trainer = Trainer()
     assert train(trainer, num_seeds=1, variants=["clustered"])[0] == 0
     assert trainer.trained == [("dense", 0), ("clustered", 0)]
 
 
-def test_a_study_that_is_stopped_trains_nothing_more_and_says_so(train):
+def test_a_stopped_study_trains_nothing_more_and_reports_the_stop(train):
     stop, trainer = Stop(), Trainer()
 
     def stop_after_first(run, **rest):
@@ -105,7 +106,7 @@ def test_a_study_that_is_stopped_trains_nothing_more_and_says_so(train):
     assert "1 of 4 variants" in (output / "study.md").read_text()
 
 
-def test_random_tables_and_embeddings_are_drawn_anew_for_every_seed(train):
+def test_random_tables_and_embeddings_are_drawn_for_every_seed(train):
     _, output = train(Trainer())
     tables = {
         name: [read_route_table(output / f"tables/seed_{seed}/{name}.safetensors").tables for seed in (0, 1)]
@@ -120,31 +121,31 @@ def edit(path, old, new):
     path.write_text(path.read_text().replace(old, new))
 
 
-def test_a_table_of_other_arguments_is_not_taken(train, tmp_path):
+def test_a_table_with_other_arguments_is_refused(train, tmp_path):
     train(Trainer(), num_seeds=1)
     edit(tmp_path / "recipes" / "study.yaml", "method: random", "method: round_robin")
     with pytest.raises(ValueError, match="was built with method=random, now it would be with method=round_robin"):
         train(Trainer(), num_seeds=1)
 
 
-def test_a_folder_of_another_recipe_is_not_taken(train, tmp_path):
+def test_a_folder_of_another_recipe_is_refused(train, tmp_path):
     train(Trainer(), num_seeds=1)
     edit(tmp_path / "recipes" / "base.yaml", "lr: 0.01", "lr: 0.02")
-    for variants in ([], ["balanced"]):  # the report would have to leave dense out
-        with pytest.raises(ValueError, match="dense/seed_0 was trained with lr=0.01, but .*dense.yaml now says 0.02"):
+    for variants in ([], ["balanced"]):  # dense could not be in the report
+        with pytest.raises(ValueError, match="dense/seed_0 was trained with lr=0.01, but .*dense.yaml now has 0.02"):
             train(Trainer(), num_seeds=1, variants=variants)
 
 
-@pytest.mark.parametrize("name, value", [("valid_corpus_digest", "other"), ("ranks", 2)])
-def test_data_and_ranks_that_changed_are_refused(train, name, value):
+@pytest.mark.parametrize("name, value", [("eval_corpus_digest", "other"), ("ranks", 2)])
+def test_changed_data_or_ranks_are_refused(train, name, value):
     _, output = train(Trainer(), num_seeds=1)
     shared = json.loads((output / "shared.json").read_text())
     (output / "shared.json").write_text(json.dumps(shared | {name: value}))
-    with pytest.raises(ValueError, match=f"{name} {value}, now it is"):
+    with pytest.raises(ValueError, match=f"{name} {value}, but it is .* now"):
         train(Trainer(), num_seeds=1)
 
 
-def test_a_table_of_other_embeddings_and_its_runs_are_not_taken(train):
+def test_a_table_from_other_embeddings_and_its_runs_are_refused(train):
     _, output = train(Trainer(), num_seeds=1)
     shutil.rmtree(output / "dense")
     assert train(Trainer(), num_seeds=1) == (0, output)  # the same model again
@@ -160,7 +161,7 @@ def test_a_table_of_other_embeddings_and_its_runs_are_not_taken(train):
             return code
 
     shutil.rmtree(output / "dense")
-    assert train(Other(), num_seeds=1)[0] == 1  # says that the table was built from others
+    assert train(Other(), num_seeds=1)[0] == 1  # the table was built from other embeddings
     with pytest.raises(ValueError, match="clustered.safetensors was built with weights="):
         train(Trainer(), num_seeds=1)
     for path in (output / "tables" / "seed_0").glob("clustered.*"):
@@ -169,7 +170,7 @@ def test_a_table_of_other_embeddings_and_its_runs_are_not_taken(train):
         train(Trainer(), num_seeds=1)
 
 
-def test_counts_of_other_contexts_are_made_again(train, tmp_path):
+def test_counts_of_another_corpus_are_rebuilt(train, tmp_path):
     _, output = train(Trainer(), num_seeds=1)
     path = output / "counts" / "token.safetensors"
     before = path.read_bytes()
@@ -187,21 +188,21 @@ def test_a_study_may_move(train, tmp_path, capsys):
     assert "4 of 4 variants" in capsys.readouterr().out
 
 
-def test_a_run_is_started_with_the_recipe_that_was_checked(train, tmp_path):
+def test_a_run_starts_with_the_recipe_that_was_checked(train, tmp_path):
     study = read_study(tmp_path / "recipes", may_differ=[])
-    run = plan(study, tmp_path / "study", num_seeds=1, variants=["dense"])[0][0]
+    run = runs_by_seed(study, tmp_path / "study", num_seeds=1, variants=["dense"])[0][0]
     edit(tmp_path / "recipes" / "base.yaml", "lr: 0.01", "lr: nonsense")
     stop = Stop()
 
     def stop_at_once():
         stop.is_requested = True
 
-    assert train_run(run, num_ranks=1, stop=stop, watch=stop_at_once, say=print) is None
+    assert train_run(run, num_ranks=1, stop=stop, watch=stop_at_once, print_line=print) is None
     assert load_run_config(["--config", str(run.frozen_recipe)]) == run.config
     assert f"--config {run.frozen_recipe}" in run.log.read_text()
 
 
-def test_the_report_alone_trains_nothing(train, tmp_path, capsys):
+def test_report_only_trains_nothing(train, tmp_path, capsys):
     output = tmp_path / "study"
     arguments = [str(tmp_path / "recipes"), "--output", str(output), "--report_only"]
     assert main(arguments) == 0 and "no run" in capsys.readouterr().out
@@ -216,19 +217,19 @@ def test_ranks_that_do_not_fit_are_refused_before_anything_runs(train, tmp_path,
     assert "3 ranks" in capsys.readouterr().err
     assert main([str(tmp_path / "recipes"), "--output", str(tmp_path / "study"), "--ranks", "0"]) == 2
     assert "--ranks 0 must be at least 1" in capsys.readouterr().err
-    assert not (tmp_path / "study" / "shared.json").exists()  # nothing has begun
+    assert not (tmp_path / "study" / "shared.json").exists()  # nothing has started
 
 
-def test_a_run_whose_process_outlived_its_study_is_waited_for(train, tmp_path, monkeypatch, capsys):
-    study, said = read_study(tmp_path / "recipes", may_differ=[]), []
-    run = plan(study, tmp_path / "study", num_seeds=1, variants=["dense"])[0][0]
+def test_a_run_that_outlived_its_study_is_waited_for(train, tmp_path, monkeypatch, capsys):
+    study, printed = read_study(tmp_path / "recipes", may_differ=[]), []
+    run = runs_by_seed(study, tmp_path / "study", num_seeds=1, variants=["dense"])[0][0]
     run.log.parent.mkdir(parents=True)
-    with open(run.log, "ab") as log:  # the lock lives as long as the process has the file as its output
+    with open(run.log, "ab") as log:  # the lock lasts while the process has the file as its output
         hold = "import fcntl, time; fcntl.flock(1, fcntl.LOCK_EX); print('locked', flush=True); time.sleep(1.5)"
         process = subprocess.Popen([sys.executable, "-c", hold], stdout=log)
     while "locked" not in run.log.read_text():
         pass
     finish(run)
-    assert train_run(run, num_ranks=1, stop=Stop(), watch=lambda: None, say=said.append) == 0
+    assert train_run(run, num_ranks=1, stop=Stop(), watch=lambda: None, print_line=printed.append) == 0
     assert process.poll() is not None or process.wait(timeout=1) == 0
-    assert "a process of another study still trains it" in said[0] and "$" not in run.log.read_text()
+    assert "a process of another study is still training it" in printed[0] and "$" not in run.log.read_text()

@@ -1,4 +1,4 @@
-"""A study refuses recipes that differ in what must be equal, and study files that name what is not there."""
+"""A study refuses recipes that differ in a field that must be equal, and study files that name missing things."""
 
 import dataclasses
 
@@ -48,7 +48,7 @@ def test_a_difference_elsewhere_is_refused_with_field_recipes_and_values(write, 
     assert (f"--may_differ {field}" in message) == can_be_allowed
 
 
-def test_a_difference_that_is_allowed_is_remembered(write):
+def test_an_allowed_difference_is_listed(write):
     study = read_study(write("dense", "balanced", recipes={"balanced": {"lr": 0.5}}), may_differ=["lr"])
     assert differing_fields(study) == ["lr"]
     with pytest.raises(ValueError, match="nearest is 'max_steps'"):
@@ -57,7 +57,7 @@ def test_a_difference_that_is_allowed_is_remembered(write):
         read_study(study.folder, may_differ=["lr", "eval_sequences"])
 
 
-def test_the_lists_of_fields_name_fields_of_a_run():
+def test_the_field_lists_name_fields_of_a_run():
     assert NETWORK_FIELDS | OWN_FIELDS <= {spec.name for spec in dataclasses.fields(RunConfig)}
 
 
@@ -69,7 +69,7 @@ def test_a_variant_trains_after_those_whose_embeddings_it_needs(write):
 
 def test_embeddings_that_need_themselves_are_refused(write):
     tables = {"clustered": {"method": "clustered", "embeddings": "clustered"}}
-    with pytest.raises(ValueError, match="clustered needs embeddings of itself"):
+    with pytest.raises(ValueError, match="clustered needs its own embeddings"):
         read_study(write("clustered", tables=tables), may_differ=[])
 
 
@@ -92,7 +92,7 @@ def test_embeddings_that_need_themselves_are_refused(write):
         ({"varants": []}, "must hold variants and baseline"),
     ],
 )
-def test_a_study_file_that_makes_no_sense_is_refused(write, changes, message):
+def test_a_malformed_study_file_is_refused(write, changes, message):
     with pytest.raises(ValueError, match=message):
         read_study(write("dense", "balanced", **changes), may_differ=[])
 
@@ -103,12 +103,12 @@ def test_runs_without_validation_are_refused(write):
 
 
 @pytest.mark.parametrize("every", ["log_every", "eval_every"])
-def test_checkpoints_between_two_lines_of_metrics_are_refused(write, every):
+def test_checkpoints_between_two_records_are_refused(write, every):
     with pytest.raises(ValueError, match=f"save_every=3, which is not a multiple of {every}=2"):
         read_study(write("dense", base={"save_every": 3, "log_every": 1, "eval_every": 1} | {every: 2}), may_differ=[])
 
 
 @pytest.mark.parametrize("field, value", [("resume", "never"), ("dry_run", True)])
-def test_runs_that_could_not_go_on_are_refused(write, field, value):
+def test_runs_that_could_not_resume_are_refused(write, field, value):
     with pytest.raises(ValueError, match=f"dense.yaml has {field}={value}; a study needs"):
         read_study(write("dense", base={field: value}), may_differ=[])

@@ -1,4 +1,4 @@
-"""What a study says of its runs: means, spreads, paired differences, orderings, and what is missing."""
+"""The report of a study: means, spreads, paired differences, orderings, and missing runs."""
 
 import json
 
@@ -11,7 +11,7 @@ from launch.study.report import write_report
 from launch.study.results import read_result
 from launch.study.runs import study_run
 from launch.study.spreads import APPEARS, EQUAL, REVERSED, UNKNOWN, WITHIN, orderings, paired_difference, spread
-from tests.tiny_study import finish, valid_line, write_study
+from tests.tiny_study import finish, validation_line, write_study
 
 
 @pytest.fixture
@@ -36,12 +36,12 @@ def test_a_spread_is_the_mean_and_deviation_over_seeds():
     assert spread([4.0]).deviation is None and spread([]) is None
 
 
-def test_the_interval_is_that_of_students_t():
+def test_the_interval_is_students_t():
     # n = 3: 4.303 * 1 / sqrt(3)
     assert spread([1.0, 2.0, 3.0]).half_width == pytest.approx(2.4843, abs=1e-3)
 
 
-def test_differences_are_taken_between_equal_seeds():
+def test_differences_are_between_equal_seeds():
     assert paired_difference({0: 5.0, 1: 7.0, 2: 9.0}, {1: 3.0, 2: 4.0}).mean == 4.5  # 7 - 3 and 9 - 4
     assert paired_difference({0: 5.0}, {1: 3.0}) is None
 
@@ -58,7 +58,7 @@ def test_differences_are_taken_between_equal_seeds():
         ([10], [10], EQUAL),
     ],
 )
-def test_an_ordering_appears_only_where_it_is_beyond_the_spread(better, worse, verdict):
+def test_an_ordering_appears_only_beyond_the_spread(better, worse, verdict):
     values = {"a": dict(enumerate(better)), "b": dict(enumerate(worse))}
     assert orderings([("a", "b")], values)[0].verdict == verdict
 
@@ -66,7 +66,7 @@ def test_an_ordering_appears_only_where_it_is_beyond_the_spread(better, worse, v
 def test_the_table_has_means_spreads_and_paired_differences(study, run_of, tmp_path):
     for seed, (dense, balanced) in enumerate([(20.0, 10.0), (24.0, 12.0)]):
         finish(run_of("dense", seed), perplexity=dense)
-        finish(run_of("balanced", seed), perplexity=balanced, load_max_over_mean=1.25)
+        finish(run_of("balanced", seed), perplexity=balanced, imbalance=1.25)
     text = write_report(study, tmp_path / "study")
     # 11 ± 1.414, less than the dense one by 10 and 12
     assert cells(text, "balanced")[2:5] == ["11.000 ± 1.414", "2", "11.000 ± 1.414"]
@@ -79,35 +79,35 @@ def test_the_table_has_means_spreads_and_paired_differences(study, run_of, tmp_p
     assert "not measured" in text
 
 
-def test_one_seed_is_said_to_be_one(study, run_of, tmp_path):
+def test_a_single_seed_is_reported_as_such(study, run_of, tmp_path):
     finish(run_of("dense", 0), perplexity=20.0)
     finish(run_of("balanced", 0), perplexity=10.0)
     text = write_report(study, tmp_path / "study")
-    assert "One seed: no spread is known" in text and "appears (one seed: the spread is unknown)" in text
+    assert "One seed: the spread is unknown" in text and "appears (one seed: the spread is unknown)" in text
     assert cells(text, "balanced")[2] == "10.000"
 
 
-def test_a_run_that_diverged_is_named_and_in_no_mean(study, run_of, tmp_path):
+def test_a_diverged_run_is_named_and_in_no_mean(study, run_of, tmp_path):
     finish(run_of("dense", 0), perplexity=20.0)
     finish(run_of("dense", 1), perplexity=None)
     finish(run_of("balanced", 1))
     text = write_report(study, tmp_path / "study")
     assert cells(text, "dense")[2:4] == ["20.000", "1"]
-    assert "**Diverged**, and left out of every mean: dense, seed 1." in text
+    assert "**Diverged**, and excluded from every mean: dense, seed 1." in text
     assert "**Not finished:** balanced (seed 0); random (seed 0, 1)." in text
 
 
-def test_what_was_allowed_to_differ_is_not_called_equal(tmp_path, tiny_data):
+def test_fields_that_may_differ_are_not_called_equal(tmp_path, tiny_data):
     folder = write_study(tmp_path / "recipes", tiny_data, "dense", "balanced", recipes={"balanced": {"max_steps": 6}})
     study = read_study(folder, may_differ=["max_steps"])
     for variant in study.variants:
         finish(study_run(study, variant, tmp_path / "study", seed=0))
     text = write_report(study, tmp_path / "study")
-    assert "4 to 6 steps, 512 to 768 tokens" in text and "are equal, but for what is named below." in text
+    assert "4 to 6 steps, 512 to 768 tokens" in text and "are equal, except as named below." in text
     assert "**Allowed to differ:** max_steps (dense: 4; balanced: 6)." in text
 
 
-def test_curves_are_means_over_seeds_and_far_variants_do_not_squeeze_the_others(run_of):
+def test_curves_are_means_over_seeds_and_distant_variants_do_not_squeeze_the_others(run_of):
     for variant, seed, perplexity in [
         ("dense", 0, 20.0),
         ("dense", 1, 30.0),
@@ -128,7 +128,7 @@ def test_the_files_hold_every_run_and_a_figure(study, run_of, tmp_path):
     (run,) = content["runs"]
     assert (run["variant"], run["seed"], run["dropped_share"], run["routing_entropy"]) == ("balanced", 0, 0.25, 1.5)
     assert run["routing_fluctuation"] is None and run["curve"] == [[2, 20.0], [4, 10.0]]
-    assert run["looks_ahead"] is False
+    assert run["has_causal_routes"] is True
     assert run["parameters_total"] > run["parameters_active"] > 0
     assert run["seconds"] == 4.0  # 512 tokens at 128 per second
     with Image.open(tmp_path / "study" / "study.png") as image:
@@ -146,43 +146,43 @@ def test_an_unfinished_run_is_not_reported(study, run_of, tmp_path, missing):
     assert write_report(study, tmp_path / "study") is None
 
 
-def test_a_load_is_the_mean_of_the_second_half(run_of):
+def test_imbalance_is_the_mean_of_the_second_half(run_of):
     run = run_of("balanced", 0)
     finish(run)
-    points = [{"kind": "train", "step": step, "tokens_per_second": 1.0, "load_max_over_mean": load} for step, load in
+    points = [{"kind": "train", "step": step, "tokens_per_second": 1.0, "imbalance": load} for step, load in
               [(1, 9.0), (2, 9.0), (3, 1.0), (4, 2.0)]]  # fmt: skip
-    run.metrics.write_text("".join(json.dumps(line) + "\n" for line in [*points, valid_line(4, 10.0)]))
-    assert read_result(run).load_max_over_mean == 1.5
+    run.metrics.write_text("".join(json.dumps(line) + "\n" for line in [*points, validation_line(4, 10.0)]))
+    assert read_result(run).imbalance == 1.5
 
 
 def test_fluctuation_is_the_mean_of_the_later_validations(study, run_of, tmp_path):
     run = run_of("balanced", 0)
     finish(run)
     train = {"kind": "train", "step": 4, "tokens_per_second": 1.0}
-    valid = [valid_line(step, 10.0) | {"routing_fluctuation": share} for step, share in
+    validations = [validation_line(step, 10.0) | {"routing_fluctuation": share} for step, share in
              [(1, None), (2, 0.9), (3, 0.25), (4, 0.5)]]  # fmt: skip
-    run.metrics.write_text("".join(json.dumps(line) + "\n" for line in [*valid, train]))
+    run.metrics.write_text("".join(json.dumps(line) + "\n" for line in [*validations, train]))
     assert read_result(run).routing_fluctuation == 0.375
     assert cells(write_report(study, tmp_path / "study"), "balanced")[8] == "37.5%"
 
 
 @pytest.mark.parametrize("fields", [{"hash_keys": ["next"]}, {"router": "expert_choice", "hash_keys": []}])
-def test_variants_that_see_what_they_predict_are_marked(study, run_of, tmp_path, fields):
+def test_variants_that_are_not_causal_are_marked(study, run_of, tmp_path, fields):
     for variant in ("dense", "balanced", "random"):
         finish(run_of(variant, 0))
     config = run_of("balanced", 0).model / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | fields))
     text = write_report(study, tmp_path / "study")
     assert cells(text, "balanced †") and cells(text, "random") and cells(text, "dense")
-    assert "† routes tell of the tokens to be predicted: not comparable" in text
+    assert "† not causal: routes depend on the tokens to be predicted" in text
 
 
-def test_runs_measured_on_other_tokens_are_not_compared(study, run_of, tmp_path):
+def test_runs_validated_on_other_tokens_are_not_compared(study, run_of, tmp_path):
     finish(run_of("dense", 0))
     finish(run_of("balanced", 0))
     metrics = run_of("balanced", 0).metrics
-    metrics.write_text(metrics.read_text().replace('"tokens": 160', '"tokens": 80'))
-    with pytest.raises(ValueError, match="dense, seed 0 has valid_tokens=160 but balanced, seed 0 has 80"):
+    metrics.write_text(metrics.read_text().replace('"num_tokens": 160', '"num_tokens": 80'))
+    with pytest.raises(ValueError, match="dense, seed 0 has num_validation_tokens=160 but balanced, seed 0 has 80"):
         write_report(study, tmp_path / "study")
 
 
@@ -190,5 +190,5 @@ def test_a_run_of_another_recipe_is_not_reported(study, run_of, tmp_path):
     finish(run_of("dense", 0))
     base = study.folder / "base.yaml"
     base.write_text(base.read_text().replace("lr: 0.01", "lr: 0.02"))
-    with pytest.raises(ValueError, match="was trained with lr=0.01, but .* now says 0.02"):
+    with pytest.raises(ValueError, match="was trained with lr=0.01, but .* now has 0.02"):
         write_report(read_study(study.folder, may_differ=[]), tmp_path / "study")

@@ -1,4 +1,4 @@
-"""The study's recipes can be compared, and a study that is killed ends as an untouched one."""
+"""The study's recipes can be compared, and a killed and resumed study ends like an uninterrupted one."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from train.engine.network import network_config
 from train.processes.project_root import ROOT
 
 RECIPES = ROOT / "launch" / "recipes" / "study"
-TIMES = ("tokens_per_second", "seconds")  # all else in study.json must not depend on kills
+TIMES = ("tokens_per_second", "seconds")  # nothing else in study.json may depend on kills
 
 
 def num_parameters(config) -> int:
@@ -42,7 +42,7 @@ def test_large_dense_variants_have_the_parameters_of_the_hash_layers(variant):
 
 
 class StudyProcess:
-    """The command, started as a user would."""
+    """The command, started as by a user."""
 
     def __init__(self, recipes: Path, output: Path):
         self.output = output
@@ -53,22 +53,22 @@ class StudyProcess:
     def wait_for_step(self, run: str, step: int) -> None:
         metrics = self.output / run / "metrics.jsonl"
         while not metrics.exists() or f'"step": {step},' not in metrics.read_text():
-            assert self.process.poll() is None, self.said
+            assert self.process.poll() is None, self.output_text
             time.sleep(0.02)
 
     @property
     def runs(self) -> list[int]:
-        """The processes that it has started."""
+        """The processes that the study has started."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         return [int(child) for child in children]
 
     def wait_for_line(self, text: str) -> None:
-        while text not in self.said:
-            assert self.process.poll() is None, self.said
+        while text not in self.output_text:
+            assert self.process.poll() is None, self.output_text
             time.sleep(0.02)
 
     @property
-    def said(self) -> str:
+    def output_text(self) -> str:
         return self.output.with_suffix(".out").read_text()
 
 
@@ -85,14 +85,14 @@ def results(output: Path) -> dict:
 
 @pytest.mark.slow
 @pytest.mark.distributed
-def test_a_study_that_is_killed_and_started_again_gives_the_same_table(tmp_path):
+def test_a_killed_and_restarted_study_gives_the_same_table(tmp_path):
     base = {"max_steps": 120, "save_every": 20, "log_every": 10, "eval_every": 20, "keep_last": 1, "dropout": 0.1}
     recipes = write_study(
         tmp_path / "recipes", make_tiny_data(tmp_path / "data"), "dense", "clustered", "switch", base=base,
         expect=[["clustered", "dense"]],
     )  # fmt: skip
     untouched = StudyProcess(recipes, tmp_path / "untouched")
-    assert untouched.process.wait() == 0, untouched.said
+    assert untouched.process.wait() == 0, untouched.output_text
 
     killed = StudyProcess(recipes, tmp_path / "killed")
     killed.wait_for_step("switch/seed_0", 70)
@@ -102,18 +102,18 @@ def test_a_study_that_is_killed_and_started_again_gives_the_same_table(tmp_path)
     orphaned = StudyProcess(recipes, tmp_path / "killed")
     orphaned.wait_for_step("switch/seed_0", 90)
     (run,) = orphaned.runs
-    os.kill(run, signal.SIGSTOP)  # so that it is still there when the next study looks
+    os.kill(run, signal.SIGSTOP)  # so that it still exists when the next study starts
     kill(orphaned.process.pid)
     orphaned.process.wait()
 
     stopped = StudyProcess(recipes, tmp_path / "killed")
-    stopped.wait_for_line("a process of another study still trains it")
+    stopped.wait_for_line("a process of another study is still training it")
     os.kill(run, signal.SIGCONT)
     stopped.wait_for_step("dense/seed_1", 50)
     stopped.process.send_signal(signal.SIGINT)
-    assert stopped.process.wait() == 75, stopped.said
-    assert "the same command goes on" in stopped.said
+    assert stopped.process.wait() == 75, stopped.output_text
+    assert "the same command resumes the study" in stopped.output_text
 
     finished = StudyProcess(recipes, tmp_path / "killed")
-    assert finished.process.wait() == 0, finished.said
+    assert finished.process.wait() == 0, finished.output_text
     assert results(tmp_path / "killed") == results(tmp_path / "untouched")

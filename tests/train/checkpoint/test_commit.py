@@ -1,96 +1,146 @@
-"""A checkpoint exists whole or not at all, whatever moment the writing ends at, and no changed bit is taken for it."""
+"""A checkpoint exists whole or not at all, at whatever moment a save ends."""
 
 import os
 import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+import torch
 
-from tests.damage import damages
-from train.checkpoint.commit import (
-    MANIFEST,
-    CheckpointError,
-    check_digests,
-    check_sizes,
-    clean_up,
-    commit_checkpoint,
-    completed_checkpoints,
-    manifest_bytes,
-    prune_checkpoints,
-    quarantine,
-    read_manifest,
-    step_of,
-)
+from train.checkpoint.commit import CheckpointError, Snapshot, commit
+from train.checkpoint.folders import clean_up, open_checkpoint, prune_checkpoints
+from train.checkpoint.manifest import read_manifest
+from train.checkpoint.safetensors_stream import SafetensorsStream
+from train.checkpoint.stored_state import WEIGHT, StateShard, StoredState
+from train.config.run_paths import completed_checkpoints, step_of
 
-FILES = {"config.json": b'{"hidden_size": 16}', "training/rank_00000.safetensors": bytes(range(256)) * 8}
+VALUES = torch.arange(500.0)
+STATE_FILE, MODEL_FILES = "training/rank_00000.safetensors", ("config.json", "model.bin")
 
 
-def alone(value):
-    return [value]
+@dataclass(frozen=True)
+class Alone:
+    """The Group of a single process."""
+
+    rank: int = 0
+    size: int = 1
+
+    def gather(self, value) -> list:
+        return [value]
 
 
-def write_files(partial: Path) -> list[str]:
-    for name, content in FILES.items():
-        (partial / name).parent.mkdir(exist_ok=True)
-        (partial / name).write_bytes(content)
-    return list(FILES)
+ALONE = Alone()
 
 
-def save(folder: Path, step: int, write=write_files) -> Path:
-    commit_checkpoint(folder / f"step_{step:08d}", write, {"step": step}, rank=0, gather=alone)
-    return folder / f"step_{step:08d}"
+@dataclass(frozen=True)
+class TinyExport:
+    """Writes a configuration, and the weights that it reads from the shards, as far as the disk has room."""
+
+    num_free_bytes: int = 10_000
+
+    def write(self, folder: Path, stored: StoredState) -> list[str]:
+        weights = torch.empty(len(VALUES))
+        stored.read(WEIGHT, "w", 0, weights)
+        left = self.num_free_bytes
+        for name, content in zip(MODEL_FILES, (b'{"hidden_size": 16}', weights.numpy().tobytes()), strict=True):
+            (folder / name).write_bytes(content[:left])
+            left -= len(content)
+            if left < 0:
+                raise OSError(28, "No space left on device")
+        return list(MODEL_FILES)
+
+
+def snapshot(checkpoints: Path, step: int) -> Snapshot:
+    shards = [StateShard("w", WEIGHT, 0, VALUES)]
+    return Snapshot(checkpoints / f"step_{step:08d}", shards, {"step": step}, TinyExport())
+
+
+def save(checkpoints: Path, step: int) -> Path:
+    commit(snapshot(checkpoints, step), ALONE)
+    return checkpoints / f"step_{step:08d}"
 
 
 def is_sound(folder: Path) -> bool:
     try:
-        manifest = read_manifest(folder)
-        check_sizes(folder, manifest)
-        check_digests(folder, manifest)
+        open_checkpoint(folder).check_digests()
     except (OSError, ValueError):
         return False
     return True
 
 
-def newest_sound_step(folder: Path) -> int | None:
-    return next((step_of(path) for path in completed_checkpoints(folder) if is_sound(path)), None)
+def newest_sound_step(checkpoints: Path) -> int | None:
+    return next((step_of(path) for path in completed_checkpoints(checkpoints) if is_sound(path)), None)
 
 
-def test_what_was_written_is_found_again(tmp_path):
-    folder = save(tmp_path, 7)
+def test_a_committed_checkpoint_holds_state_model_and_manifest(tmp_path):
+    folder, weights = save(tmp_path, 7), torch.empty(len(VALUES))
     manifest = read_manifest(folder)
-    assert manifest["step"] == 7 and manifest["files"].keys() == FILES.keys()
-    assert manifest["files"]["config.json"]["size"] == len(FILES["config.json"])
+    assert manifest["step"] == 7 and manifest["files"].keys() == {STATE_FILE, *MODEL_FILES}
+    StoredState([folder / STATE_FILE]).read(WEIGHT, "w", 0, weights)
+    assert torch.equal(weights, VALUES) and (folder / "model.bin").read_bytes() == VALUES.numpy().tobytes()
     assert is_sound(folder) and newest_sound_step(tmp_path) == 7
     assert [path.name for path in tmp_path.iterdir()] == ["step_00000007"]
 
 
+def test_a_snapshot_without_an_export_is_its_state_alone(tmp_path):
+    commit(replace(snapshot(tmp_path, 1), export=None), ALONE)
+    assert read_manifest(tmp_path / "step_00000001")["files"].keys() == {STATE_FILE}
+
+
+@dataclass
+class FirstOfTwo:
+    """Rank 0 of two; the outcomes that rank 1 reports are given, or are those of success."""
+
+    outcomes_of_rank_1: dict
+    rank: int = 0
+    size: int = 2
+    num_gathered: int = 0
+
+    def gather(self, value) -> list:
+        self.num_gathered += 1
+        return [value, self.outcomes_of_rank_1.get(self.num_gathered, ({}, None))]
+
+
+class Unwritable:
+    """Values of a shard that cannot be written."""
+
+    dtype, shape = VALUES.dtype, VALUES.shape
+
+    def detach(self):
+        raise OSError("no space left on device")
+
+
 @pytest.mark.parametrize("failing", [0, 1])
-def test_a_rank_that_cannot_write_leaves_the_checkpoints_before(tmp_path, failing):
+def test_a_rank_that_cannot_write_leaves_the_earlier_checkpoints(tmp_path, failing):
     save(tmp_path, 1)
-    outcomes = []
-
-    def gather(value):  # this process is rank 0; rank 1 says that it failed where `failing` is 1
-        outcomes.append(value)
-        second = (None, "OSError: disk quota exceeded") if failing == 1 and len(outcomes) == 2 else ({}, None)
-        return [value, second]
-
-    def write(partial):
-        if failing == 0:
-            raise OSError("no space left on device")
-        return write_files(partial)
-
+    second = snapshot(tmp_path, 2)
+    if failing == 0:
+        second, group = replace(second, shards=[StateShard("w", WEIGHT, 0, Unwritable())]), FirstOfTwo({})
+    else:  # in the second of the protocol's four gathers, that of the state
+        group = FirstOfTwo({2: (None, "OSError: disk quota exceeded")})
     with pytest.raises(CheckpointError, match=f"rank {failing}: OSError: (no space|disk quota)"):
-        commit_checkpoint(tmp_path / "step_00000002", write, {"step": 2}, rank=0, gather=gather)
+        commit(second, group)
     assert [path.name for path in tmp_path.iterdir()] == ["step_00000001"]
     assert save(tmp_path, 2).is_dir()
 
 
-class Killed(BaseException):
-    """Ends a save as kill -9 does: no handler and no clean-up may run."""
+def test_files_of_other_ranks_are_in_the_manifest(tmp_path):
+    described = {"training/rank_00001.safetensors": {"size": 5, "xxh3": "0"}}
+    commit(snapshot(tmp_path, 1), FirstOfTwo({2: (described, None)}))
+    files = read_manifest(tmp_path / "step_00000001")["files"]
+    assert files.keys() == {STATE_FILE, *MODEL_FILES, *described}
+
+
+def test_an_error_of_the_program_is_reported_with_its_traceback(tmp_path):
+    broken = replace(snapshot(tmp_path, 1), export=object())
+    with pytest.raises(CheckpointError, match="(?s)rank 0: Traceback.*AttributeError"):
+        commit(broken, ALONE)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_every_moment_of_a_save_leaves_a_sound_checkpoint(tmp_path, monkeypatch):
-    """Crash-point enumeration: before each change of the disk the folder is copied, and the copy must be good."""
+    """Crash-point enumeration: the folder is copied before each change of the disk, and every copy must be good."""
     save(tmp_path / "run", 1)
     copies, copying = [], []
 
@@ -107,10 +157,12 @@ def test_every_moment_of_a_save_leaves_a_sound_checkpoint(tmp_path, monkeypatch)
     for name in ("fsync", "rename", "open", "mkdir", "unlink", "rmdir"):
         monkeypatch.setattr(os, name, recorded(getattr(os, name)))
     monkeypatch.setattr(Path, "write_bytes", recorded(Path.write_bytes))
+    for name in ("__enter__", "write", "__exit__"):
+        monkeypatch.setattr(SafetensorsStream, name, recorded(getattr(SafetensorsStream, name)))
     save(tmp_path / "run", 2)
     prune_checkpoints(tmp_path / "run", keep_last=1, keep_every=0)
     monkeypatch.undo()
-    assert len(copies) > 8
+    assert len(copies) > 12
     found = [newest_sound_step(copy) for copy in copies]
     assert set(found) == {1, 2} and found == sorted(found)
     for copy in copies:
@@ -119,8 +171,8 @@ def test_every_moment_of_a_save_leaves_a_sound_checkpoint(tmp_path, monkeypatch)
         assert {path.suffix for path in copy.iterdir()} == {""}
 
 
-def test_nothing_is_renamed_before_it_was_flushed(tmp_path, monkeypatch):
-    """What a power cut leaves: files and folders that were not flushed count as lost."""
+def test_nothing_is_renamed_before_it_is_flushed(tmp_path, monkeypatch):
+    """After a power cut, files and folders that were not flushed count as lost."""
     flushed, real_fsync, real_rename = set(), os.fsync, os.rename
 
     def fsync(descriptor):
@@ -139,89 +191,17 @@ def test_nothing_is_renamed_before_it_was_flushed(tmp_path, monkeypatch):
     assert str(tmp_path) in flushed  # the rename itself
 
 
-def test_a_thousand_flipped_bits_and_truncations_are_all_noticed(tmp_path):
-    folder = save(tmp_path, 1)
-    for path in damages([folder / name for name in (MANIFEST, *FILES)], number=1000):
-        assert not is_sound(folder), f"{path} with {path.stat().st_size} bytes"
-    assert is_sound(folder)
-
-
-@pytest.mark.parametrize("name", [MANIFEST, *FILES])
-def test_damage_is_reported_with_the_name_of_the_file(tmp_path, name):
-    folder = save(tmp_path, 1)
-    content = (folder / name).read_bytes()
-    (folder / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(ValueError, match=name):
-        check_digests(folder, read_manifest(folder))
-
-
-def test_a_missing_file_is_noticed_without_reading_any(tmp_path):
-    folder = save(tmp_path, 1)
-    (folder / "config.json").unlink()
-    with pytest.raises(ValueError, match=r"config\.json is missing, but was written with 14 bytes"):
-        check_sizes(folder, read_manifest(folder))
-
-
-def test_ranks_share_the_checking_of_digests(tmp_path):
-    folder = save(tmp_path, 1)
-    (folder / "config.json").write_bytes(b"x" * 14)
-    manifest, damages = read_manifest(folder), 0
-    for part in range(2):
-        try:
-            check_digests(folder, manifest, part=part, num_parts=2)
-        except ValueError:
-            damages += 1
-    assert damages == 1
-
-
-def test_a_manifest_from_elsewhere_is_damaged_unless_its_digest_is_its_own(tmp_path):
-    (tmp_path / MANIFEST).write_bytes(manifest_bytes({"step": 1}).replace(b"1", b"2", 1))
-    with pytest.raises(ValueError, match="is damaged"):
-        read_manifest(tmp_path)
-    with pytest.raises(ValueError, match="has no manifest.json: it was never completed"):
-        read_manifest(tmp_path / "nowhere")
-
-
-def test_the_last_checkpoints_and_every_nth_are_kept(tmp_path):
-    for step in range(1, 8):
-        save(tmp_path, step)
-    deleted = prune_checkpoints(tmp_path, keep_last=2, keep_every=3)
-    assert sorted(map(step_of, deleted)) == [1, 2, 4, 5]
-    assert [step_of(path) for path in completed_checkpoints(tmp_path)] == [7, 6, 3]
-    assert prune_checkpoints(tmp_path, keep_last=0, keep_every=0) == []
-
-
-def test_what_was_set_aside_is_no_checkpoint(tmp_path):
-    aside = quarantine(save(tmp_path, 5), ".damaged")
-    assert aside.name == "step_00000005.damaged" and completed_checkpoints(tmp_path) == []
-    clean_up(tmp_path)
-    assert aside.is_dir()  # evidence is not cleaned up
-
-
-def test_a_folder_that_an_interrupted_save_left_is_written_anew(tmp_path):
+def test_a_folder_that_an_interrupted_save_left_is_rewritten(tmp_path):
     (tmp_path / "step_00000001.partial").mkdir()
     (tmp_path / "step_00000001.partial" / "old").touch()
     assert not (save(tmp_path, 1) / "old").exists()
 
 
-@pytest.mark.parametrize("kept_bytes", [0, 10, 100, 1000, 1500])
-def test_a_disk_that_is_full_after_some_bytes(tmp_path, monkeypatch, kept_bytes):
-    """Of every size that a limit may have, some part of the files fits and the rest does not."""
+@pytest.mark.parametrize("num_free_bytes", [0, 10, 100, 1000, 1500])
+def test_a_disk_that_fills_up_after_some_bytes_costs_one_checkpoint(tmp_path, num_free_bytes):
     save(tmp_path, 1)
-    left = [kept_bytes]
-
-    def write(partial):
-        for name, content in FILES.items():
-            (partial / name).parent.mkdir(exist_ok=True)
-            fitting = content[: left[0]]
-            (partial / name).write_bytes(fitting)
-            left[0] -= len(fitting)
-            if len(fitting) < len(content):
-                raise OSError(28, "No space left on device")
-        return list(FILES)
-
     with pytest.raises(CheckpointError, match="No space left on device"):
-        save(tmp_path, 2, write)
+        commit(replace(snapshot(tmp_path, 2), export=TinyExport(num_free_bytes)), ALONE)
     assert newest_sound_step(tmp_path) == 1 and len(list(tmp_path.iterdir())) == 1
     save(tmp_path, 2)
     assert newest_sound_step(tmp_path) == 2

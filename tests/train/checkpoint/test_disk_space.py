@@ -1,4 +1,4 @@
-"""What checkpoints take on the disk is known before the run."""
+"""The size of a run's checkpoints is compared with the free space before the run."""
 
 from collections import namedtuple
 
@@ -22,7 +22,7 @@ def run_config(**fields) -> RunConfig:
 
 @pytest.fixture
 def free(monkeypatch):
-    """Set the number of bytes that the disk has left."""
+    """Set the number of free bytes on the disk."""
 
     def set_free(number: int) -> None:
         usage = namedtuple("usage", "total used free")
@@ -60,7 +60,7 @@ def test_a_disk_without_room_for_one_checkpoint_is_refused_with_both_sizes(free,
         check_disk_space(run_config(run_dir=str(tmp_path / "not" / "yet")), NETWORK)
 
 
-def test_a_disk_that_will_become_too_small_is_mentioned(free):
+def test_a_disk_that_will_fill_up_has_a_notice(free):
     config = run_config(max_steps=100, save_every=10)
     free(5 * checkpoint_bytes(config, NETWORK))
     assert "11 checkpoints" in check_disk_space(config, NETWORK)

@@ -64,7 +64,7 @@ def test_tensors_start_at_a_multiple_of_8_bytes(tmp_path, name):
 
 
 @pytest.mark.parametrize("pieces, num_bytes", [([torch.ones(2)], 8), ([torch.ones(4)], 16), ([], 0)])
-def test_other_than_the_promised_number_of_bytes_is_refused(tmp_path, pieces, num_bytes):
+def test_any_number_of_bytes_but_the_promised_one_is_refused(tmp_path, pieces, num_bytes):
     path = tmp_path / "short"
     with pytest.raises(ValueError, match=f"{path} received {num_bytes} bytes, but its header promises 12"):
         with SafetensorsStream(path, {"three": TensorSpec(torch.float32, (3,))}) as stream:

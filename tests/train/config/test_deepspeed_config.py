@@ -1,4 +1,4 @@
-"""A DeepSpeed JSON is filled in from the run config, and refused where the two contradict or experts would break."""
+"""A DeepSpeed JSON is filled in from the run config, and refused if the two contradict or experts would break."""
 
 import json
 
@@ -17,7 +17,7 @@ def run_config(**fields) -> RunConfig:
 
 @pytest.fixture
 def resolve(tmp_path):
-    """Resolve a JSON given as a value or as text."""
+    """Resolve a JSON, given as a value or as text."""
 
     def resolve_json(settings, *, world_size=2, **fields) -> dict:
         path = tmp_path / "mine.json"
@@ -73,18 +73,18 @@ def test_no_clipping_is_written_down_because_deepspeed_clips_at_1_by_default(res
 
 
 @pytest.mark.parametrize("precision, expected", [("fp32", None), ("bf16", "fp32")])
-def test_bf16_adds_up_gradients_in_fp32(resolve, precision, expected):
+def test_bf16_sums_gradients_in_fp32(resolve, precision, expected):
     filled = resolve({}, precision=precision)
     assert filled["data_types"]["grad_accum_dtype"] == expected
     assert filled["bf16"]["enabled"] is (precision == "bf16")
 
 
 @pytest.mark.parametrize(
-    "monitor, section", [("tensorboard", "tensorboard"), ("csv", "csv_monitor"), ("wandb", "wandb")]
+    "logger, section", [("tensorboard", "tensorboard"), ("csv", "csv_monitor"), ("wandb", "wandb")]
 )
-def test_a_monitor_is_on_where_the_run_config_names_it_and_writes_into_the_run(resolve, monitor, section):
+def test_a_logger_that_the_run_config_names_is_on_and_writes_into_the_run(resolve, logger, section):
     assert resolve({})[section]["enabled"] is False
-    filled = resolve({}, loggers=[monitor])[section]
+    filled = resolve({}, loggers=[logger])[section]
     assert filled["enabled"] is True
     assert filled.get("output_path", "run/monitor") == "run/monitor"
 
@@ -102,7 +102,7 @@ def test_a_monitor_is_on_where_the_run_config_names_it_and_writes_into_the_run(r
 def test_a_contradiction_names_the_file_the_setting_and_both_values(error_of, settings, name, in_json, in_run):
     message = error_of(settings)
     assert "mine.json" in message
-    assert f"{name}={in_json} but the run config asks for {in_run};" in message
+    assert f"{name}={in_json} but the run config sets {in_run};" in message
 
 
 def test_a_setting_that_agrees_with_the_run_config_is_no_contradiction(resolve):
@@ -118,7 +118,7 @@ def test_a_section_that_breaks_experts_is_refused_with_its_reason(error_of, sect
 
 
 @pytest.mark.parametrize("section", ["use_data_before_expert_parallelism", "amp"])
-def test_a_refused_section_that_is_simply_true_is_refused(error_of, section):
+def test_a_refused_section_set_to_true_is_refused(error_of, section):
     assert section in error_of({section: True})
 
 
@@ -136,7 +136,7 @@ def test_settings_that_reduce_experts_over_the_wrong_ranks_are_refused(error_of,
 
 @pytest.mark.parametrize("name", ["offload_optimizer", "offload_param"])
 @pytest.mark.parametrize("device", ["cpu", "nvme"])
-def test_state_elsewhere_is_refused_because_checkpoints_do_not_reach_it(error_of, resolve, name, device):
+def test_offloaded_state_is_refused_because_checkpoints_do_not_reach_it(error_of, resolve, name, device):
     assert f"{name}.device={device}" in error_of({"zero_optimization": {name: {"device": device}}})
     assert resolve({"zero_optimization": {name: {"device": "none"}}})
 
@@ -154,13 +154,13 @@ def test_an_unknown_name_lists_the_known_ones():
     assert "'bse'" in str(error.value) and ", ".join(NAMES) in str(error.value)
 
 
-def test_text_that_is_not_json_is_named_with_its_place(error_of):
+def test_invalid_json_is_named_with_its_position(error_of):
     message = error_of('{"bf16": }')
     assert "mine.json is not JSON" in message and "line 1 column 10" in message
 
 
 @pytest.mark.parametrize("settings", [[1], {"bf16": True}, {"zero_optimization": 2}])
-def test_a_value_in_the_place_of_a_section_is_refused(error_of, settings):
+def test_a_value_in_place_of_a_section_is_refused(error_of, settings):
     assert "mine.json" in error_of(settings)
 
 
@@ -191,13 +191,13 @@ def test_ranks_that_fit_are_accepted():
     check_topology(run_config(ep_size=2), world_size=6)  # 12 = 6 * 2 * 1, 6 = 3 * 2
 
 
-@pytest.mark.parametrize("monitor", LOGGERS)
-def test_a_missing_package_is_named_before_rank_0_alone_finds_out(monkeypatch, monitor):
+@pytest.mark.parametrize("logger", LOGGERS)
+def test_a_missing_package_is_reported_before_only_rank_0_fails(monkeypatch, logger):
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=f"monitor '{monitor}' needs the package {monitor}"):
-        check_loggers(run_config(loggers=[monitor]))
+    with pytest.raises(ValueError, match=f"logger '{logger}' needs the package {logger}"):
+        check_loggers(run_config(loggers=[logger]))
     check_loggers(run_config())
 
 
-def test_the_csv_monitor_needs_nothing():
+def test_the_csv_logger_needs_no_package():
     check_loggers(run_config(loggers=["csv"]))

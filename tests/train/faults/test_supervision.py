@@ -1,4 +1,4 @@
-"""A rank that hangs leaves an event and its exit code, whether or not anybody reads what it says."""
+"""A rank that hangs writes an event and exits with its code, even if its standard error cannot be written."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def closed_pipe() -> int:
 
 
 def full_pipe() -> int:
-    _, writer = os.pipe()  # whose reader stays open, and reads nothing
+    _, writer = os.pipe()  # the reader stays open but reads nothing
     os.set_blocking(writer, False)
     for size in (4096, 1):
         try:
@@ -39,11 +39,11 @@ def full_pipe() -> int:
 
 
 @pytest.mark.parametrize("stderr", [closed_pipe, full_pipe])
-def test_a_hang_ends_a_rank_whose_words_reach_nobody(tmp_path, stderr):
+def test_a_hang_ends_a_rank_that_cannot_print(tmp_path, stderr):
     rank = subprocess.Popen([sys.executable, "-c", RANK, str(tmp_path)], cwd=ROOT, stderr=stderr())
     try:
         assert rank.wait(timeout=60) == EXIT_HANG
     finally:
         rank.kill()
     event = json.loads((tmp_path / "events.jsonl").read_text())
-    assert event["what"] == "hang" and "rank 1 does not answer" in event["report"]
+    assert event["what"] == "hang" and "silent: rank 1" in event["report"]

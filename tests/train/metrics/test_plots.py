@@ -1,4 +1,4 @@
-"""Figures appear where there is something to draw, and only there."""
+"""Figures exist only if there is something to draw, and show the values of metrics.jsonl."""
 
 import json
 
@@ -9,7 +9,7 @@ from train.metrics import plots
 from train.metrics.plots import plot_expert_load, plot_loss, plot_routing
 
 TRAIN = [{"kind": "train", "step": step, "loss": 5.0 - step / 10} for step in (1, 2, 3)]
-VALID = [{"kind": "valid", "step": 3, "loss": 4.0}]
+VALIDATION = [{"kind": "validation", "step": 3, "loss": 4.0}]
 
 
 def load_line(layer=1, observed=(1, 5, 2), predicted=(2, 4, 2)):
@@ -28,36 +28,36 @@ def metrics(tmp_path):
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """The figures that were saved, in the order of saving."""
+    """The saved figures, in the order of saving."""
     figures, save = [], plots._save
     monkeypatch.setattr(plots, "_save", lambda figure, path: (figures.append(figure), save(figure, path))[1])
     return figures
 
 
-@pytest.mark.parametrize("valid", [VALID, []], ids=["with validation", "without validation"])
-def test_the_loss_is_drawn_with_and_without_validation(metrics, tmp_path, drawn, valid):
-    path = plot_loss(metrics(*TRAIN, *valid), tmp_path / "new folder" / "loss.png")
+@pytest.mark.parametrize("validation", [VALIDATION, []], ids=["with validation", "without validation"])
+def test_the_loss_is_drawn_with_and_without_validation(metrics, tmp_path, drawn, validation):
+    path = plot_loss(metrics(*TRAIN, *validation), tmp_path / "new folder" / "loss.png")
     with Image.open(path) as image:
         assert image.size == (960, 600)  # 6.4 * 4 inches at 150 dots
-    assert len(drawn[0].axes[0].lines) == 1 + len(valid)
+    assert len(drawn[0].axes[0].lines) == 1 + len(validation)
 
 
-def test_axes_say_what_they_show_and_in_which_unit(metrics, tmp_path, drawn):
+def test_axes_are_labelled_with_their_units(metrics, tmp_path, drawn):
     plot_loss(metrics(*TRAIN), tmp_path / "loss.png")
     axes = drawn[0].axes[0]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("optimizer step", "loss (nats per token)")
     assert axes.child_axes[0].get_ylabel() == "perplexity"
 
 
-def test_a_loss_that_was_not_finite_is_left_out(metrics, tmp_path, drawn):
-    diverged = [{"kind": "train", "step": 2, "loss": None}, {"kind": "valid", "step": 2, "loss": None}]
-    plot_loss(metrics(TRAIN[0], *diverged, TRAIN[2], *VALID), tmp_path / "loss.png")
+def test_a_loss_that_was_not_finite_is_skipped(metrics, tmp_path, drawn):
+    diverged = [{"kind": "train", "step": 2, "loss": None}, {"kind": "validation", "step": 2, "loss": None}]
+    plot_loss(metrics(TRAIN[0], *diverged, TRAIN[2], *VALIDATION), tmp_path / "loss.png")
     assert [list(line.get_xdata()) for line in drawn[0].axes[0].lines] == [[1, 3], [3]]
 
 
-def test_a_run_that_ended_without_a_finite_loss_is_drawn(metrics, tmp_path, drawn):
-    diverged = [{"kind": "train", "step": 4, "loss": None}, {"kind": "valid", "step": 4, "loss": None}]
-    plot_loss(metrics(*TRAIN, *VALID, *diverged), tmp_path / "loss.png")
+def test_a_run_that_diverged_at_its_end_is_drawn(metrics, tmp_path, drawn):
+    diverged = [{"kind": "train", "step": 4, "loss": None}, {"kind": "validation", "step": 4, "loss": None}]
+    plot_loss(metrics(*TRAIN, *VALIDATION, *diverged), tmp_path / "loss.png")
     assert [list(line.get_xdata()) for line in drawn[0].axes[0].lines] == [[1, 2, 3], [3]]
 
 
@@ -79,14 +79,14 @@ def test_the_first_four_sparse_layers_are_drawn(metrics, tmp_path, drawn):
     assert [axes.get_title().split(":")[0] for axes in drawn[0].axes] == ["Layer 1", "Layer 3", "Layer 5", "Layer 7"]
 
 
-def test_the_routing_has_a_panel_for_everything_that_was_measured(metrics, tmp_path, drawn):
+def test_the_routing_has_a_panel_for_each_measured_value(metrics, tmp_path, drawn):
     measured = {"dropped_share": 0.125, "routing_entropy": 1.5}
-    lines = [{**line, **measured} for line in TRAIN] + [{**VALID[0], "routing_fluctuation": 0.25}]
+    lines = [{**line, **measured} for line in TRAIN] + [{**VALIDATION[0], "routing_fluctuation": 0.25}]
     plot_routing(metrics(*lines), tmp_path / "routing.png")
     values = {axes.get_title(): axes.lines[0].get_ydata().tolist() for axes in drawn[0].axes}
     assert values == {
-        "tokens that no expert takes": [0.125] * 3,
-        "entropy of the router (nats)": [1.5] * 3,
+        "dropped tokens": [0.125] * 3,
+        "router entropy (nats)": [1.5] * 3,
         "tokens rerouted between validations": [0.25],
     }
 
@@ -94,10 +94,10 @@ def test_the_routing_has_a_panel_for_everything_that_was_measured(metrics, tmp_p
 def test_the_routing_of_a_hash_has_no_entropy(metrics, tmp_path, drawn):
     lines = [{**line, "dropped_share": 0.0, "routing_entropy": None} for line in TRAIN]
     plot_routing(metrics(*lines), tmp_path / "routing.png")
-    assert [axes.get_title() for axes in drawn[0].axes] == ["tokens that no expert takes"]
+    assert [axes.get_title() for axes in drawn[0].axes] == ["dropped tokens"]
 
 
-@pytest.mark.parametrize("plot, lines", [(plot_loss, VALID), (plot_expert_load, TRAIN), (plot_routing, TRAIN)])
-def test_there_is_no_file_where_there_is_nothing_to_draw(metrics, tmp_path, plot, lines):
+@pytest.mark.parametrize("plot, lines", [(plot_loss, VALIDATION), (plot_expert_load, TRAIN), (plot_routing, TRAIN)])
+def test_there_is_no_file_if_there_is_nothing_to_draw(metrics, tmp_path, plot, lines):
     assert plot(metrics(*lines), tmp_path / "figure.png") is None
     assert not (tmp_path / "figure.png").exists()

@@ -1,4 +1,4 @@
-"""Routing fluctuates by the tokens whose experts change between validations, and not at all by a hash."""
+"""The fluctuation is the share of tokens whose experts change between validations, 0 for a hash."""
 
 from types import SimpleNamespace
 
@@ -20,7 +20,7 @@ def one_rank(monkeypatch):
 
 
 def routed(expert_N: list[int], token_N: list[int] | None = None) -> dict[int, RoutingRecord]:
-    """Block 1 with 4 tokens."""
+    """The routing of 4 tokens in block 1."""
     routes = Routes(torch.tensor(expert_N), None if token_N is None else torch.tensor(token_N))
     return {1: RoutingRecord(4, [], Routing(routes, None, None, None))}
 
@@ -45,14 +45,14 @@ def test_the_share_of_tokens_that_changed_since_the_last_validation():
     assert fluctuations(routed([0, 1, 2, 2]), routed([0, 1, 1, 0]), routed([0, 1, 1, 0])) == [None, 0.5, 0.0]
 
 
-def test_a_token_with_two_experts_changed_where_either_did_but_not_where_they_changed_places():
+def test_a_token_with_two_experts_changed_if_either_did_but_not_if_they_swapped():
     both, swapped = routed([0, 1, 2, 1, 2], [0, 1, 2, 0, 1]), routed([1, 2, 2, 0, 1], [0, 1, 2, 0, 1])
     assert fluctuations(both, swapped) == [None, 0.0]
     assert fluctuations(both, routed([0, 1, 2, 2, 2], [0, 1, 2, 0, 1])) == [None, 0.25]
     assert fluctuations(both, routed([0, 1, 2, 1, 2, 0], [0, 1, 2, 0, 1, 3])) == [None, 0.25]  # no longer dropped
 
 
-def test_a_validation_that_was_broken_off_does_not_count():
+def test_an_interrupted_validation_does_not_count():
     found = probe("switch")
     found.see(routed([0, 0, 0, 0]))
     found.fluctuation(CPU)

@@ -1,4 +1,4 @@
-"""What the log says of routers are means over tokens, layers, micro-batches and ranks."""
+"""The routing values of the log are means over tokens, layers, micro-batches and ranks."""
 
 from types import SimpleNamespace
 
@@ -22,7 +22,7 @@ def two_ranks_alike(monkeypatch):
 
 
 def record(*, dropped: int, entropy: float, loss: float | None) -> RoutingRecord:
-    """Of 8 tokens."""
+    """The record of a layer with 8 tokens."""
     loss = None if loss is None else torch.tensor(loss, requires_grad=True)
     routing = Routing(Routes(torch.zeros(8 - dropped)), loss, torch.tensor(dropped), torch.tensor(entropy))
     return RoutingRecord(8, [], routing)
@@ -40,7 +40,7 @@ def test_dropped_and_entropy_are_means_of_layers_and_auxiliary_losses_add_up():
     assert found.take(CPU) == {"dropped_share": 8 / 32, "routing_entropy": 0.75, "auxiliary_loss": 1.0}
 
 
-def test_each_line_of_the_log_begins_anew():
+def test_each_line_of_the_log_starts_at_zero():
     found = stats("base", layers=[1])
     found.add({1: record(dropped=8, entropy=1.0, loss=None)})
     found.take(CPU)
@@ -48,15 +48,15 @@ def test_each_line_of_the_log_begins_anew():
     assert found.take(CPU) == {"dropped_share": 0.0, "routing_entropy": 0.25, "auxiliary_loss": 0.0}
 
 
-def test_a_step_that_was_left_out_is_not_counted():
+def test_a_skipped_step_is_not_counted():
     found = stats("switch", layers=[1])
     found.add({1: record(dropped=4, entropy=1.0, loss=0.5)})
     found.add({1: record(dropped=0, entropy=float("nan"), loss=float("nan"))})
-    found.leave_out(1)
+    found.discard(1)
     assert found.take(CPU) == {"dropped_share": 0.5, "routing_entropy": 1.0, "auxiliary_loss": 0.5}
 
 
-def test_a_hash_drops_nothing_and_a_dense_model_has_nothing_to_drop():
+def test_a_hash_drops_no_tokens_and_a_dense_model_has_none_to_drop():
     none = {"routing_entropy": None, "auxiliary_loss": None}
     assert stats("hash").take(CPU) == {"dropped_share": 0.0, **none}
     assert stats("hash", layers=[]).take(CPU) == {"dropped_share": None, **none}

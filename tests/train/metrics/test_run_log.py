@@ -1,7 +1,6 @@
-"""What a run reports of itself adds up: loads, loss, speed, and a table whose columns stand under their titles."""
+"""The loads, losses and speeds that a run reports are those of its steps, on every output."""
 
 import json
-import re
 import resource
 from types import SimpleNamespace
 
@@ -11,65 +10,38 @@ import torch
 
 from models.routes import RoutingRecord
 from train.config.run_config import RunConfig
-from train.metrics import run_log as metrics
-from train.metrics.run_log import RunLog, imbalance, rank_load
+from train.metrics import log_window
+from train.metrics import run_log as run_log_module
+from train.metrics.run_log import RunLog, imbalance
 from train.metrics.validation import Validation
 
-# ---- load ----
+# ---- imbalance ----
 
 
 def test_imbalance_is_the_largest_load_over_the_mean_in_the_worst_layer():
     assert imbalance(np.array([[2, 2, 2], [1, 2, 6]])) == 2.0  # 6 / 3
 
 
-@pytest.mark.parametrize("load", [None, np.zeros((0, 4), int), np.zeros((2, 4), int)])
-def test_there_is_no_imbalance_without_sparse_layers_or_rows(load):
-    assert imbalance(load) is None
+@pytest.mark.parametrize("load", [None, np.zeros((0, 4), int), np.zeros((2, 4), int), np.array([[1, 2], [0, 0]])])
+@pytest.mark.parametrize("ep_size", [None, 2])
+def test_there_is_no_imbalance_without_sparse_layers_or_load(load, ep_size):
+    assert imbalance(load, ep_size=ep_size) is None
 
 
 def test_a_rank_holds_consecutive_experts():
-    load = np.array([[1, 2, 3, 4], [5, 6, 7, 8]])
-    assert rank_load(load, 2).tolist() == [[3, 7], [11, 15]]
-    assert rank_load(load, 1).tolist() == [[10], [26]]
-    assert rank_load(load, 4).tolist() == load.tolist()
+    load = np.array([[1, 2, 3, 4]])
+    assert imbalance(load, ep_size=2) == 1.4  # {1 + 2, 3 + 4}: 7 / 5
+    assert imbalance(load, ep_size=1) == 1.0
+    assert imbalance(load, ep_size=4) == imbalance(load) == 1.6  # 4 / 2.5
 
 
-def test_a_dense_model_has_no_rank_load():
-    assert rank_load(np.zeros((0, 4), int), 2).size == 0
-
-
-# ---- the table on the screen ----
-
-RECORD = {
-    "step": 20, "loss": 5.1234, "perplexity": 168.0, "tokens_per_second": 12345.0, "learning_rate": 1e-3,
-    "gradient_norm": 1.0, "load_max_over_mean": 1.2, "predicted_load_max_over_mean": 1.1,
-    "rank_load_max_over_mean": 1.05, "peak_memory_bytes": 500 * 2**20,
-}  # fmt: skip
-DENSE = dict.fromkeys(["load_max_over_mean", "predicted_load_max_over_mean", "rank_load_max_over_mean"])
-
-
-def right_edges(line: str) -> list[int]:
-    """Where each column ends; columns are at least two spaces apart."""
-    return [match.end() for match in re.finditer(r"\S+( \S+)*", line)]
-
-
-@pytest.mark.parametrize("changed", [{}, DENSE, {"loss": 10.8249}], ids=["sparse", "dense", "loss above 10"])
-def test_columns_stand_under_their_titles(changed):
-    assert right_edges(metrics._row({**RECORD, **changed})) == right_edges(metrics._COLUMNS)
-
-
-@pytest.mark.parametrize("changed", [{}, DENSE, {"gradient_norm": None}], ids=["sparse", "dense", "no norm"])
-def test_there_are_as_many_cells_as_titles(changed):
-    assert len(right_edges(metrics._row({**RECORD, **changed}))) == len(right_edges(metrics._COLUMNS))
-
-
-# ---- RunLog in one process, with a clock that the test turns ----
+# ---- RunLog in one process, with a clock that the test sets ----
 
 
 @pytest.fixture
 def clock(monkeypatch):
     clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr(metrics, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    monkeypatch.setattr(log_window, "time", SimpleNamespace(perf_counter=lambda: clock.now))
     return clock
 
 
@@ -81,7 +53,8 @@ def one_process(monkeypatch):
         get_world_group=lambda: "world",
         all_reduce=lambda tensor, *, group: None,
     )
-    monkeypatch.setattr(metrics, "dist", alone)
+    for module in (run_log_module, log_window):
+        monkeypatch.setattr(module, "dist", alone)
 
 
 ENGINE = SimpleNamespace(
@@ -106,8 +79,8 @@ def run_log(tmp_path, one_process, clock):
 SPARSE = {"sparse_layers": [3], "num_experts": 2, "route_table": "table"}
 
 
-def report(*tokens_per_expert: int) -> dict[int, RoutingRecord]:
-    """What the sparse layer of block 3 reports."""
+def routing(*tokens_per_expert: int) -> dict[int, RoutingRecord]:
+    """The record of the sparse layer in block 3."""
     return {3: RoutingRecord(num_tokens=8, tokens_per_expert=list(tokens_per_expert))}
 
 
@@ -117,7 +90,7 @@ def lines(tmp_path, kind: str) -> list[dict]:
 
 
 def take_steps(log: RunLog, clock, first: int, last: int, *, records=None):
-    """Steps first..last of one second, with the loss of step s being s."""
+    """Take steps first..last, each of one second; the loss of step s is s."""
     for step in range(first, last + 1):
         clock.now += 1.0
         log.add_micro_batch(torch.tensor(float(step)), records or {})
@@ -142,7 +115,7 @@ def test_speed_does_not_count_the_time_of_validation_and_saving(run_log, tmp_pat
     assert [line["tokens_per_second"] for line in lines(tmp_path, "train")] == [16.0, 16.0]
 
 
-def test_speed_is_right_where_validation_falls_between_two_lines(run_log, tmp_path, clock):
+def test_speed_is_right_if_validation_falls_between_two_lines(run_log, tmp_path, clock):
     log = run_log()
     take_steps(log, clock, 1, 1)
     log.validated(ENGINE, 1, Validation(loss=1.0, num_tokens=16))
@@ -150,13 +123,13 @@ def test_speed_is_right_where_validation_falls_between_two_lines(run_log, tmp_pa
     assert [line["tokens_per_second"] for line in lines(tmp_path, "train")] == [16.0]
 
 
-def test_the_load_of_a_line_is_of_its_steps_and_the_final_load_of_all(run_log, tmp_path, clock):
+def test_a_line_has_the_load_of_its_steps_and_the_end_that_of_all_steps(run_log, tmp_path, clock):
     log = run_log(**SPARSE, max_steps=4)
-    take_steps(log, clock, 1, 2, records=report(6, 2))
-    take_steps(log, clock, 3, 4, records=report(4, 4))
+    take_steps(log, clock, 1, 2, records=routing(6, 2))
+    take_steps(log, clock, 3, 4, records=routing(4, 4))
     log.close()
-    assert [line["load_max_over_mean"] for line in lines(tmp_path, "train")] == [1.5, 1.0]
-    assert [line["predicted_load_max_over_mean"] for line in lines(tmp_path, "train")] == [1.0, 1.0]
+    assert [line["imbalance"] for line in lines(tmp_path, "train")] == [1.5, 1.0]
+    assert [line["predicted_imbalance"] for line in lines(tmp_path, "train")] == [1.0, 1.0]
     assert lines(tmp_path, "expert_load") == [
         {"kind": "expert_load", "layer": 3, "observed": [20, 12], "predicted": [1, 1]}
     ]
@@ -164,12 +137,12 @@ def test_the_load_of_a_line_is_of_its_steps_and_the_final_load_of_all(run_log, t
 
 def test_validation_is_written_with_its_perplexity(run_log, tmp_path):
     run_log().validated(ENGINE, 4, Validation(loss=0.0, num_tokens=48, routing_fluctuation=0.25))
-    [line] = lines(tmp_path, "valid")
+    [line] = lines(tmp_path, "validation")
     values = {"loss": 0.0, "perplexity": 1.0, "routing_fluctuation": 0.25}
-    assert line == {"kind": "valid", "step": 4, **values, "tokens": 48}
+    assert line == {"kind": "validation", "step": 4, **values, "num_tokens": 48}
 
 
-def test_a_resumed_run_adds_to_the_lines_of_the_first(run_log, tmp_path, clock):
+def test_a_resumed_run_appends_to_the_metrics_of_the_first(run_log, tmp_path, clock):
     take_steps(run_log(), clock, 1, 2)
     take_steps(run_log(first_step=2), clock, 3, 4)
     assert [(line["step"], line["tokens_per_second"]) for line in lines(tmp_path, "train")] == [(2, 16.0), (4, 16.0)]
@@ -177,13 +150,13 @@ def test_a_resumed_run_adds_to_the_lines_of_the_first(run_log, tmp_path, clock):
 
 def test_resuming_a_finished_run_keeps_its_expert_load(run_log, tmp_path, clock):
     log = run_log(**SPARSE, max_steps=2)
-    take_steps(log, clock, 1, 2, records=report(6, 2))
+    take_steps(log, clock, 1, 2, records=routing(6, 2))
     log.close()
     run_log(**SPARSE, max_steps=2, first_step=2).close()
     assert lines(tmp_path, "expert_load")[-1]["observed"] == [12, 4]
 
 
-def test_a_full_disk_takes_the_log_and_not_the_run(run_log, tmp_path, clock, capsys):
+def test_a_full_disk_costs_the_log_and_not_the_run(run_log, tmp_path, clock, capsys):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     log = run_log()
     resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
@@ -193,7 +166,7 @@ def test_a_full_disk_takes_the_log_and_not_the_run(run_log, tmp_path, clock, cap
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     printed = capsys.readouterr().out
-    assert "metrics of step 2 not written: [Errno 27] File too large" in printed
+    assert "metrics not written: [Errno 27] File too large" in printed
     assert "log and plots not finished" in printed
 
 
@@ -210,7 +183,7 @@ def test_a_loss_that_is_not_finite_is_written_as_null(run_log, tmp_path, clock, 
     clock.now += 1.0
     log.step_done(ENGINE, 2, learning_rate=0.5)
     log.validated(ENGINE, 4, Validation(loss=loss, num_tokens=48))
-    written = lines(tmp_path, "train") + lines(tmp_path, "valid")
+    written = lines(tmp_path, "train") + lines(tmp_path, "validation")
     assert [(line["loss"], line["perplexity"]) for line in written] == [(None, None)] * 2
 
 
@@ -228,6 +201,25 @@ def monitored_engine(events):
     return SimpleNamespace(**{**vars(ENGINE), "monitor": monitor})
 
 
+def test_batch_wait_is_a_share_of_the_time(run_log, tmp_path, clock):
+    log = run_log()
+    for step in (1, 2):
+        clock.now += 4.0
+        log.add_micro_batch(torch.tensor(0.0), {})
+        log.step_done(ENGINE, step, learning_rate=0.0, seconds_waited=float(step))
+    assert lines(tmp_path, "train")[0]["batch_wait_share"] == 3 / 8
+
+
+def test_a_skipped_step_has_no_part_in_the_loss(run_log, tmp_path, clock):
+    log = run_log()
+    take_steps(log, clock, 1, 1)
+    log.add_micro_batch(torch.tensor(float("nan")), {})
+    log.discard(1)
+    clock.now += 1.0
+    log.step_done(ENGINE, 2, learning_rate=0.0)
+    assert lines(tmp_path, "train")[0]["loss"] == 1.0
+
+
 def test_monitors_receive_every_number_of_a_line(run_log, tmp_path, clock, monitored_engine, events):
     log = run_log()
     log.add_micro_batch(torch.tensor(2.0), {})
@@ -242,4 +234,4 @@ def test_monitors_receive_every_number_of_a_line(run_log, tmp_path, clock, monit
 
 def test_monitors_receive_each_validation(run_log, monitored_engine, events):
     run_log().validated(monitored_engine, 4, Validation(loss=0.0, num_tokens=48))
-    assert events == [("valid/loss", 0.0, 4), ("valid/perplexity", 1.0, 4)]
+    assert events == [("validation/loss", 0.0, 4), ("validation/perplexity", 1.0, 4)]

@@ -1,4 +1,4 @@
-"""Perplexity, also where the loss is too large for it."""
+"""Perplexity, even of a loss that is too large for it."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The root holds what is started and read by its place in it."""
+"""The root holds the script and the settings that are found by their paths below it."""
 
 from train.processes.project_root import ROOT
 

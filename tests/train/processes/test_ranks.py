@@ -1,10 +1,10 @@
-"""Every launcher says in variables of its own who a process is."""
+"""Every launcher tells a process its rank in variables of its own."""
 
 import pytest
 
 from train.processes.ranks import Ranks, is_first_of_its_host, read_ranks
 
-# Process 3 of 4, the second on its host, as each launcher tells it.
+# Rank 3 of 4, the second process on its host, in the variables of each launcher.
 LAUNCHERS = {
     "torchrun": {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"},
     "deepspeed": {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_SIZE": "2"},
@@ -18,16 +18,16 @@ LAUNCHERS = {
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_each_launcher_is_understood(launcher):
+def test_the_variables_of_each_launcher_are_read(launcher):
     environ = {**LAUNCHERS[launcher], "MASTER_ADDR": "first-host"}
     assert read_ranks(environ) == Ranks(rank=3, world_size=4, local_rank=1)
 
 
-def test_without_a_launcher_there_is_one_process():
+def test_without_a_launcher_there_is_a_single_process():
     assert read_ranks({"PATH": "/bin"}) == Ranks(rank=0, world_size=1, local_rank=0)
 
 
-def test_torchrun_inside_a_slurm_job_decides():
+def test_torchrun_inside_a_slurm_job_takes_precedence():
     assert read_ranks({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1", "RANK": "1", "WORLD_SIZE": "2"}).rank == 1
 
 
@@ -59,10 +59,10 @@ LOCAL_RANKS = ["LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI
 
 
 @pytest.mark.parametrize("name", LOCAL_RANKS)
-def test_one_process_speaks_for_each_host(name):
+def test_one_process_prints_for_each_host(name):
     assert is_first_of_its_host({name: "0"})
     assert not is_first_of_its_host({name: "1"})
 
 
-def test_a_process_without_a_launcher_speaks_for_its_host():
+def test_a_process_without_a_launcher_prints_for_its_host():
     assert is_first_of_its_host({})

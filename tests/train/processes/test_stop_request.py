@@ -1,4 +1,4 @@
-"""A run that is asked to stop knows it; asked again later, it leaves at once."""
+"""A process remembers a stop request; a second one, later, ends it at once."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ while True:
     if stop.is_made():
         print("asked", flush=True)
         mutex = ctypes.create_string_buffer(64)
-        for _ in range(2 if busy else 0):  # waits for itself, as a collective for a rank that is gone
+        for _ in range(2 if busy else 0):  # a deadlock, like a collective that waits for a rank that is gone
             ctypes.CDLL(None).pthread_mutex_lock(mutex)
         time.sleep(100)
 """
@@ -31,7 +31,7 @@ while True:
 
 @pytest.fixture
 def handlers():
-    """Put the signal handlers of this process back."""
+    """Restore the signal handlers of this process."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
     yield
     for number, handler in before.items():
@@ -44,9 +44,9 @@ def test_a_signal_is_remembered(tmp_path, handlers, number):
     stop.listen()
     assert not stop.is_made()
     os.kill(os.getpid(), number)
-    os.kill(os.getpid(), signal.SIGTERM)  # passed on by a launcher, which got it too
+    os.kill(os.getpid(), signal.SIGTERM)  # forwarded by a launcher that received the signal too
     deadline = time.monotonic() + 5
-    while not stop.is_made() and time.monotonic() < deadline:  # a thread hears of it
+    while not stop.is_made() and time.monotonic() < deadline:  # a thread receives it
         time.sleep(0.001)
     assert stop.is_made()
 
@@ -60,7 +60,7 @@ def test_a_file_is_a_request_until_it_is_cleared(tmp_path):
     assert not stop.is_made()
 
 
-@pytest.mark.parametrize("busy", [False, True], ids=["in Python", "in a call that returns to Python no more"])
+@pytest.mark.parametrize("busy", [False, True], ids=["in Python", "in a call that never returns to Python"])
 def test_a_second_signal_ends_the_process_at_once(tmp_path, busy):
     process = subprocess.Popen(
         [sys.executable, "-c", WAITS, str(tmp_path), str(busy)], cwd=ROOT, stdout=subprocess.PIPE, text=True

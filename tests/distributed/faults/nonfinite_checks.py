@@ -6,10 +6,10 @@ import torch
 from tests.distributed.checkpoint_checks import state
 from tests.distributed.engine_checks import start
 from tests.distributed.training import SilentLog, batch, micro_batches
-from train.checkpoint.fragments import num_updates
+from train.checkpoint.state_shards import num_updates
 from train.faults.supervision import Supervision
-from train.loop import train_step
 from train.processes.stop_request import StopRequest
+from train.train_step import train_step
 
 BAD_STEP, NUM_STEPS = 1, 3
 
@@ -36,7 +36,7 @@ def _train(fields: dict, folder: str, *, steps, kind: str | None) -> tuple[dict,
         )
         if poison:
             poison.remove()
-        if watch.left_out(step):
+        if watch.count_if_skipped():
             nonfinite_steps.append(step)
     return state(engine) | {
         "updates": torch.tensor(num_updates(engine)),

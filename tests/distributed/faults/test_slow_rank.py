@@ -2,8 +2,8 @@
 
 import pytest
 
+from tests.distributed.faults.slow_rank_checks import wait_for_rank_1
 from tests.distributed.ranks import run_ranks
-from tests.distributed.slow_rank_checks import wait_for_rank_1
 from train.faults.supervision import describe_slow_rank
 
 
@@ -20,5 +20,5 @@ def test_ranks_that_wait_alike_are_not_mentioned(shares):
 
 def test_the_slow_one_of_many_is_named_with_both_shares():
     assert describe_slow_rank([0.5, 0.6, 0.02, 0.55]) == (
-        "note: rank 2 is slow: it waits for others 2% of its time, they wait 55% of theirs"
+        "note: rank 2 is slow: it waits for others 2% of its time, the others 55% of theirs"
     )

@@ -10,7 +10,7 @@ import pytest
 
 from tests.data_prep.raw_shards import FORMATS
 from tests.data_prep.tokenizing.test_interrupted import all_files, contents, recorded_files
-from tests.distributed.mpirun import inputs, make_data, needs_mpirun, run, start
+from tests.distributed.mpi.mpirun import inputs, make_data, needs_mpirun, run, start
 
 pytestmark = [pytest.mark.distributed, needs_mpirun]
 

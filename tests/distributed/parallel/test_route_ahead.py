@@ -2,8 +2,8 @@
 
 import pytest
 
+from tests.distributed.parallel.route_ahead_checks import compare_plans, count_collectives
 from tests.distributed.ranks import run_ranks
-from tests.distributed.route_ahead_checks import compare_plans, count_collectives
 from tests.models.hashes import HASHES
 
 pytestmark = pytest.mark.distributed

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.distributed.bad_number_checks import BAD_STEP, leave_out_a_step
+from tests.distributed.faults.nonfinite_checks import BAD_STEP, leave_out_a_step
 from tests.distributed.ranks import run_ranks
 
 pytestmark = pytest.mark.distributed

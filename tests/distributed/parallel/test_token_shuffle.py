@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from tests.distributed.parallel.token_shuffle_checks import TOKENS, check_on_ranks
 from tests.distributed.ranks import run_ranks
-from tests.distributed.token_shuffle_checks import TOKENS, check_on_ranks
 from train.parallel.token_shuffle import even_splits
 
 pytestmark = pytest.mark.distributed

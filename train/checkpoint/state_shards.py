@@ -1,7 +1,7 @@
-"""Fragments: a rank's training state as flat pieces of tensors that have the same names on any number of ranks.
+"""State shards: a rank's training state as flat slices of tensors whose names do not depend on the number of ranks.
 
-All of the project's contact with how DeepSpeed's optimizers lay out master weights and moments is in this file. A
-fragment is a view of live memory: reading it saves the state, writing into it restores the state.
+Only this file knows how DeepSpeed's optimizers lay out master weights and moments. A shard is a view of live memory:
+reading it saves the state, writing into it restores the state.
 """
 
 from collections.abc import Iterator
@@ -18,33 +18,33 @@ from deepspeed.utils import groups
 from train.checkpoint.stored_state import WEIGHT, StateShard, StoredState
 from train.parallel.packed_experts import ShardOffsets, parameter_offsets
 
-# What each optimizer keeps of every weight, by its name in torch.
+# The moments that each optimizer keeps for every weight, by their names in torch.
 _MOMENTS = {torch.optim.AdamW: ("exp_avg", "exp_avg_sq"), torch.optim.SGD: ()}
 
 
 @dataclass(frozen=True)
 class _Part:
-    """The part of one local parameter whose state is kept on this rank: elements [start, start + size of a view)."""
+    """The slice of one local parameter whose state this rank keeps: elements [start, start + size of a view)."""
 
     parameter: str
     start: int
     views: dict[str, torch.Tensor]
-    is_first_copy: bool  # False where another rank keeps the same
+    is_first_copy: bool  # False if another rank saves the same slice
 
 
-def owned_fragments(engine: DeepSpeedEngine) -> list[StateShard]:
-    """What this rank saves: the owned fragments of all ranks cover every tensor exactly once."""
-    return list(_fragments(engine, [part for part in _parts(engine) if part.is_first_copy]))
+def owned_shards(engine: DeepSpeedEngine) -> list[StateShard]:
+    """The shards that this rank saves; those of all ranks together cover every tensor exactly once."""
+    return list(_shards(engine, [part for part in _parts(engine) if part.is_first_copy]))
 
 
 def num_updates(engine: DeepSpeedEngine) -> int:
-    """Updates that the optimizer has made: steps without those that were skipped."""
+    """Updates that the optimizer has made: all steps but the skipped ones."""
     states = _inner(engine.optimizer).state.values()
     return max((int(state["step"]) for state in states if "step" in state), default=engine.lr_scheduler.last_epoch)
 
 
 def restore_counters(engine: DeepSpeedEngine, *, step: int, updates: int) -> None:
-    """Set every count of steps that bears on training: of Adam's bias correction, of the schedule, of the engine."""
+    """Set every step count that affects training: in Adam's bias correction, the schedule and the engine."""
     optimizer, schedule = _inner(engine.optimizer), engine.lr_scheduler
     for state in optimizer.state.values():
         if "step" in state:
@@ -61,19 +61,19 @@ def restore_counters(engine: DeepSpeedEngine, *, step: int, updates: int) -> Non
 
 @torch.no_grad()
 def restore_state(engine: DeepSpeedEngine, stored: StoredState) -> None:
-    """Fill every fragment that this rank keeps, then the model's parameters. Collective over all ranks with ZeRO 3."""
-    for fragment in _fragments(engine, list(_parts(engine))):
-        stored.read(fragment.kind, fragment.name, fragment.offset, fragment.values)
-    extents = parameter_offsets(engine.module)
+    """Fill every shard that this rank keeps, then the model's parameters. Collective over all ranks with ZeRO 3."""
+    for shard in _shards(engine, list(_parts(engine))):
+        stored.read(shard.kind, shard.name, shard.offset, shard.values)
+    offsets = parameter_offsets(engine.module)
     for name, parameter in engine.module.named_parameters():
-        # Without ZeRO the parameters are the weights; with ZeRO 1 and 2 every rank holds all of them beside its part
-        # of the master weights, with ZeRO 3 a part of each.
-        weights = torch.empty(extents[name][-1].begin + extents[name][-1].size)
-        for extent in extents[name]:
-            stored.read(WEIGHT, extent.name, extent.offset, weights[extent.begin : extent.begin + extent.size])
+        # Without ZeRO, the parameters are the weights. With ZeRO 1 and 2, every rank holds all of them beside its slice
+        # of the master weights; with ZeRO 3, it holds a slice of each.
+        weights = torch.empty(offsets[name][-1].begin + offsets[name][-1].size)
+        for piece in offsets[name]:
+            stored.read(WEIGHT, piece.name, piece.offset, weights[piece.begin : piece.begin + piece.size])
         _set_parameter(engine.optimizer, parameter, weights)
     persistent = getattr(engine.optimizer, "persistent_parameters", [])
-    if persistent:  # small ones that ZeRO 3 keeps whole on every rank
+    if persistent:  # small parameters, which ZeRO 3 keeps whole on every rank
         persistent[0].partition(persistent)
         persistent[0].all_gather(persistent)
 
@@ -87,21 +87,21 @@ def _set_parameter(optimizer, parameter: torch.nn.Parameter, weights: torch.Tens
     parameter.ds_tensor.data[: len(mine)].copy_(mine)
 
 
-def _fragments(engine: DeepSpeedEngine, parts: list[_Part]) -> Iterator[StateShard]:
-    extents = parameter_offsets(engine.module)
+def _shards(engine: DeepSpeedEngine, parts: list[_Part]) -> Iterator[StateShard]:
+    offsets = parameter_offsets(engine.module)
     for part in parts:
-        for extent in extents[part.parameter]:
-            yield from _overlap(part, extent)
+        for piece in offsets[part.parameter]:
+            yield from _overlap(part, piece)
 
 
-def _overlap(part: _Part, extent: ShardOffsets) -> Iterator[StateShard]:
-    """The elements that a part and an extent of its parameter have in common, of every kind."""
+def _overlap(part: _Part, piece: ShardOffsets) -> Iterator[StateShard]:
+    """The shards, one of each kind, of the elements that are both in the part and in the piece."""
     size = len(part.views[WEIGHT])
-    begin, end = max(part.start, extent.begin), min(part.start + size, extent.begin + extent.size)
+    begin, end = max(part.start, piece.begin), min(part.start + size, piece.begin + piece.size)
     if begin < end:
-        offset = extent.offset + begin - extent.begin
+        offset = piece.offset + begin - piece.begin
         for kind, view in part.views.items():
-            yield StateShard(extent.name, kind, offset, view[begin - part.start : end - part.start])
+            yield StateShard(piece.name, kind, offset, view[begin - part.start : end - part.start])
 
 
 def _parts(engine: DeepSpeedEngine) -> Iterator[_Part]:
@@ -120,7 +120,7 @@ def _parts(engine: DeepSpeedEngine) -> Iterator[_Part]:
 
 def _zero_part(optimizer, name: str, parameter: torch.nn.Parameter) -> _Part | None:
     mapping = parameter._hp_mapping
-    if mapping is None:  # all of it belongs to other ranks
+    if mapping is None:  # other ranks keep all of it
         return None
     bf16 = isinstance(optimizer, BF16_Optimizer)
     partitions = optimizer.fp32_groups_flat_partition if bf16 else optimizer.single_partition_of_fp32_groups
@@ -133,7 +133,7 @@ def _zero_part(optimizer, name: str, parameter: torch.nn.Parameter) -> _Part | N
 def _zero3_part(optimizer, name: str, parameter: torch.nn.Parameter) -> _Part | None:
     group, begin, size = optimizer.grad_position[optimizer.get_param_id(parameter)]
     start = dist.get_rank(_zero3_group(optimizer, parameter)) * size
-    count = min(size, parameter.ds_numel - start)  # the last ranks' parts end in padding
+    count = min(size, parameter.ds_numel - start)  # the slices of the last ranks end in padding
     if count <= 0:
         return None
     views = _views(optimizer.optimizer, optimizer.fp32_partitioned_groups_flat[group], slice(begin, begin + count))
@@ -145,7 +145,7 @@ def _zero3_group(optimizer, parameter: torch.nn.Parameter):
 
 
 def _views(optimizer: torch.optim.Optimizer, weights: torch.Tensor, place: slice) -> dict[str, torch.Tensor]:
-    """The weights and their moments, which torch makes at the first update, and we before it where there are none."""
+    """The weights and their moments, which torch creates in the first update, and this function if called before it."""
     state, moments = optimizer.state[weights], _MOMENTS[type(optimizer)]
     if moments and not state:
         state["step"] = torch.zeros(())
@@ -155,12 +155,12 @@ def _views(optimizer: torch.optim.Optimizer, weights: torch.Tensor, place: slice
 
 
 def _inner(optimizer) -> torch.optim.Optimizer:
-    """The optimizer that the run made, which DeepSpeed may have wrapped."""
+    """The run's own optimizer, which DeepSpeed may have wrapped."""
     return optimizer if type(optimizer) in _MOMENTS else optimizer.optimizer
 
 
 def _data_parallel_rank(parameter: torch.nn.Parameter) -> int:
-    """This rank's place among those that hold the same parameter."""
+    """This rank's index among the ranks that hold the same parameter."""
     if getattr(parameter, "allreduce", True):
         return dist.get_rank()
     return dist.get_rank(groups._get_expert_data_parallel_group(parameter.group_name))

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from tests.distributed.mpirun import make_data, needs_mpirun, run
+from tests.distributed.mpi.mpirun import make_data, needs_mpirun, run
 
 pytestmark = [pytest.mark.distributed, needs_mpirun]
 
