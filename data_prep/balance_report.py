@@ -1,6 +1,6 @@
 """Measure the balance of every kind of table: `python -m data_prep.balance_report --counts FILE --data DIR`.
 
-It prints a Markdown table of max/mean loads on the counted corpus and on held-out tokens.
+It prints a Markdown table of load imbalances, max/mean, on the counted corpus and on held-out tokens.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from data_prep.processes.command_line import user_errors_in_one_line
 from data_prep.shards.token_stream import TokenStream
 from data_prep.table_checks.held_out_load import Contexts, whole_load
 from data_prep.tables.expert_load import max_over_mean, rank_load
-from data_prep.tables.make_route_table import build_table
+from data_prep.tables.make_route_table import TableOptions, make_route_table
 from data_prep.tables.route_table import RouteTable
 
 EXPERTS = (16, 64, 128, 256)
@@ -36,20 +36,22 @@ def main(argv: list[str] | None = None) -> None:
     contexts = Contexts(TokenStream(arguments.data), context_length=length, max_tokens=sys.maxsize)
     print(_row(HEADS), _row(["---"] * len(HEADS)), sep="\n")
     for num_experts in arguments.num_experts:
-        turns = min(arguments.rotation_period, num_experts)
-        for name, options in _kinds(arguments.ep_size, turns, split_stream=counted, context_length=length).items():
-            table = build_table(counts, num_experts, seed=arguments.seed, **options)
+        period = min(arguments.rotation_period, num_experts)
+        for name, values in _kinds(arguments.ep_size, period).items():
+            options = TableOptions(num_experts, seed=arguments.seed, **values)
+            table = make_route_table(counts, options, counted_tokens=counted, context_length=length)
             print(_row([str(num_experts), name, *_cells(table, contexts, arguments.ep_size)]), flush=True)
 
 
-def _kinds(ep_size: int, turns: int, **split) -> dict[str, dict]:
+def _kinds(ep_size: int, rotation_period: int) -> dict[str, dict]:
     """Return the options of each kind of table by its name."""
+    split = {"ep_size": ep_size, "split_frequent_tokens": True}
     return {
         "random": {"method": "random"},
         "balanced": {},
         "balanced per rank": {"ep_size": ep_size},
-        "balanced per rank, split": {"ep_size": ep_size, **split},
-        f"balanced per rank, split, {turns} turns": {"ep_size": ep_size, "rotation_period": turns, **split},
+        "balanced per rank, split": split,
+        f"balanced per rank, split, rotation {rotation_period}": split | {"rotation_period": rotation_period},
     }
 
 
@@ -71,10 +73,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--tokens", metavar="DIR", help="the counted token shards (default: the folder of the counts)")
     add("--data", required=True, metavar="DIR", help="held-out token shards")
     add("--num_experts", type=int, nargs="+", default=EXPERTS, help="numbers of experts (default: 16 64 128 256)")
-    add("--ep_size", type=int, default=8, help="ranks (default: 8)")
-    add("--rotation_period", type=int, default=16, help="turns of the last kind, at most one per expert (default: 16)")
-    add("--context_length", type=int, default=128, help="the model's (default: 128)")
-    add("--seed", type=int, default=0, help="of the random tables (default: 0)")
+    add("--ep_size", type=int, default=8, help="number of ranks (default: 8)")
+    add(
+        "--rotation_period",
+        type=int,
+        default=16,
+        help="period of the tables with rotation, at most the number of experts (default: 16)",
+    )
+    add("--context_length", type=int, default=128, help="the model's sequence length (default: 128)")
+    add("--seed", type=int, default=0, help="seed of the random tables (default: 0)")
     return parser
 
 

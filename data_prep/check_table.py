@@ -4,15 +4,17 @@ import argparse
 import sys
 from pathlib import Path
 
-from data_prep.count_tokens import count_folders
+from data_prep.counts.count_folders import count_folders
 from data_prep.counts.counts_file import Counts
-from data_prep.counts.drift import measure_drift
+from data_prep.counts.drift import Drift, measure_drift
 from data_prep.processes.command_line import user_errors_in_one_line
 from data_prep.shards.token_stream import TokenStream
-from data_prep.table_checks.findings import TableCheck, check_table
+from data_prep.storage.atomic_file import atomic_file
 from data_prep.table_checks.held_out_load import Contexts
-from data_prep.table_checks.text_report import check_text
-from data_prep.tables.route_table import RouteTable, check_belongs, read_route_table
+from data_prep.table_checks.table_check import TableCheck, measure_table
+from data_prep.table_checks.text_report import check_report
+from data_prep.tables.route_table import RouteTable, check_belongs
+from data_prep.tables.route_table_file import read_route_table
 
 BATCH_TOKENS = (1024, 8192, 65536)
 
@@ -24,20 +26,20 @@ def main(argv: list[str] | None = None) -> int:
     contexts = _contexts(arguments, table)
     _check_belongs(table, contexts.stream, arguments)
     counts = _key_counts(arguments.data, table, contexts.context_length)
-    check = _check(arguments, table, contexts, counts, name=_name(arguments.table, table))
+    check = _measure(arguments, table, contexts, counts, name=_name(arguments.table, table))
     beside = _beside(arguments, contexts, counts, check)
     drift = None
     if arguments.against:
         drift = measure_drift(counts, _key_counts(arguments.against, table, contexts.context_length))
-    print(f"{arguments.table}\n{check_text(check, drift)}")
-    _write_pictures(arguments, check, beside, drift)
+    print(f"{arguments.table}\n{check_report(check, drift)}")
+    _write_figures(arguments, check, beside, drift)
     return _verdict(check, arguments)
 
 
-def _check(
+def _measure(
     arguments, table: RouteTable, contexts: Contexts, counts: Counts, *, name: str, ep_size: int = 0
 ) -> TableCheck:
-    return check_table(
+    return measure_table(
         table,
         contexts,
         counts,
@@ -63,11 +65,11 @@ def _beside(arguments, contexts: Contexts, counts: Counts, check: TableCheck) ->
         counts = _key_counts(arguments.data, table, contexts.context_length)
     name = _name(arguments.beside, table)
     name = name if name != check.name else Path(arguments.beside).stem
-    return _check(arguments, table, contexts, counts, name=name, ep_size=check.ep_size)
+    return _measure(arguments, table, contexts, counts, name=name, ep_size=check.ep_size)
 
 
 def _check_belongs(table: RouteTable, stream: TokenStream, arguments) -> None:
-    """The tokens must be of the table's tokenizer; padding the table's vocabulary is no mistake, cutting it is."""
+    """Refuse tokens of another tokenizer; the table's vocabulary may be padded, but not cut."""
     num_experts = arguments.num_experts or table.num_experts
     vocab_size = max(table.vocab_size, stream.manifest.vocab_size)
     digest = stream.manifest.tokenizer_digest
@@ -97,38 +99,35 @@ def _name(path: str, table: RouteTable) -> str:
     if table.method == "imported":
         return Path(path).stem
     key = "" if table.hash_key == "token" else f" {table.hash_key}"
-    turns = f", {table.rotation_period} turns" if table.rotation_period > 1 else ""
-    return table.method + key + (", split" if table.split else "") + turns
+    rotation = f", rotation {table.rotation_period}" if table.columns == "rotation" else ""
+    return table.method + key + (", split" if table.split else "") + rotation
 
 
-def _write_pictures(arguments, check: TableCheck, beside: TableCheck | None, drift) -> None:
+def _write_figures(arguments, check: TableCheck, beside: TableCheck | None, drift: Drift | None) -> None:
     if not (arguments.plots or arguments.report):
         return
-    from data_prep.table_checks.figures import write_figure
-    from data_prep.table_checks.html_report import (  # matplotlib takes a second to import
-        figures,
-        report_html,
-        write_text,
-    )
+    from data_prep.table_checks.figures import check_figures, write_figure  # matplotlib takes a second to import
+    from data_prep.table_checks.html_report import html_report
 
-    drawn = figures(check, beside)
-    for name, figure in drawn.items() if arguments.plots else ():
+    figures = check_figures(check, beside)
+    for name, figure in figures.items() if arguments.plots else ():
         write_figure(Path(arguments.plots) / f"{name}.png", figure)
         print(f"-> {Path(arguments.plots) / name}.png")
     if arguments.report:
-        write_text(arguments.report, report_html(check, beside, drift, drawn))
+        with atomic_file(arguments.report) as file:
+            file.write(html_report(check, beside, drift, figures).encode())
         print(f"-> {arguments.report}")
 
 
 def _verdict(check: TableCheck, arguments) -> int:
-    """Exit status 1 where a limit is passed."""
+    """Return exit status 1 if a limit is exceeded."""
     status = 0
     for what, found, limit in (
         ("expert", check.max_over_mean, arguments.max_imbalance),
         ("rank", check.rank_max_over_mean, arguments.max_rank_imbalance),
     ):
         if limit is not None and found > limit:
-            print(f"FAILED: {what} load max/mean {found:.4f} is above {limit}", file=sys.stderr)
+            print(f"FAILED: {what} imbalance, max/mean, {found:.4f} is above {limit}", file=sys.stderr)
             status = 1
     return status
 
@@ -138,20 +137,31 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("table", metavar="TABLE", help="route table, .safetensors")
     add("--data", required=True, metavar="DIR", help="folder of token shards that the table was not made from")
-    add("--batch_tokens", type=int, nargs="+", default=BATCH_TOKENS, help="batch sizes (default: 1024 8192 65536)")
-    add("--context_length", type=int, default=0, help="the model's (default: the table's, else 1024)")
+    add(
+        "--batch_tokens",
+        type=int,
+        nargs="+",
+        default=BATCH_TOKENS,
+        help="batch sizes in tokens (default: 1024 8192 65536)",
+    )
+    add("--context_length", type=int, default=0, help="the model's sequence length (default: the table's, else 1024)")
     add("--ep_size", type=int, default=0, help="ranks that share the experts (default: the table's)")
     add("--num_experts", type=int, help="refuse a table for another number of experts")
-    add("--layer", type=int, default=0, help="which table the batches and pictures are of (default: 0)")
-    add("--max_imbalance", type=float, help="exit status 1 where a table's expert load, max/mean, is above")
-    add("--max_rank_imbalance", type=float, help="the same for the load of ranks")
-    add("--against", metavar="DIR", help="the corpus that was counted: measure drift and unseen tokens")
-    add("--beside", metavar="TABLE", help="another table to show in the pictures, e.g. a random one")
-    add("--predicted", metavar="DIR", help="for key predicted: token shards with a prediction of each next token")
-    add("--max_tokens", type=int, default=50_000_000, help="measure so many, evenly spaced (default: 50000000)")
-    add("--seed", type=int, default=0, help="of the sampled batches (default: 0)")
+    add("--layer", type=int, default=0, help="the table of the batches and figures (default: 0)")
+    add("--max_imbalance", type=float, help="exit with status 1 if the imbalance of experts, max/mean, exceeds this")
+    add("--max_rank_imbalance", type=float, help="exit with status 1 if the imbalance of ranks exceeds this")
+    add("--against", metavar="DIR", help="the counted corpus: measures drift and unseen tokens")
+    add("--beside", metavar="TABLE", help="another table for comparison in the figures, e.g. a random one")
+    add("--predicted", metavar="DIR", help="token shards with a prediction of each next token, for key predicted")
+    add(
+        "--max_tokens",
+        type=int,
+        default=50_000_000,
+        help="number of tokens to measure, evenly spaced (default: 50000000)",
+    )
+    add("--seed", type=int, default=0, help="seed of the sampled batches (default: 0)")
     add("--plots", metavar="DIR", help="folder for load_per_expert.png and imbalance_by_batch.png")
-    add("--report", metavar="FILE", help="one-page .html report, pictures included")
+    add("--report", metavar="FILE", help="one-page .html report, figures included")
     return parser
 
 

@@ -9,7 +9,8 @@ from data_prep.processes.command_line import user_errors_in_one_line
 from data_prep.storage.tensor_file import write_tensors
 from data_prep.tables.expert_load import expert_load
 from data_prep.tables.other_programs import FORMATS
-from data_prep.tables.route_table import RouteTable, read_route_table
+from data_prep.tables.route_table import RouteTable
+from data_prep.tables.route_table_file import read_route_table
 
 
 @user_errors_in_one_line
@@ -27,7 +28,7 @@ def main(argv: list[str] | None = None) -> None:
 def export_table(
     table: RouteTable, format_name: str, *, layers: list[int] | None = None, resize: int | None = None
 ) -> dict[str, np.ndarray]:
-    """Return the tensors of `layers` (default: 0, 1, ...), each [vocab, top_k], by the names of that program."""
+    """Return the tensors of `layers` (default: 0, 1, ...), each [vocab, top_k], under the program's names."""
     _check_plain(table, format_name)
     layers = list(range(table.num_tables)) if layers is None else layers
     if len(layers) != table.num_tables or len(set(layers)) != len(layers):
@@ -38,7 +39,7 @@ def export_table(
 
 
 def resized(table: np.ndarray, num_experts: int, vocab_size: int) -> np.ndarray:
-    """Cut a table [vocab, top_k], or give further ids the experts that have the fewest: for padded vocabularies."""
+    """Cut a table [vocab, top_k] to a vocabulary, or pad it: each further id gets the experts that have the fewest."""
     if vocab_size <= len(table):
         return table[:vocab_size]
     top_k = table.shape[1]
@@ -51,12 +52,13 @@ def resized(table: np.ndarray, num_experts: int, vocab_size: int) -> np.ndarray:
 
 
 def _check_plain(table: RouteTable, format_name: str) -> None:
-    """Other programs look up token ids, and nothing else."""
+    """Refuse tables that look up more than a token id."""
     if table.hash_key != "token" or table.num_hashes > 1 or table.rotation_period > 1 or table.split is not None:
-        kind = f"key {table.hash_key}, {table.num_hashes} hashes, {table.rotation_period} turns"
+        kind = f"key {table.hash_key}, {table.num_hashes} hashes, rotation period {table.rotation_period}"
         kind += ", split tokens" if table.split is not None else ""
         raise ValueError(
-            f"{format_name} knows tables of key token with 1 hash and 1 turn, not of {kind}; build such a table"
+            f"{format_name} has tables of key token with 1 hash and no rotation, but this one has {kind}; "
+            "build a plain table"
         )
 
 
@@ -64,9 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m data_prep.export_table", description=__doc__)
     add = parser.add_argument
     add("table", metavar="TABLE", help="route table written by data_prep.build_table")
-    add("--format", choices=sorted(FORMATS), required=True, help="the program whose names the tensors get")
-    add("--layers", type=int, nargs="+", help="the model's layers that get the tables (default: 0, 1, ...)")
-    add("--resize", type=int, metavar="V", help="extend to, or cut to, a vocabulary of V ids")
+    add("--format", choices=sorted(FORMATS), required=True, help="program whose tensor names are written")
+    add("--layers", type=int, nargs="+", help="layers of the model, one per table (default: 0, 1, ...)")
+    add("--resize", type=int, metavar="V", help="pad or cut the table to a vocabulary of V ids")
     add("--output", required=True, metavar="FILE", help=".safetensors to write")
     return parser
 

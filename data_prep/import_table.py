@@ -1,4 +1,4 @@
-"""Read another program's table so that it can be checked: `python -m data_prep.import_table MODEL --format NAME`."""
+"""Import another program's table, so that it can be checked: `python -m data_prep.import_table MODEL --format NAME`."""
 
 import argparse
 import sys
@@ -10,7 +10,8 @@ from data_prep.encoding.tokenizer import load_tokenizer, tokenizer_digest
 from data_prep.processes.command_line import user_errors_in_one_line
 from data_prep.storage.model_weights import read_tensor, tensor_files
 from data_prep.tables.other_programs import FORMATS
-from data_prep.tables.route_table import RouteTable, write_route_table
+from data_prep.tables.route_table import RouteTable
+from data_prep.tables.route_table_file import write_route_table
 
 
 @user_errors_in_one_line
@@ -34,7 +35,9 @@ def import_table(model: str | Path, format_name: str, *, num_experts: int, token
     tables = [_integers(read_tensor(files[name], name), name) for _, name in sorted(names.items())]
     shapes = sorted({table.shape for table in tables})
     if len(shapes) > 1:
-        raise ValueError(f"{model} holds tables of shapes {shapes}, but a route table has one; import them apart")
+        raise ValueError(
+            f"{model} holds tables of shapes {shapes}, but a route table has one shape; import them separately"
+        )
     stacked = np.stack(tables)
     if not 0 <= stacked.min() <= stacked.max() < num_experts:
         raise ValueError(
@@ -46,7 +49,7 @@ def import_table(model: str | Path, format_name: str, *, num_experts: int, token
         num_experts=num_experts,
         method="imported",
         seed=0,
-        top_k=stacked.shape[2],
+        columns="top_k",
         tokenizer_digest=tokenizer_digest,
     )
 
@@ -62,9 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m data_prep.import_table", description=__doc__)
     add = parser.add_argument
     add("model", metavar="MODEL", help=".safetensors file, or a model's folder")
-    add("--format", choices=sorted(FORMATS), required=True, help="the program whose names the tensors have")
+    add("--format", choices=sorted(FORMATS), required=True, help="program whose tensor names are read")
     add("--num_experts", type=int, required=True, help="number of experts of a layer")
-    add("--tokenizer", required=True, metavar="DIR", help="the model's tokenizer: its ids are what the table routes")
+    add("--tokenizer", required=True, metavar="DIR", help="the model's tokenizer, whose ids the table routes")
     add("--output", required=True, metavar="FILE", help="route table to write, .safetensors")
     return parser
 

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from data_prep.count_tokens import count_folders
+from data_prep.counts.count_folders import count_folders
 from data_prep.counts.counts_file import write_counts
 from data_prep.encoding.make_encoder import BACKENDS
 from data_prep.encoding.tokenizer import load_tokenizer, tokenizer_digest

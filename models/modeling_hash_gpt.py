@@ -316,7 +316,7 @@ class HashGPTForCausalLM(HashGPTPreTrainedModel, GPT2LMHeadModel):
         return embeddings
 
     def _record_digests(self) -> None:
-        self.config.route_table_digests = [router.digest for router in self.hash_routers] or None
+        self.config.route_table_digests = [router.layer_digest for router in self.hash_routers] or None
 
 
 HashGPTModel.register_for_auto_class("AutoModel")

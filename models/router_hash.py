@@ -16,7 +16,7 @@ class HashRouter(nn.Module):
 
     With several turns there is one hash, and a token at position p of its context goes by column p modulo turns.
     A heavy token (row h = split_index[token] >= 0) goes to split_table[h, previous token]; a negative entry -(g + 1)
-    there says position_table[g, position modulo period] (data_prep/tables/split_tokens.py makes them).
+    there says position_table[g, position modulo period] (data_prep/tables/frequent_tokens.py makes them).
     """
 
     def __init__(self, config, index: int):
@@ -67,8 +67,8 @@ class HashRouter(nn.Module):
             self.split_index = torch.cat([self.split_index[:vocab_size], new])
 
     @property
-    def digest(self) -> str:
-        """Of the route table, or of all tables together where heavy tokens are split; as train/data/layer_tables.py."""
+    def layer_digest(self) -> str:
+        """Of the route table, or of all tables together if tokens are split; as LayerTable.layer_digest."""
         digests = [_digest(buffer) for buffer in self.buffers()]
         return digests[0] if len(digests) == 1 else "sha256:" + hashlib.sha256("".join(digests).encode()).hexdigest()
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import yaml
 
-from data_prep.build_table import build_table
-from data_prep.count_tokens import count_folders
+from data_prep.counts.count_folders import count_folders
 from data_prep.counts.counts_file import write_counts
 from data_prep.shards.token_stream import read_manifest
-from data_prep.tables.route_table import write_route_table
+from data_prep.tables.make_route_table import TableOptions, make_route_table
+from data_prep.tables.route_table_file import write_route_table
 from data_prep.tokenize_shards import tokenize_shards
 from data_prep.train_tokenizer import save_tokenizer, train_tokenizer
 
@@ -58,7 +58,8 @@ def make_tiny_data(folder: Path) -> TinyData:
     assert read_manifest(data.train).num_tokens >= 3000
     counts = count_folders([data.train])
     write_counts(data.counts, counts)
-    write_route_table(data.route_table, build_table(counts, NUM_EXPERTS, num_tables=NUM_TABLES, ep_size=EP_SIZE))
+    options = TableOptions(NUM_EXPERTS, num_tables=NUM_TABLES, ep_size=EP_SIZE)
+    write_route_table(data.route_table, make_route_table(counts, options))
     return data
 
 

@@ -114,11 +114,6 @@ def _describe_load(load_LE: np.ndarray, sparse_layers: list[int], *, ep_size: in
     num_experts = load_LE.shape[1]
     lines = [f"Predicted imbalance, fullest / mean\n  layer  {num_experts:>4} experts  {ep_size:>4} ranks"]
     for layer, load_E in zip(sparse_layers, load_LE, strict=True):
-        over_experts, over_ranks = imbalance(load_E), imbalance(rank_load(load_E, ep_size))
+        over_experts, over_ranks = max_over_mean(load_E), max_over_mean(rank_load(load_E, ep_size))
         lines.append(f"  {layer:<5}  {over_experts:>12.3f}  {over_ranks:>10.3f}")
     return "\n".join(lines)
-
-
-def imbalance(load: np.ndarray) -> float:
-    """Fullest / mean, 1 if balanced; NaN for a table that was built without counts."""
-    return max_over_mean(load) if load.any() else float("nan")

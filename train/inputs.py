@@ -91,7 +91,7 @@ class Inputs:
     @property
     def route_table_digests(self) -> list[str] | None:
         """The digest of each sparse layer's table, as the model's config records it."""
-        return [table.digest for table in self.layer_tables] or None
+        return [table.layer_digest for table in self.layer_tables] or None
 
     @property
     def predicted_load(self) -> np.ndarray | None:

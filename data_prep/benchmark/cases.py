@@ -15,7 +15,7 @@ import pyarrow
 import pyarrow.parquet
 import zstandard
 
-from data_prep.count_tokens import count_folders
+from data_prep.counts.count_folders import count_folders
 from data_prep.documents.raw_shards import RawFile, find_raw_shards, read_documents
 from data_prep.encoding.tokenizer import end_token_id, load_tokenizer, vocab_size
 from data_prep.shards.sequences import Sequences

@@ -1,6 +1,6 @@
-"""How often each key occurs in a corpus: the counts and their file."""
+"""How often each hash key occurs in a corpus: the counts and their file."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -8,24 +8,26 @@ import numpy as np
 from data_prep.counts.hash_keys import num_keys
 from data_prep.storage.tensor_file import check_schema, read_tensors, write_tensors
 
-SCHEMA_VERSION = 3  # 1 knew no keys but tokens, 2 had no digest of the file; both are still read
+SCHEMA_VERSION = 1
 KIND = "token_counts"
+TEXT_FIELDS = ("tokenizer_digest", "corpus_digest", "hash_key")
+INTEGER_FIELDS = ("vocab_size", "num_buckets", "context_length")
 
 
 @dataclass(frozen=True, eq=False)
 class Counts:
-    """Counts of every key of one corpus under one tokenizer; the keys of hash_keys.py, token ids unless said.
+    """Occurrences of every key (hash_keys.py) in one corpus under one tokenizer.
 
-    Of a mixture they are those of an epoch: occurrences in each part times its weight, rounded, and summed.
+    Counts of a mixture are those of one epoch: the occurrences in each part times its epochs, rounded, and summed.
     """
 
     counts: np.ndarray  # int64 [num_keys], occurrences of each key
     tokenizer_digest: str  # of the tokenizer that gave the ids their meaning
-    corpus_digest: str  # of the token shards that were counted, with their weights where these are not 1
+    corpus_digest: str  # of the counted token shards, with the epochs of a mixture's parts
     hash_key: str = "token"
     vocab_size: int = 0  # number of token ids; 0: as many as there are keys
     num_buckets: int = 0  # of key bigram
-    context_length: int = 0  # where contexts begin anew; 0: the corpus is one context
+    context_length: int = 0  # tokens per context; 0: the corpus is one context
 
     def __post_init__(self):
         if self.vocab_size == 0:
@@ -42,18 +44,14 @@ class Counts:
 
 
 def read_counts(path: str | Path) -> Counts:
-    """Read a counts file; ValueError where it is damaged, of another kind or contradicts itself."""
+    """Read a counts file; ValueError if it is damaged, of another kind or contradicts itself."""
     tensors, metadata = read_tensors(path)
-    check_schema(path, metadata, schema_versions=(1, 2, SCHEMA_VERSION), kind=KIND, digest_since=3)
+    check_schema(path, metadata, kind=KIND, schema_version=SCHEMA_VERSION)
     try:
         counts = Counts(
             tensors["counts"],
-            metadata["tokenizer_digest"],
-            metadata["corpus_digest"],
-            hash_key=metadata.get("hash_key", "token"),
-            vocab_size=int(metadata["vocab_size"]),
-            num_buckets=int(metadata.get("num_buckets", 0)),
-            context_length=int(metadata.get("context_length", 0)),
+            **{name: metadata[name] for name in TEXT_FIELDS},
+            **{name: int(metadata[name]) for name in INTEGER_FIELDS},
         )
         num_tokens = int(metadata["num_tokens"])
     except KeyError as error:
@@ -68,15 +66,27 @@ def read_counts(path: str | Path) -> Counts:
 
 def write_counts(path: str | Path, counts: Counts) -> None:
     """Write a counts file atomically; equal counts give equal bytes."""
-    metadata = {
-        "kind": KIND,
-        "schema_version": str(SCHEMA_VERSION),
-        "tokenizer_digest": counts.tokenizer_digest,
-        "corpus_digest": counts.corpus_digest,
-        "hash_key": counts.hash_key,
-        "vocab_size": str(counts.vocab_size),
-        "num_buckets": str(counts.num_buckets),
-        "context_length": str(counts.context_length),
-        "num_tokens": str(counts.num_tokens),
-    }
+    metadata = {"kind": KIND, "schema_version": str(SCHEMA_VERSION)}
+    metadata |= {name: str(getattr(counts, name)) for name in (*TEXT_FIELDS, *INTEGER_FIELDS, "num_tokens")}
     write_tensors(path, {"counts": counts.counts.astype(np.int64)}, metadata=metadata)
+
+
+def with_vocab_size(counts: Counts, vocab_size: int | None) -> Counts:
+    """Append ids that never occur: models pad their vocabulary (51200 = 50 * 1024 for GPT-2's 50257)."""
+    if vocab_size is None or vocab_size == counts.vocab_size:
+        return counts
+    if vocab_size < counts.vocab_size:
+        raise ValueError(
+            f"--vocab_size {vocab_size} is smaller than the {counts.vocab_size} token ids that were counted; "
+            f"give at least {counts.vocab_size}"
+        )
+    if counts.hash_key == "bigram":
+        raise ValueError(
+            f"the buckets of bigrams were counted for vocab_size={counts.vocab_size}, not {vocab_size}; "
+            f"count again with --vocab_size {vocab_size}"
+        )
+    padded = counts.counts
+    if counts.hash_key in ("token", "previous"):  # the last key of "previous" is "none" and stays last
+        unseen = np.zeros(vocab_size - counts.vocab_size, dtype=np.int64)
+        padded = np.insert(padded, counts.vocab_size, unseen)
+    return replace(counts, counts=padded, vocab_size=vocab_size)

@@ -1,4 +1,4 @@
-"""How much two corpora differ in what a table hashes: drift is what unbalances a table after it was made."""
+"""How two corpora differ in their hash keys: drift unbalances a table after it was built."""
 
 from dataclasses import dataclass
 
@@ -13,13 +13,13 @@ NUM_TOP = 10
 class Drift:
     """Differences of one corpus from another, as shares of its tokens."""
 
-    distance: float  # total variation: the share of tokens that would have to be another key
-    unseen: float  # the share of tokens whose key never occurs in the other corpus
+    distance: float  # total variation: the share of tokens that would need another key for the counts to agree
+    unseen: float  # the share of tokens with a key that never occurs in the other corpus
     top: tuple[tuple[int, float, float], ...]  # (key, share, share in the other corpus), the greatest changes first
 
 
 def measure_drift(counts: Counts, other: Counts) -> Drift:
-    """Compare the keys of two corpora; ValueError where their keys mean different things."""
+    """Compare the keys of two corpora; ValueError if their tokenizers differ."""
     if counts.tokenizer_digest != other.tokenizer_digest:
         raise ValueError(
             f"one corpus has tokenizer {counts.tokenizer_digest}, the other {other.tokenizer_digest}; "

@@ -1,18 +1,18 @@
-"""What is hashed: the key under which each position of a sequence is looked up in a route table.
+"""Hash keys: the number under which a route table is looked up at each position of a sequence.
 
 Roller et al. (2021, section 3.1) hash the current token, the previous one, both (bigrams), the position, and as upper
-bounds the next token and a prediction of it. Keys are int64 in 0..num_keys-1; models compute the same ones in torch.
+bounds the next token and a prediction of it. Keys are int64 in 0..num_keys-1; models/hash_keys.py is the same in torch.
 """
 
 import numpy as np
 
 KEYS = ("token", "previous", "bigram", "position", "next", "predicted")
-# Whose counts tell how often each key occurs: every token is the next one of some position.
+# key -> the key whose counts stand for it: every token is the next one of some position.
 COUNTED_AS = {key: key for key in KEYS} | {"next": "token", "predicted": "token"}
 
 
 def num_keys(hash_key: str, *, vocab_size: int, num_buckets: int = 0, context_length: int = 0) -> int:
-    """Return how many different keys there are; ValueError where `key` lacks the number that says so."""
+    """Return the number of different keys; ValueError if `hash_key` needs an option that is missing."""
     if hash_key not in KEYS:
         raise ValueError(f"key {hash_key!r} is unknown; choose one of {', '.join(KEYS)}")
     if hash_key == "bigram" and num_buckets < 1:
@@ -34,8 +34,8 @@ def route_keys(
 ) -> np.ndarray:
     """Return the key of each of `tokens` [..., S], int64 of the same shape.
 
-    The last axis is a context, or with `context_length` several of them one after the other: the first token of each
-    has no previous one. `future` holds the next or the predicted token of each position, for those two keys.
+    The last axis is one context, or with `context_length` several, one after the other; the first token of a context
+    has no previous one. Keys next and predicted need those tokens as `future`, of the shape of `tokens`.
     """
     if hash_key == "token":
         return tokens.astype(np.int64)
@@ -55,7 +55,7 @@ def route_keys(
 
 
 def previous_tokens(tokens: np.ndarray, *, vocab_size: int, context_length: int = 0) -> np.ndarray:
-    """Return the token before each one, int64; the id `vocab_size` stands for none."""
+    """Return the token before each one, int64; id `vocab_size` stands for none."""
     previous = np.empty(tokens.shape, dtype=np.int64)
     previous[..., 1:] = tokens[..., :-1]
     previous[..., :: context_length or max(tokens.shape[-1], 1)] = vocab_size
@@ -84,8 +84,8 @@ def bigram_buckets(previous: np.ndarray, tokens: np.ndarray, *, vocab_size: int,
 def mix64(values: np.ndarray) -> np.ndarray:
     """Splitmix64's finaliser on uint64: every bit of the result depends on every bit of the value.
 
-    In torch's int64 products and xors give the same bits; x >> n needs & ((1 << (64 - n)) - 1) after it, and the
-    unsigned remainder of m is ((m >> 1 & (2^63 - 1)) % n * 2 + (m & 1)) % n.
+    With torch's int64, products and xors give the same bits; x >> n needs & ((1 << (64 - n)) - 1) after it, and the
+    unsigned remainder m % n is ((m >> 1 & (2^63 - 1)) % n * 2 + (m & 1)) % n.
     """
     values = values ^ (values >> np.uint64(30))
     values = values * np.uint64(0xBF58476D1CE4E5B9)

@@ -33,10 +33,7 @@ def write_tensors(path: str | Path, tensors: dict[str, np.ndarray], *, metadata:
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Return the tensors and the metadata of `path`; ValueError where they do not have the digest that they name.
-
-    Files of earlier versions name none: check_schema refuses those that should.
-    """
+    """Return the tensors and the metadata of `path`; ValueError if its digest is missing or wrong."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} does not exist")
     try:
@@ -45,23 +42,20 @@ def read_tensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except SafetensorError as error:
         raise ValueError(f"{path} is not a whole .safetensors file ({error}); make it again") from error
-    if FILE_DIGEST in metadata:
-        _check_digest(path, metadata[FILE_DIGEST])
+    if FILE_DIGEST not in metadata:
+        raise ValueError(f"{path} names no {FILE_DIGEST}: it is damaged or of another program; make it again")
+    _check_digest(path, metadata[FILE_DIGEST])
     return tensors, metadata
 
 
-def check_schema(
-    path: str | Path, metadata: dict[str, str], *, schema_versions: tuple[int, ...], kind: str, digest_since: int
-) -> None:
-    """Refuse another kind of file, a version that this code does not read, and a lost digest of the file."""
-    found, readable = metadata.get("schema_version"), [str(version) for version in schema_versions]
-    if metadata.get("kind") != kind or found not in readable:
+def check_schema(path: str | Path, metadata: dict[str, str], *, kind: str, schema_version: int) -> None:
+    """Refuse another kind of file, and another version of this kind."""
+    found = metadata.get("kind", "unknown content"), metadata.get("schema_version")
+    if found != (kind, str(schema_version)):
         raise ValueError(
-            f"{path} holds {metadata.get('kind', 'unknown content')} (schema_version {found}), but {kind} "
-            f"(schema_version {' or '.join(readable)}) is needed; give another file or make it again"
+            f"{path} holds {found[0]} (schema_version {found[1]}), but {kind} "
+            f"(schema_version {schema_version}) is needed; give another file or make it again"
         )
-    if int(found) >= digest_since and FILE_DIGEST not in metadata:
-        raise ValueError(f"{path} is damaged: schema_version {found} needs {FILE_DIGEST}; copy it or make it again")
 
 
 def _check_digest(path: str | Path, written: str) -> None:

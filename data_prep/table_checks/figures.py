@@ -1,4 +1,4 @@
-"""Draw how tables load experts: the paper's Figure 4 with numbers, and load imbalance against batch size."""
+"""Figures of the load of experts: the paper's Figure 4 with numbers, and load imbalance against batch size."""
 
 from pathlib import Path
 
@@ -8,12 +8,23 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from data_prep.storage.atomic_file import atomic_file
 from data_prep.table_checks.held_out_load import BatchLoad
+from data_prep.table_checks.table_check import TableCheck
 
 COLOURS = ("#0072b2", "#d55e00")  # told apart by colour-blind readers, and in grey
 EVEN = {"color": "black", "linewidth": 0.8, "linestyle": (0, (5, 3))}
 
 
-def load_figure(loads: dict[str, np.ndarray]) -> Figure:
+def check_figures(check: TableCheck, beside: TableCheck | None) -> dict[str, Figure]:
+    """Return the figures by name; the other table, if any, stands on the left as in the paper's Figure 4."""
+    checks = [check] if beside is None else [beside, check]
+    loads = {each.name: each.load_LE[min(check.layer, len(each.load_LE) - 1)] for each in checks}
+    return {
+        "load_per_expert": expert_load_figure(loads),
+        "imbalance_by_batch": imbalance_figure({each.name: each.batches for each in checks}, ep_size=check.ep_size),
+    }
+
+
+def expert_load_figure(loads: dict[str, np.ndarray]) -> Figure:
     """Draw each table's load per expert, sorted, side by side (Roller et al., 2021, Figure 4); loads are int64 [E]."""
     figure = Figure(figsize=(3.4 * len(loads) + 0.3, 2.8), layout="constrained", dpi=150)
     axes = figure.subplots(1, len(loads), sharey=True, squeeze=False)[0]
@@ -30,8 +41,8 @@ def load_figure(loads: dict[str, np.ndarray]) -> Figure:
     return figure
 
 
-def batch_figure(loads: dict[str, list[BatchLoad]], *, ep_size: int) -> Figure:
-    """Draw max/mean against batch size: the mean of random batches, and up to the 99th percentile in shade."""
+def imbalance_figure(loads: dict[str, list[BatchLoad]], *, ep_size: int) -> Figure:
+    """Draw max/mean against batch size: the mean of random batches, shaded up to the 99th percentile."""
     figure = Figure(figsize=(5.0, 3.5), layout="constrained", dpi=150)
     axis = figure.subplots()
     sizes = sorted({load.batch_tokens for batches in loads.values() for load in batches})
@@ -56,7 +67,7 @@ def batch_figure(loads: dict[str, list[BatchLoad]], *, ep_size: int) -> Figure:
 
 
 def write_figure(path: Path, figure: Figure) -> None:
-    """Write a PNG atomically; without the date and version, equal figures give equal bytes."""
+    """Write a PNG atomically, without date and version: equal figures give equal bytes."""
     with atomic_file(path) as file:
         figure.savefig(file, format="png", metadata={"Software": None})
 

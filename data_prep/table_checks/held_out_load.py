@@ -1,4 +1,4 @@
-"""Measure how a route table loads experts on tokens it was not made from, as a whole and batch by batch."""
+"""The load that a route table gives experts on tokens it was not made from, as a whole and batch by batch."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ NUM_SAMPLES = 1000  # batches per batch size
 
 @dataclass(frozen=True)
 class BatchLoad:
-    """Load imbalance, max / mean, of batches of one size that are drawn at random from the contexts of a data set."""
+    """Load imbalance, max / mean, of batches of one size drawn at random from the contexts of a data set."""
 
     batch_tokens: int
     mean: float
     p99: float  # one batch in a hundred is worse
     worst: float  # of the batches drawn
-    worst_possible: float  # of all batches that could be drawn: the contexts that load one expert most, together
+    worst_possible: float  # of all batches that could be drawn: that of the contexts that load one expert most
     rank_mean: float  # the same for ranks
     rank_p99: float
-    rank_worst_possible: float  # it bounds the memory that a rank needs for rows of tokens
+    rank_worst_possible: float  # bounds the memory of a rank for the tokens that it receives
 
 
 class Contexts:
@@ -69,7 +69,7 @@ class Contexts:
 def load_of_pieces(table: RouteTable, layer: int, contexts: Contexts, *, piece: int) -> np.ndarray:
     """Return the (token, choice) pairs of each expert in every piece of `piece` tokens: int32 [num_pieces, E].
 
-    Contexts are cut into pieces from their start; what is left at their end is dropped.
+    Contexts are cut into pieces from their start; a shorter rest at their end is skipped.
     """
     parts = []
     for tokens, future in contexts.read():
@@ -85,7 +85,7 @@ def load_of_pieces(table: RouteTable, layer: int, contexts: Contexts, *, piece: 
 def batch_loads(
     table: RouteTable, layer: int, contexts: Contexts, *, sizes: list[int], ep_size: int, seed: int = 0
 ) -> list[BatchLoad]:
-    """Measure batches of each size; sizes above the data set's are left out."""
+    """Measure batches of each size; sizes above the data set's are skipped."""
     loads = []
     for size in sorted(sizes):
         piece = min(size, contexts.context_length)
@@ -118,14 +118,14 @@ def _imbalances(load_BE: np.ndarray) -> np.ndarray:
 
 
 def _worst_possible(pieces_NE: np.ndarray, num_pieces: int) -> float:
-    """The fullest expert's load when a batch is made of the pieces that it is fullest in, over the mean load."""
+    """Return max / mean of the worst batch: for each expert, the batch of the pieces that load it most."""
     fullest_E = np.partition(pieces_NE, len(pieces_NE) - num_pieces, axis=0)[-num_pieces:].sum(axis=0, dtype=np.int64)
     pairs = int(pieces_NE[0].sum()) * num_pieces
     return int(fullest_E.max()) * pieces_NE.shape[1] / pairs
 
 
 def whole_load(table: RouteTable, layer: int, contexts: Contexts) -> np.ndarray:
-    """Return the pairs of each expert on the whole data set, int64 [E]."""
+    """Return the (token, choice) pairs of each expert on the whole data set, int64 [E]."""
     load_E = np.zeros(table.num_experts, dtype=np.int64)
     for tokens, future in contexts.read():
         experts = apply_table(table, layer, tokens, future=future)

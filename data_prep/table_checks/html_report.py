@@ -1,17 +1,16 @@
-"""Write what check_table found out as one page of HTML that needs no other file."""
+"""The measurements of check_table as one page of HTML that needs no other file."""
 
 import base64
 import html
 import io
-from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from data_prep.counts.drift import Drift
-from data_prep.storage.atomic_file import atomic_file
-from data_prep.table_checks.figures import batch_figure, load_figure
-from data_prep.table_checks.findings import TableCheck
+from data_prep.table_checks.held_out_load import NUM_SAMPLES
+from data_prep.table_checks.table_check import TableCheck
 from data_prep.tables.expert_load import max_over_mean, rank_load
+from data_prep.tables.route_table_file import INTEGER_FIELDS, TEXT_FIELDS
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
@@ -23,30 +22,20 @@ th:first-child, td:first-child { text-align: left } img { max-width: 100% } .mon
 """
 
 
-def figures(check: TableCheck, beside: TableCheck | None) -> dict[str, Figure]:
-    """Return the pictures by name; the other table, if any, stands to the left as in the paper's Figure 4."""
-    checks = [check] if beside is None else [beside, check]
-    loads = {each.name: each.load_LE[min(check.layer, len(each.load_LE) - 1)] for each in checks}
-    return {
-        "load_per_expert": load_figure(loads),
-        "imbalance_by_batch": batch_figure({each.name: each.batches for each in checks}, ep_size=check.ep_size),
-    }
-
-
-def report_html(check: TableCheck, beside: TableCheck | None, drift: Drift | None, drawn: dict[str, Figure]) -> str:
-    """Return the page."""
+def html_report(check: TableCheck, beside: TableCheck | None, drift: Drift | None, figures: dict[str, Figure]) -> str:
+    """Return the page with the `figures` of check_figures; `beside` is another table to compare with."""
     sections = [
         f"<h1>Route table {html.escape(check.name)}</h1>",
         f'<p class="verdict">{_verdict(check)}</p>',
         "<h2>Load on the whole data set</h2>",
         _layer_table([check] if beside is None else [check, beside]),
-        _picture(drawn["load_per_expert"], "Load of each expert, sorted; the dashed line is perfect balance."),
+        _picture(figures["load_per_expert"], "Load of each expert, sorted; the dashed line is perfect balance."),
         "<h2>Load in a batch</h2>",
         "<p>A step waits for the fullest expert or rank of its batch. Batches are made of contexts drawn at random; "
-        "<i>worst possible</i> is the batch made of the contexts that load one expert, or rank, most: memory for so "
-        "many rows is enough for any order of the data.</p>",
+        "<i>worst possible</i> is the batch made of the contexts that load one expert, or rank, most: memory for its "
+        "tokens is enough for any order of the data.</p>",
         _batch_table(check),
-        _picture(drawn["imbalance_by_batch"], "Load imbalance against batch size."),
+        _picture(figures["imbalance_by_batch"], "Load imbalance against batch size."),
         "<h2>Drift</h2>",
         _drift(drift),
         "<h2>How the table was made</h2>",
@@ -58,17 +47,12 @@ def report_html(check: TableCheck, beside: TableCheck | None, drift: Drift | Non
     )
 
 
-def write_text(path: str | Path, text: str) -> None:
-    with atomic_file(path) as file:
-        file.write(text.encode())
-
-
 def _verdict(check: TableCheck) -> str:
     table = check.table
     return (
         f"On {check.num_tokens:,} tokens of <span class=mono>{html.escape(check.data)}</span> the fullest of "
-        f"{table.num_experts} experts gets <b>{check.max_over_mean:.3f}</b> times the mean; no table of "
-        f"{table.hash_key} keys could get below {check.lower_bound:.3f}. The fullest of {check.ep_size} ranks gets "
+        f"{table.num_experts} experts gets <b>{check.max_over_mean:.3f}</b> times the mean; the lower bound of any "
+        f"table of {table.hash_key} keys is {check.lower_bound:.3f}. The fullest of {check.ep_size} ranks gets "
         f"<b>{check.rank_max_over_mean:.3f}</b> times the mean."
     )
 
@@ -83,29 +67,15 @@ def _layer_table(checks: list[TableCheck]) -> str:
             fullest = f"{load_E.argmax()} ({load_E.max() / load_E.sum():.2%})"
             cells = (predicted, f"{max_over_mean(load_E):.4f}", f"{check.lower_bound:.4f}", f"{ranks:.4f}", fullest)
             rows.append([html.escape(f"{check.name}, layer {layer}"), *cells])
-    heads = ("table", "predicted", "measured", "no table below", "ranks", "fullest expert (share)")
-    return _table("max/mean of the experts' load, and of the ranks'", heads, rows)
+    heads = ("table", "predicted", "measured", "lower bound", "ranks", "fullest expert (share)")
+    return _table("imbalance, max/mean, of experts and of ranks", heads, rows)
 
 
 def _batch_table(check: TableCheck) -> str:
     heads = ("tokens", "mean", "p99", "worst drawn", "worst possible", "rank mean", "rank p99", "rank worst possible")
-    rows = [
-        [f"{batch.batch_tokens:,}"]
-        + [
-            f"{value:.3f}"
-            for value in (
-                batch.mean,
-                batch.p99,
-                batch.worst,
-                batch.worst_possible,
-                batch.rank_mean,
-                batch.rank_p99,
-                batch.rank_worst_possible,
-            )
-        ]
-        for batch in check.batches
-    ]
-    return _table(f"max/mean of 1,000 batches per size, table {check.layer}", heads, rows)
+    names = ("mean", "p99", "worst", "worst_possible", "rank_mean", "rank_p99", "rank_worst_possible")
+    rows = [[f"{batch.batch_tokens:,}", *(f"{getattr(batch, name):.3f}" for name in names)] for batch in check.batches]
+    return _table(f"imbalance, max/mean, of {NUM_SAMPLES:,} batches per size, table {check.layer}", heads, rows)
 
 
 def _drift(drift: Drift | None) -> str:
@@ -113,30 +83,18 @@ def _drift(drift: Drift | None) -> str:
         return "<p>Not measured: give the counted corpus with <span class=mono>--against</span>.</p>"
     rows = [[str(key), f"{share:.3%}", f"{other:.3%}", f"{share - other:+.3%}"] for key, share, other in drift.top]
     return (
-        f"<p>{drift.distance:.2%} of the tokens would have to be others for the keys to occur as often as in the "
-        f"counted corpus; {drift.unseen:.3%} have a key that was never counted.</p>"
+        f"<p>{drift.distance:.2%} of the tokens would need another key for the counts to agree with the counted "
+        f"corpus; {drift.unseen:.3%} have a key that was never counted.</p>"
         + _table("the greatest changes", ("key", "share here", "share as counted", "change"), rows)
     )
 
 
 def _provenance(check: TableCheck) -> str:
     table = check.table
-    names = (
-        "method",
-        "hash_key",
-        "seed",
-        "num_experts",
-        "num_tables",
-        "num_hashes",
-        "rotation_period",
-        "top_k",
-        "ep_size",
-        "vocab_size",
-    )
-    names += ("num_buckets", "context_length", "num_tokens", "tokenizer_digest", "corpus_digest", "digest")
-    names += ("split_digest",) if table.split else ()
+    names = [*TEXT_FIELDS, *INTEGER_FIELDS, "num_tables", "num_hashes", "top_k", "rotation_period", "num_tokens"]
+    names += ["digest", "split_digest"] if table.split else ["digest"]
     rows = [[name, f'<span class="mono">{html.escape(str(getattr(table, name)))}</span>'] for name in names]
-    return _table("as the file says", ("field", "value"), rows)
+    return _table("from the file's metadata", ("field", "value"), rows)
 
 
 def _table(caption: str, heads: tuple[str, ...], rows: list[list[str]]) -> str:

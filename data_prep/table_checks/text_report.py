@@ -1,16 +1,32 @@
-"""Say in lines of text what check_table found out."""
+"""Lines of text on a table: as predicted from its counts, and as measured on other tokens."""
 
+from data_prep.counts.counts_file import Counts
 from data_prep.counts.drift import Drift
-from data_prep.table_checks.findings import TableCheck
+from data_prep.table_checks.table_check import TableCheck
 from data_prep.tables.expert_load import max_over_mean, rank_load
+from data_prep.tables.route_table import RouteTable
 
 
-def check_text(check: TableCheck, drift: Drift | None) -> str:
-    """Return the lines that the command prints."""
-    table = check.table
+def table_report(table: RouteTable, counts: Counts, *, most_frequent: str = "") -> str:
+    """Return the lines that build_table prints; `most_frequent` is the text of the most frequent token, if known."""
+    share = counts.counts.max() / counts.num_tokens
+    key = " ".join([f"{counts.hash_key} {counts.counts.argmax()}", *([most_frequent] if most_frequent else [])])
+    lines = [
+        f"{table.method} table of key {table.hash_key}: {_shape(table)}",
+        f"predicted imbalance of experts, max/mean: {table.max_over_mean:.4f} (lower bound {table.lower_bound:.4f})",
+        f"predicted imbalance of ranks, max/mean over ep_size={table.ep_size}: {table.rank_max_over_mean:.4f}",
+        f"most frequent key: {key}, {share:.2%} of {counts.num_tokens:,} tokens",
+    ]
+    if table.split is not None:
+        lines.append(f"frequent tokens split by the token before them: {len(table.split.split_table)}")
+    return "\n".join(lines)
+
+
+def check_report(check: TableCheck, drift: Drift | None) -> str:
+    """Return the lines that check_table prints."""
     return "\n".join(
         [
-            f"{check.name}: {table.num_tables} x {table.tables.shape[1]:,} keys -> {table.num_experts} experts",
+            f"{check.name}: {_shape(check.table)}",
             f"{check.data}: {check.num_tokens:,} tokens in contexts of {check.context_length}",
             *_layer_lines(check),
             *_batch_lines(check),
@@ -19,13 +35,28 @@ def check_text(check: TableCheck, drift: Drift | None) -> str:
     )
 
 
+def _shape(table: RouteTable) -> str:
+    num_tables, num_keys, num_columns = table.tables.shape
+    shape = f"{num_tables} x {num_keys:,} keys -> {table.num_experts} experts"
+    if num_columns == 1:
+        return shape
+    return (
+        shape
+        + {
+            "hashes": f", {num_columns} hashes",
+            "top_k": f", top {num_columns}",
+            "rotation": f", rotation period {num_columns}",
+        }[table.columns]
+    )
+
+
 def _layer_lines(check: TableCheck) -> list[str]:
     lines = []
     for layer, load_E in enumerate(check.load_LE):
         ranks = max_over_mean(rank_load(load_E, check.ep_size))
         lines.append(
-            f"table {layer}: expert load max/mean {max_over_mean(load_E):.4f} (no table below {check.lower_bound:.4f}; "
-            f"{_predicted(check, layer)}), {check.ep_size} ranks {ranks:.4f}"
+            f"table {layer}: imbalance of experts, max/mean {max_over_mean(load_E):.4f} "
+            f"(lower bound {check.lower_bound:.4f}, {_predicted(check, layer)}), of {check.ep_size} ranks {ranks:.4f}"
         )
     return lines
 
@@ -37,7 +68,7 @@ def _predicted(check: TableCheck, layer: int) -> str:
 
 def _batch_lines(check: TableCheck) -> list[str]:
     lines = [
-        f"batches of table {check.layer}, max/mean:",
+        f"imbalance of batches, max/mean, table {check.layer}:",
         "  tokens     mean     p99   worst  worst possible   ranks:  mean     p99  worst possible",
     ]
     for batch in check.batches:
@@ -50,9 +81,9 @@ def _batch_lines(check: TableCheck) -> list[str]:
 
 def _drift_lines(drift: Drift | None) -> list[str]:
     if drift is None:
-        return ["drift and unseen tokens: not measured, give the counted corpus with --against"]
+        return ["drift: not measured; give the counted corpus with --against"]
     key, share, other = drift.top[0]
     return [
         f"drift: {drift.distance:.2%} of the tokens differ, {drift.unseen:.3%} have a key that was never counted",
-        f"  greatest change: key {key}, {share:.3%} here, {other:.3%} in the other corpus",
+        f"  greatest change: key {key}, {share:.3%} here, {other:.3%} in the counted corpus",
     ]

@@ -1,6 +1,7 @@
 """Tables from a trained model's token embeddings: similar tokens share an expert, or are kept apart.
 
 k-means calculates in floats: equal seeds give equal tables with one version of scikit-learn on one kind of machine.
+Each function returns int32 [num_tokens].
 """
 
 import numpy as np
@@ -16,7 +17,7 @@ FULL = np.iinfo(np.int64).max
 def clustered_table(embeddings: np.ndarray, num_experts: int, *, seed: int, variant: int = 0) -> np.ndarray:
     """Give each token the expert whose k-means centroid is nearest to its embedding (Roller et al., 2021, section 3.1).
 
-    embeddings: float [num_tokens, width]. Returns int32 [num_tokens].
+    embeddings: float [num_tokens, hidden_size].
     """
     check_experts(num_experts, 1)
     if len(embeddings) < num_experts:
@@ -35,14 +36,14 @@ def dispersed_table(
 
 
 def disperse(clusters: np.ndarray, counts: np.ndarray, num_experts: int) -> np.ndarray:
-    """Give the most frequent tokens, in turn, to the emptiest expert that still has room for their cluster.
+    """Give the most frequent tokens, in turn, to the emptiest expert that has room left for their cluster.
 
-    No expert gets more than ceil(n / num_experts) of a cluster's n counted tokens, nor of those never counted: each
-    cluster is spread evenly.
+    Each cluster is spread evenly: no expert gets more than ceil(n / num_experts) of its n counted tokens, nor of those
+    that were never counted.
     """
     counts = checked_counts(counts)
     table = np.empty(len(counts), dtype=np.int32)
-    group_of_token = 2 * clusters + (counts == 0)
+    group_of_token = 2 * clusters + (counts == 0)  # group G: the counted, or the uncounted, tokens of a cluster
     room_GE = np.repeat(-(-np.bincount(group_of_token) // num_experts)[:, None], num_experts, axis=1)
     load_E, num_unseen_E = np.zeros(num_experts, dtype=np.int64), np.zeros(num_experts, dtype=np.int64)
     for token in np.argsort(-counts, kind="stable"):

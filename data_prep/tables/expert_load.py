@@ -1,4 +1,4 @@
-"""How evenly a table spreads tokens over experts and over ranks."""
+"""How evenly tokens are spread over experts and over ranks; rank r holds the experts r * E / R up to those of r + 1."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ class LoadSummary:
 
     max_over_mean: float  # load of the fullest expert / mean load
     lower_bound: float  # the least max_over_mean that any table can have
-    rank_max_over_mean: float  # the same as max_over_mean for ranks of num_experts / ep_size experts
+    rank_max_over_mean: float  # the same for ranks of num_experts / ep_size experts
     load_E: np.ndarray  # int64 [num_experts], counted tokens of each expert
 
 
@@ -28,18 +28,20 @@ def load_summary(table: np.ndarray, counts: np.ndarray, num_experts: int, ep_siz
     )
 
 
-def lower_bound(counts: np.ndarray, num_experts: int, *, total: int | None = None, choices: int = 1) -> float:
-    """Return the least max / mean of any table: the heaviest key cannot be divided, except among its choices.
+def max_over_mean(load: np.ndarray) -> float:
+    """Return the imbalance max / mean of a load [E] or [R]: 1 is perfect, nan if nothing is loaded."""
+    total = int(load.sum())
+    return int(load.max()) * load.size / total if total else float("nan")
 
-    `total` is the number of tokens where `counts` leaves some out.
-    """
-    total = int(counts.sum()) if total is None else total
-    return max(1.0, int(counts.max()) * num_experts / (total * choices))
+
+def worst_max_over_mean(load: np.ndarray) -> float:
+    """Return the largest imbalance of any layer or table, of a load [L, E] or [L, R]."""
+    return max(map(max_over_mean, load))
 
 
 def rank_load(load_E: np.ndarray, ep_size: int) -> np.ndarray:
-    """Return the load of each rank; rank r holds the experts r * E / ep_size up to those of rank r + 1."""
-    return load_E.reshape(*load_E.shape[:-1], ep_size, -1).sum(axis=-1)
+    """Return the load of each rank, [..., R], from that of each expert, [..., E]."""
+    return load_E.reshape(*load_E.shape[:-1], ep_size, load_E.shape[-1] // ep_size).sum(axis=-1)
 
 
 def expert_load(table: np.ndarray, counts: np.ndarray, num_experts: int) -> np.ndarray:
@@ -50,9 +52,13 @@ def expert_load(table: np.ndarray, counts: np.ndarray, num_experts: int) -> np.n
     return load_E
 
 
-def max_over_mean(load: np.ndarray) -> float:
-    """Return the load imbalance max / mean; 1 is perfect."""
-    return int(load.max()) * load.size / int(load.sum())
+def lower_bound(counts: np.ndarray, num_experts: int, *, total: int | None = None, choices: int = 1) -> float:
+    """Return the least max / mean of any table: the most frequent key is divided among its choices alone.
+
+    `total` is the number of tokens, if it is more than `counts` holds.
+    """
+    total = int(counts.sum()) if total is None else total
+    return max(1.0, int(counts.max()) * num_experts / (total * choices))
 
 
 def check_experts(num_experts: int, ep_size: int) -> None:
@@ -67,10 +73,10 @@ def check_experts(num_experts: int, ep_size: int) -> None:
 
 
 def checked_counts(counts: np.ndarray) -> np.ndarray:
-    """Return `counts` as int64; ValueError unless they are one row of integers >= 0 with something counted."""
+    """Return `counts` as int64; ValueError unless they are a vector of integers >= 0 and one is positive."""
     counts = np.asarray(counts)
     if counts.ndim != 1 or counts.dtype.kind not in "iu":
-        raise ValueError(f"counts must be one row of integers, not {counts.dtype} of shape {counts.shape}")
+        raise ValueError(f"counts must be a vector of integers, not {counts.dtype} of shape {counts.shape}")
     if counts.size == 0 or counts.min() < 0 or counts.max() == 0:
         raise ValueError("counts must be >= 0 with at least one token counted; count a corpus that has tokens")
     return counts.astype(np.int64)

@@ -1,140 +1,174 @@
-"""Make a route table from counts: every hash_key, every method, any number of layers, hashes or choices."""
+"""Make a route table from counts: every hash key, every method, any number of layers, hashes or choices."""
 
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from data_prep.counts.counts_file import Counts
 from data_prep.counts.hash_keys import COUNTED_AS
 from data_prep.shards.token_stream import TokenStream
-from data_prep.tables.expert_load import expert_load, lower_bound
-from data_prep.tables.heavy_split import split_in_turns
-from data_prep.tables.methods import Recipe, check_method, make_table, make_turns, turn_experts
-from data_prep.tables.route_table import HeavySplit, RouteTable
-from data_prep.tables.split_tokens import count_bigrams, heavy_tokens, largest_part, split_heavy_tokens
+from data_prep.tables.expert_load import check_experts, expert_load, lower_bound
+from data_prep.tables.frequent_tokens import (
+    FrequentTokenSplit,
+    count_bigrams,
+    frequent_tokens,
+    max_part_tokens,
+    place_parts,
+)
+from data_prep.tables.methods import HAVE_ROTATION, HAVE_TOP_K, METHODS, NEED_EMBEDDINGS, MethodInputs, make_table
+from data_prep.tables.rotation import make_rotation_table, rotated_split, rotation_experts
+from data_prep.tables.route_table import RouteTable
 
 
-def build_table(
+@dataclass(frozen=True)
+class TableOptions:
+    """What decides a table beside counts, embeddings and tokens; ValueError naming the options at odds."""
+
+    num_experts: int
+    method: str = "balanced"  # one of METHODS
+    hash_key: str = "token"  # one of hash_keys.KEYS
+    num_tables: int = 1  # one per sparse layer
+    num_hashes: int = 1  # MultiHash: different tables per layer
+    top_k: int = 1  # different experts per token, for models that add up their outputs
+    rotation_period: int = 1  # above 1: the expert of a token rotates with its position
+    seed: int = 0
+    ep_size: int = 1  # ranks that share the experts
+    split_frequent_tokens: bool = False  # over several experts, by the token before them
+    split_threshold: float = 1.0  # split tokens above this share of an expert's mean load
+
+    def __post_init__(self):
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if type(value) is not field.type and (field.type, type(value)) != (float, int):
+                raise ValueError(f"{field.name}={value!r} must be of type {field.type.__name__}")
+        if self.num_tables < 1:
+            raise ValueError(f"--num_tables {self.num_tables} must be at least 1: one table per sparse layer")
+        check_experts(self.num_experts, self.ep_size)
+        _check_method(self)
+        _check_columns(self)
+
+    @property
+    def columns(self) -> str:
+        """What the last axis of the table holds."""
+        return "rotation" if self.rotation_period > 1 else "top_k" if self.top_k > 1 else "hashes"
+
+
+def make_route_table(
     counts: Counts,
-    num_experts: int,
+    options: TableOptions,
     *,
-    hash_key: str | None = None,
-    method: str = "balanced",
-    num_tables: int = 1,
-    num_hashes: int = 1,
-    top_k: int = 1,
-    rotation_period: int = 1,
-    seed: int = 0,
-    ep_size: int = 1,
     embeddings: np.ndarray | None = None,
-    split_stream: TokenStream | None = None,
-    split_threshold: float = 1.0,
+    counted_tokens: TokenStream | None = None,
     context_length: int = 0,
 ) -> RouteTable:
-    """Return `num_tables` tables over the keys of `counts` with their predicted load.
+    """Return the tables over the keys of `counts` with their predicted load.
 
-    `key` "next" or "predicted" reads counts of tokens as counts of that key. `embeddings` float [num_keys, width] are
-    for the methods that cluster. `split_stream`, the counted tokens, splits those heavier than `split_threshold` experts;
-    they are read in contexts of `context_length`, as in training. With `rotation_period` the experts take turns by position.
+    Keys next and predicted use counts of tokens. `embeddings`, float [num_keys, hidden_size], are for the methods that
+    cluster. Splitting frequent tokens reads the `counted_tokens`, in contexts of `context_length` as in training.
     """
-    if num_tables < 1:
-        raise ValueError(f"--num_tables {num_tables} must be at least 1: one table per sparse layer")
-    hash_key = _checked_key(hash_key or counts.hash_key, counts)
-    check_method(
-        method,
-        hash_key=hash_key,
-        num_hashes=num_hashes,
-        top_k=top_k,
-        rotation_period=rotation_period,
-        has_embeddings=embeddings is not None,
-        split=split_stream is not None,
+    _check_inputs(options, counts, embeddings, counted_tokens)
+    inputs = MethodInputs(
+        counts.counts, options.num_experts, seed=options.seed, ep_size=options.ep_size, embeddings=embeddings
     )
-    recipe = Recipe(counts.counts, num_experts, seed=seed, ep_size=ep_size, embeddings=embeddings)
     split = None
-    if split_stream is not None:
-        split, recipe = _without_heavy(recipe, counts, split_stream, split_threshold, context_length)
-    layers = range(num_tables)
-    if rotation_period > 1:
-        made, split = _make_in_turns(recipe, method, split, layers=layers, rotation_period=rotation_period)
-    else:
-        made = [make_table(recipe, method, layer=layer, num_hashes=num_hashes, top_k=top_k) for layer in layers]
-    tables, loads = zip(*made, strict=True)
-    choices = num_hashes * top_k * rotation_period  # a key's tokens are divided among them
+    if options.split_frequent_tokens:
+        split, inputs = _without_frequent_tokens(inputs, options, counted_tokens, context_length)
+    tables, loads, split = _make_tables(inputs, options, split)
+    choices = options.num_hashes * options.top_k * options.rotation_period  # a key's tokens are divided among them
     return RouteTable(
-        tables=np.stack(tables),
-        num_experts=num_experts,
-        method=method,
-        seed=seed,
-        ep_size=ep_size,
-        hash_key=hash_key,
+        tables=tables,
+        num_experts=options.num_experts,
+        method=options.method,
+        seed=options.seed,
+        columns=options.columns,
+        ep_size=options.ep_size,
+        hash_key=options.hash_key,
         vocab_size=counts.vocab_size,
         num_buckets=counts.num_buckets,
         context_length=counts.context_length or context_length,
-        top_k=top_k,
-        rotation_period=rotation_period,
         tokenizer_digest=counts.tokenizer_digest,
         corpus_digest=counts.corpus_digest,
-        lower_bound=lower_bound(recipe.counts, num_experts, total=counts.num_tokens, choices=choices),
-        load=np.stack(loads),
+        lower_bound=lower_bound(inputs.counts, options.num_experts, total=counts.num_tokens, choices=choices),
+        load=loads,
         split=split,
     )
 
 
-def _make_in_turns(
-    recipe: Recipe, method: str, split: HeavySplit | None, *, layers: range, rotation_period: int
-) -> tuple[list, HeavySplit | None]:
-    """The tables and loads of experts that take turns by position, and the split with its experts in turns."""
-    experts_PE = turn_experts(recipe.num_experts, rotation_period, ep_size=recipe.ep_size)
-    made = [make_turns(recipe, method, experts_PE, layer=layer) for layer in layers]
-    return made, None if split is None else split_in_turns(split, experts_PE)
+def _make_tables(
+    inputs: MethodInputs, options: TableOptions, split: FrequentTokenSplit | None
+) -> tuple[np.ndarray, np.ndarray, FrequentTokenSplit | None]:
+    """Return the tables of all layers, their loads, and the split that goes with them."""
+    layers, method = range(options.num_tables), options.method
+    if options.columns == "rotation":
+        expert_CE = rotation_experts(options.num_experts, options.rotation_period, ep_size=options.ep_size)
+        made = [make_rotation_table(inputs, method, expert_CE, layer=layer) for layer in layers]
+        split = None if split is None else rotated_split(split, expert_CE)
+    else:
+        sizes = {"num_hashes": options.num_hashes, "top_k": options.top_k}
+        made = [make_table(inputs, method, layer=layer, **sizes) for layer in layers]
+    tables, loads = zip(*made, strict=True)
+    return np.stack(tables), np.stack(loads), split
 
 
-def with_vocab_size(counts: Counts, vocab_size: int | None) -> Counts:
-    """Append ids that never occur: models pad their vocabulary (51200 = 50 * 1024 for GPT-2's 50257)."""
-    if vocab_size is None or vocab_size == counts.vocab_size:
-        return counts
-    if vocab_size < counts.vocab_size:
-        raise ValueError(
-            f"--vocab_size {vocab_size} is smaller than the {counts.vocab_size} token ids that were counted; "
-            f"give at least {counts.vocab_size}"
-        )
-    if counts.hash_key == "bigram":
-        raise ValueError(
-            f"the buckets of bigrams were counted for vocab_size={counts.vocab_size}, not {vocab_size}; "
-            f"count again with --vocab_size {vocab_size}"
-        )
-    padded = counts.counts
-    if counts.hash_key in ("token", "previous"):  # the last key of "previous" is "none" and stays last
-        unseen = np.zeros(vocab_size - counts.vocab_size, dtype=np.int64)
-        padded = np.insert(padded, counts.vocab_size, unseen)
-    return replace(counts, counts=padded, vocab_size=vocab_size)
+def _without_frequent_tokens(
+    inputs: MethodInputs, options: TableOptions, counted_tokens: TokenStream, context_length: int
+) -> tuple[FrequentTokenSplit | None, MethodInputs]:
+    """Return the split of the frequent tokens, and the inputs that are left for the table."""
+    counts_V, num_experts, threshold = inputs.counts, options.num_experts, options.split_threshold
+    tokens_F = frequent_tokens(counts_V, num_experts, split_threshold=threshold)
+    if len(tokens_F) == 0:
+        return None, inputs
+    bigrams_FP = count_bigrams(counted_tokens, tokens_F, vocab_size=len(counts_V), context_length=context_length)
+    max_tokens = max_part_tokens(counts_V, num_experts, split_threshold=threshold)
+    split, load_E = place_parts(
+        counts_V, tokens_F, bigrams_FP, num_experts, max_tokens=max_tokens, ep_size=options.ep_size
+    )
+    other_counts = counts_V.copy()
+    other_counts[tokens_F] = 0
+    start_load_E = expert_load(split.start_experts, bigrams_FP[:, -1], num_experts)
+    return split, replace(inputs, counts=other_counts, base_load_E=load_E, start_load_E=start_load_E)
 
 
-def _checked_key(hash_key: str, counts: Counts) -> str:
+def _check_inputs(
+    options: TableOptions, counts: Counts, embeddings: np.ndarray | None, counted_tokens: TokenStream | None
+) -> None:
+    method, hash_key = options.method, options.hash_key
     if COUNTED_AS[hash_key] != counts.hash_key:
         raise ValueError(
-            f"--hash_key {hash_key} needs counts of key {COUNTED_AS[hash_key]}, but these are of key {counts.hash_key}; "
-            f"run data_prep.count_tokens --hash_key {COUNTED_AS[hash_key]}"
+            f"--hash_key {hash_key} needs counts of key {COUNTED_AS[hash_key]}, but these are of key "
+            f"{counts.hash_key}; run data_prep.count_tokens --hash_key {COUNTED_AS[hash_key]}"
         )
-    return hash_key
+    if (method in NEED_EMBEDDINGS) != (embeddings is not None):
+        needed = "needs" if method in NEED_EMBEDDINGS else "takes no"
+        raise ValueError(f"--method {method} {needed} --embeddings MODEL_DIR of a trained model")
+    if options.split_frequent_tokens and counted_tokens is None:
+        raise ValueError("--split_frequent_tokens needs the counted tokens; name their folder with --tokens")
 
 
-def _without_heavy(
-    recipe: Recipe, counts: Counts, stream: TokenStream, split_threshold: float, context_length: int
-) -> tuple[HeavySplit | None, Recipe]:
-    """Return the split of the heavy tokens, and what is left for the table."""
-    tokens_H = heavy_tokens(counts.counts, recipe.num_experts, split_threshold=split_threshold)
-    if len(tokens_H) == 0:
-        return None, recipe
-    most = largest_part(counts.counts, recipe.num_experts, split_threshold=split_threshold)
-    bigrams_HP = count_bigrams(stream, tokens_H, vocab_size=counts.vocab_size, context_length=context_length)
-    split_table, position_table, load_E = split_heavy_tokens(
-        counts.counts, bigrams_HP, recipe.num_experts, most=most, ep_size=recipe.ep_size
-    )
-    split_index = np.full(counts.vocab_size, -1, dtype=np.int32)
-    split_index[tokens_H] = np.arange(len(tokens_H))
-    light = counts.counts.copy()
-    light[tokens_H] = 0
-    split = HeavySplit(split_index, split_table, position_table)
-    start_load_E = expert_load(split.start_experts, bigrams_HP[:, -1], recipe.num_experts)
-    return split, replace(recipe, counts=light, base_load_E=load_E, start_load_E=start_load_E)
+def _check_method(options: TableOptions) -> None:
+    method, hash_key = options.method, options.hash_key
+    if method not in METHODS:
+        raise ValueError(f"--method {method} is unknown; choose one of {', '.join(METHODS)}")
+    if hash_key not in COUNTED_AS:
+        raise ValueError(f"--hash_key {hash_key} is unknown; choose one of {', '.join(COUNTED_AS)}")
+    if method in NEED_EMBEDDINGS and COUNTED_AS[hash_key] != "token":
+        raise ValueError(f"--method {method} clusters tokens, but the key is {hash_key}; count with --hash_key token")
+
+
+def _check_columns(options: TableOptions) -> None:
+    """Allow at most one of MultiHash, top-k and rotation, and splitting with rotation alone."""
+    method, hash_key, num_hashes, top_k = options.method, options.hash_key, options.num_hashes, options.top_k
+    period, found = options.rotation_period, f"not {method}, {hash_key}, {num_hashes} and {top_k}"
+    if num_hashes < 1 or top_k < 1 or (num_hashes > 1 and top_k > 1):
+        raise ValueError(f"--num_hashes {num_hashes} and --top_k {top_k} must be at least 1, and one of them 1")
+    if top_k > 1 and method not in HAVE_TOP_K:
+        raise ValueError(f"--method {method} has no --top_k {top_k}; choose one of {', '.join(HAVE_TOP_K)}")
+    if period < 1:
+        raise ValueError(f"--rotation_period {period} must be at least 1")
+    if period > 1 and (method not in HAVE_ROTATION or hash_key != "token" or num_hashes * top_k > 1):
+        raise ValueError(
+            f"--rotation_period {period} needs --method {' or '.join(HAVE_ROTATION)}, key token, one hash and top_k 1, "
+            f"{found}"
+        )
+    if options.split_frequent_tokens and (method != "balanced" or hash_key != "token" or num_hashes * top_k > 1):
+        raise ValueError(f"--split_frequent_tokens needs --method balanced, key token, one hash and top_k 1, {found}")

@@ -1,17 +1,20 @@
 """The route tables of a study: each is built once per seed, from counts or from a trained variant's embeddings."""
 
 import dataclasses
-import io
 import json
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
-from data_prep import build_table
-from data_prep.count_tokens import count_folders
+from data_prep.counts.count_folders import count_folders
+from data_prep.counts.counted_tokens import open_counted_tokens
 from data_prep.counts.counts_file import Counts, read_counts, write_counts
 from data_prep.counts.hash_keys import COUNTED_AS
 from data_prep.shards.mixture import read_mixture
 from data_prep.storage.atomic_file import atomic_file
+from data_prep.storage.model_weights import read_embeddings
+from data_prep.table_checks.text_report import table_report
+from data_prep.tables.make_route_table import TableOptions, make_route_table
+from data_prep.tables.route_table import RouteTable
+from data_prep.tables.route_table_file import write_route_table
 from launch.study.recipes import Study
 from train.checkpoint.commit import read_manifest
 from train.config.run_config import RunConfig
@@ -22,7 +25,7 @@ def table_path(output: Path, name: str, *, seed: int) -> Path:
 
 
 def with_tables(study: Study, variant: str, output: Path, *, seed: int) -> RunConfig:
-    """The variant's config with the paths of the seed's tables in the place of their names."""
+    """Return the variant's config with the paths of the seed's tables instead of their names."""
     config = study.variants[variant]
     built = study.tables_of(variant)
     paths = [str(table_path(output, name, seed=seed)) if name in built else name for name in config.route_table]
@@ -30,10 +33,10 @@ def with_tables(study: Study, variant: str, output: Path, *, seed: int) -> RunCo
 
 
 def build_tables(study: Study, variant: str, output: Path, *, seed: int, models: dict[str, Path]) -> list[Path]:
-    """Build those tables of a variant that are not there yet, and return these.
+    """Build the tables of a variant that do not exist yet, and return their paths.
 
-    models: Hugging Face directories by variant, for tables that need embeddings. ValueError where build_table refuses
-    the arguments, or where the table was built from other arguments, data or embeddings.
+    models: Hugging Face directories by variant, for tables that need embeddings. ValueError if no table can be built
+    with the arguments, or if the existing table was built from other arguments, data or embeddings.
     """
     built = []
     for name in study.tables_of(variant):
@@ -41,15 +44,21 @@ def build_tables(study: Study, variant: str, output: Path, *, seed: int, models:
         origin = arguments | _inputs(study, arguments, models)
         if _is_built(path, origin):
             continue
-        report = _build(study, path, arguments, counts=_counts(study, arguments, output), models=models)
-        with atomic_file(path.with_suffix(".json")) as file:  # after the table: it says that the table is whole
-            file.write(json.dumps({"built_from": origin, "report": report.splitlines()}, indent=1).encode())
+        counts = _counts(study, arguments, output)
+        try:
+            table = _make(study, arguments, counts, models)
+        except (ValueError, OSError) as error:
+            raise ValueError(f"table {name} could not be built: {error}") from error
+        write_route_table(path, table)
+        report = table_report(table, counts).splitlines()
+        with atomic_file(path.with_suffix(".json")) as file:  # after the table: it marks the table as whole
+            file.write(json.dumps({"built_from": origin, "report": report}, indent=1).encode())
         built.append(path)
     return built
 
 
 def table_arguments(study: Study, name: str, *, seed: int) -> dict:
-    """All that decides a table: the study file's arguments, what follows from the first recipe with it, the seed."""
+    """Return what decides a table: the study file's arguments, those that follow from its first recipe, the seed."""
     config = next(study.variants[variant] for variant in study.variants if name in study.tables_of(variant))
     number = 1 if config.share_route_table or len(config.route_table) > 1 else len(config.sparse_layers)
     follows = {"num_experts": config.num_experts, "ep_size": config.ep_size, "num_tables": number}
@@ -57,7 +66,7 @@ def table_arguments(study: Study, name: str, *, seed: int) -> dict:
 
 
 def _inputs(study: Study, arguments: dict, models: dict[str, Path]) -> dict:
-    """What else decides a table: the counted corpus, where its contexts begin, and the weights with the embeddings."""
+    """Return what else decides a table: the counted corpus, its context length, and the weights with the embeddings."""
     config = study.config
     inputs = {"corpus_digest": _corpus_digest(config), "context_length": config.context_length}
     if "embeddings" in arguments:
@@ -85,46 +94,37 @@ def _is_built(path: Path, origin: dict) -> bool:
     return True
 
 
-def _counts(study: Study, arguments: dict, output: Path) -> Path:
-    """Counts of the training tokens under the table's key, counted where they are not there yet."""
+def _counts(study: Study, arguments: dict, output: Path) -> Counts:
+    """Return the counts of the training tokens under the table's key; count unless their file is up to date."""
     key, config = COUNTED_AS[arguments["hash_key"]], study.config
     buckets = int(arguments.get("num_buckets", 0))
     path = output / "counts" / (f"{key}_{buckets}.safetensors" if buckets else f"{key}.safetensors")
-    if not path.is_file() or not _are_of(read_counts(path), config):
-        counts = count_folders(
-            [config.train_data],
-            hash_key=key,
-            vocab_size=config.vocab_size,
-            num_buckets=buckets,
-            context_length=config.context_length,
-        )
-        write_counts(path, counts)
-    return path
+    if path.is_file() and _are_of(counts := read_counts(path), config):
+        return counts
+    counts = count_folders(
+        [config.train_data],
+        hash_key=key,
+        vocab_size=config.vocab_size,
+        num_buckets=buckets,
+        context_length=config.context_length,
+    )
+    write_counts(path, counts)
+    return counts
 
 
 def _are_of(counts: Counts, config: RunConfig) -> bool:
-    """Whether counts are those of the study's data as it is now."""
+    """Return whether counts are those of the study's data as it is now."""
     is_length = counts.context_length in (0, config.context_length)
     is_vocabulary = counts.vocab_size == config.vocab_size or not config.vocab_size
     return is_length and is_vocabulary and counts.corpus_digest == _corpus_digest(config)
 
 
-def _build(study: Study, path: Path, arguments: dict, *, counts: Path, models: dict[str, Path]) -> str:
-    """Run build_table, and return what it says."""
-    options = {name: value for name, value in arguments.items() if name not in ("num_buckets", "embeddings")}
-    argv = ["--counts", str(counts), "--output", str(path)]
+def _make(study: Study, arguments: dict, counts: Counts, models: dict[str, Path]) -> RouteTable:
+    values = {name: value for name, value in arguments.items() if name not in ("num_buckets", "embeddings")}
+    options, inputs = TableOptions(**values), {}
     if "embeddings" in arguments:
-        argv += ["--embeddings", str(models[arguments["embeddings"]])]
-    if options.pop("split_frequent_tokens", False):
-        tokens = ["--tokens", study.config.train_data, "--context_length", str(study.config.context_length)]
-        argv += ["--split_frequent_tokens", *tokens]
-    argv += [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    said = io.StringIO()
-    try:
-        with redirect_stdout(said), redirect_stderr(said):
-            status = build_table.main(argv)
-    except SystemExit as end:  # argparse
-        status = end.code
-    if status:
-        raise ValueError(f"table {path.stem} could not be built: {said.getvalue().strip()} (build_table {argv})")
-    return said.getvalue()
+        inputs["embeddings"] = read_embeddings(models[arguments["embeddings"]], num_tokens=counts.vocab_size)
+    if options.split_frequent_tokens:
+        inputs["counted_tokens"] = open_counted_tokens(study.config.train_data)
+        inputs["context_length"] = study.config.context_length
+    return make_route_table(counts, options, **inputs)

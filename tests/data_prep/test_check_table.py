@@ -1,4 +1,4 @@
-"""A table is measured on other tokens than its own: as a whole, by batch, against its corpus, in pictures and words."""
+"""A table is measured on tokens that it was not made from: as a whole and by batch, in figures and words."""
 
 import html.parser
 from dataclasses import replace
@@ -7,100 +7,17 @@ import numpy as np
 import pytest
 
 from data_prep.check_table import main
-from data_prep.count_tokens import count_folders
-from data_prep.counts.counts_file import Counts
-from data_prep.counts.drift import measure_drift
+from data_prep.counts.count_folders import count_folders
 from data_prep.counts.hash_keys import KEYS
-from data_prep.shards.token_stream import TokenStream
-from data_prep.table_checks.held_out_load import Contexts, batch_loads, load_of_pieces, whole_load
-from data_prep.tables.make_route_table import build_table
-from data_prep.tables.route_table import RouteTable, write_route_table
+from data_prep.tables.route_table_file import write_route_table
 from tests.data_prep.shards.test_token_stream import STREAM, edit_manifest, write_folder
-
-CONTEXT_LENGTH = 4
-TABLE = RouteTable(
-    np.arange(10, dtype=np.int32).reshape(1, 10, 1) % 4, num_experts=4, method="round_robin", seed=0, ep_size=2,
-    tokenizer_digest="sha256:t",
-)  # fmt: skip
+from tests.data_prep.table_checks.test_held_out_load import TABLE, write_long_folder
+from tests.data_prep.tables.test_make_route_table import make
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """12 tokens: two contexts of 4 and the token after them, three left."""
     return write_folder(tmp_path / "tokens")
-
-
-@pytest.fixture
-def long_folder(tmp_path):
-    tokens = np.random.Generator(np.random.PCG64(0)).integers(0, 9, 4097) ** 2 // 9
-    return write_folder(tmp_path / "long", shards=[[tokens.tolist()]])
-
-
-def contexts(folder, *, context_length=CONTEXT_LENGTH, **options):
-    return Contexts(TokenStream(folder), context_length=context_length, **{"max_tokens": 10**9} | options)
-
-
-def test_contexts_are_those_of_training(folder):
-    [(tokens, future)] = contexts(folder).read()
-    assert tokens.tolist() == [STREAM[:4], STREAM[4:8]]
-    assert future.tolist() == [STREAM[1:5], STREAM[5:9]]
-
-
-def test_a_large_data_set_is_measured_at_evenly_spaced_contexts(long_folder):
-    some = contexts(long_folder, max_tokens=100)
-    assert (some.num_contexts, some.num_tokens) == (25, 100)
-    stream = TokenStream(long_folder)
-    [(tokens, _)] = some.read()
-    assert tokens[1].tolist() == stream.read(4096 // 4 // 25 * 4, 4).tolist()  # 1024 contexts, every 40th or 41st
-
-
-def test_predictions_must_be_of_the_same_tokens(folder, long_folder):
-    [(_, future)] = contexts(folder, predicted=TokenStream(folder)).read()
-    assert future.tolist() == [STREAM[:4], STREAM[4:8]]
-    with pytest.raises(ValueError, match=r"long predicts 4097 tokens but .*tokens has 12"):
-        contexts(folder, predicted=TokenStream(long_folder))
-
-
-def test_too_few_tokens_for_one_context_are_refused(folder):
-    with pytest.raises(ValueError, match="holds 12 tokens, not one context of 12 and the token after it"):
-        contexts(folder, context_length=12)
-
-
-def test_the_whole_load_is_a_plain_count(folder):
-    assert whole_load(TABLE, 0, contexts(folder)).tolist() == np.bincount(np.array(STREAM[:8]) % 4).tolist()
-
-
-@pytest.mark.parametrize(("piece", "expected"), [(4, [STREAM[:4], STREAM[4:8]]), (3, [STREAM[:3], STREAM[4:7]])])
-def test_pieces_start_with_their_context(folder, piece, expected):
-    loads = load_of_pieces(TABLE, 0, contexts(folder), piece=piece)
-    assert loads.tolist() == [np.bincount(np.array(tokens) % 4, minlength=4).tolist() for tokens in expected]
-
-
-def test_the_worst_possible_batch_bounds_every_batch(long_folder):
-    [small, large] = batch_loads(TABLE, 0, contexts(long_folder), sizes=[64, 16], ep_size=2)
-    for load in (small, large):
-        assert 1 < load.mean <= load.p99 <= load.worst <= load.worst_possible <= 4
-        assert 1 < load.rank_mean <= load.rank_p99 <= load.rank_worst_possible <= 2
-    assert (small.batch_tokens, large.batch_tokens) == (16, 64) and large.mean < small.mean
-
-
-def test_the_worst_possible_batch_is_made_of_the_fullest_contexts(folder):
-    [load] = batch_loads(TABLE, 0, contexts(folder), sizes=[8], ep_size=2)
-    # token 9 is expert 1: twice in each context, with token 1 in the first: 5 of 8 pairs
-    assert load.worst_possible == np.bincount(np.array(STREAM[:8]) % 4).max() * 4 / 8
-
-
-def test_batches_larger_than_the_data_are_left_out(folder):
-    assert [load.batch_tokens for load in batch_loads(TABLE, 0, contexts(folder), sizes=[4, 9999], ep_size=1)] == [4]
-
-
-def test_drift_compares_shares():
-    counts = [Counts(np.array(values), "sha256:t", "sha256:c") for values in ([5, 3, 2], [8, 2, 0])]
-    drift = measure_drift(*counts)
-    assert drift.distance == pytest.approx(0.3) and drift.unseen == pytest.approx(0.2)
-    assert drift.top[0] == (0, 0.5, 0.8)
-    with pytest.raises(ValueError, match="one corpus has tokenizer sha256:t, the other sha256:o"):
-        measure_drift(counts[0], replace(counts[1], tokenizer_digest="sha256:o"))
 
 
 def run(*arguments):
@@ -110,7 +27,7 @@ def run(*arguments):
 @pytest.mark.parametrize("key", KEYS)
 def test_tables_of_every_key_are_checked(tmp_path, folder, capsys, key):
     counts = count_folders([folder], hash_key=key, num_buckets=6, context_length=4)
-    write_route_table(tmp_path / "table", build_table(counts, 2, hash_key=key))
+    write_route_table(tmp_path / "table", make(counts, 2, hash_key=key))
     predicted = ["--predicted", folder] if key == "predicted" else []
     options = ["--context_length", 4, "--batch_tokens", 4, 8, "--against", folder]
     assert run(tmp_path / "table", "--data", folder, *options, *predicted) == 0
@@ -125,7 +42,7 @@ def test_status_1_above_the_limits(tmp_path, folder, capsys):
     expert, rank = load_E.max() / 2, load_E.reshape(2, 2).sum(axis=1).max() / 4
     assert run(*arguments, "--max_imbalance", expert, "--max_rank_imbalance", rank) == 0
     assert run(*arguments, "--max_imbalance", expert - 0.01) == 1
-    assert f"FAILED: expert load max/mean {expert:.4f} is above {expert - 0.01}" in capsys.readouterr().err
+    assert f"FAILED: expert imbalance, max/mean, {expert:.4f} is above {expert - 0.01}" in capsys.readouterr().err
     assert run(*arguments, "--max_rank_imbalance", rank - 0.01) == 1
 
 
@@ -171,10 +88,11 @@ class Tags(html.parser.HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_the_report_is_one_whole_page_with_its_pictures(tmp_path, long_folder):
+def test_the_report_is_one_whole_page_with_its_figures(tmp_path):
+    long_folder = write_long_folder(tmp_path / "long")
     counts = count_folders([long_folder])
-    write_route_table(tmp_path / "table", build_table(counts, 4, num_tables=2, ep_size=2))
-    write_route_table(tmp_path / "random", build_table(counts, 4, method="random"))
+    write_route_table(tmp_path / "table", make(counts, 4, num_tables=2, ep_size=2))
+    write_route_table(tmp_path / "random", make(counts, 4, method="random"))
     options = ["--context_length", 4, "--batch_tokens", 16, 64, "--beside", tmp_path / "random"]
     options += ["--against", long_folder, "--plots", tmp_path / "plots", "--report", tmp_path / "report.html"]
     assert run(tmp_path / "table", "--data", long_folder, *options) == 0

@@ -1,4 +1,4 @@
-"""A table survives the way to another program's names and back, and transformers' DeepSeek-V4 routes by it."""
+"""A table survives export and import, and transformers' DeepSeek-V4 routes by the exported one."""
 
 import numpy as np
 import pytest
@@ -12,12 +12,12 @@ from data_prep.export_table import export_table, main, resized
 from data_prep.import_table import import_table
 from data_prep.import_table import main as main_import
 from data_prep.tables.apply_table import apply_table
-from data_prep.tables.make_route_table import build_table
 from data_prep.tables.other_programs import FORMATS
-from data_prep.tables.route_table import read_route_table, write_route_table
+from data_prep.tables.route_table_file import read_route_table, write_route_table
+from tests.data_prep.tables.test_make_route_table import make
 
 COUNTS = Counts(1000 // np.arange(1, 33), "sha256:t", "sha256:c")
-TABLE = build_table(COUNTS, 8, num_tables=3, top_k=2)
+TABLE = make(COUNTS, 8, num_tables=3, top_k=2)
 
 
 def run(*arguments):
@@ -52,7 +52,7 @@ def test_an_exported_table_comes_back(tmp_path, tokenizer_folder, format_name):
     assert back.tokenizer_digest == tokenizer_digest(load_tokenizer(tokenizer_folder))
 
 
-def test_further_ids_go_to_the_experts_with_the_fewest():
+def test_padding_ids_go_to_the_experts_with_the_fewest():
     table = np.array([[0, 1], [0, 2]], dtype=np.int32)
     assert resized(table, 4, 5).tolist() == [[0, 1], [0, 2], [3, 1], [2, 3], [0, 1]]
     assert resized(table, 4, 1).tolist() == [[0, 1]]
@@ -72,7 +72,7 @@ def small_deepseek():
 
 
 def test_deepseek_v4_of_transformers_routes_as_predicted(tmp_path):
-    table = build_table(COUNTS, 8, num_tables=2, top_k=2)
+    table = make(COUNTS, 8, num_tables=2, top_k=2)
     write_route_table(tmp_path / "table", table)
     assert run(tmp_path / "table", "--format", "deepseek_v4_hf", "--output", tmp_path / "table.safetensors") == 0
     model = small_deepseek()
@@ -93,8 +93,8 @@ def test_deepseek_v4_of_transformers_routes_as_predicted(tmp_path):
     [({"num_hashes": 2}, "key token, 2 hashes"), ({"hash_key": "next"}, "key next, 1 hashes")],
 )
 def test_what_other_programs_cannot_look_up_is_refused(options, kind):
-    with pytest.raises(ValueError, match=f"megatron knows tables of key token with 1 hash and 1 turn, not of {kind}"):
-        export_table(build_table(COUNTS, 8, **options), "megatron")
+    with pytest.raises(ValueError, match=f"tables of key token with 1 hash and no rotation, but this one has {kind}"):
+        export_table(make(COUNTS, 8, **options), "megatron")
 
 
 @pytest.mark.parametrize("layers", [[0, 1], [0, 1, 1]])

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import yaml
 
-from data_prep.build_table import build_table
 from data_prep.counts.counts_file import read_counts
-from data_prep.tables.route_table import write_route_table
+from data_prep.tables.make_route_table import TableOptions, make_route_table
+from data_prep.tables.route_table_file import write_route_table
 from data_prep.tokenize_shards import tokenize_shards
 from data_prep.train_tokenizer import save_tokenizer, train_tokenizer
 from tests.tiny_run import NUM_EXPERTS, TinyData, make_tiny_data, tiny_run_fields
@@ -63,19 +63,20 @@ def other_tokenizer(data: TinyData) -> list:
 
 
 def other_table(data: TinyData) -> list:
-    write_route_table(data.route_table, build_table(read_counts(data.counts), NUM_EXPERTS, method="random", seed=7))
+    options = TableOptions(NUM_EXPERTS, method="random", seed=7)
+    write_route_table(data.route_table, make_route_table(read_counts(data.counts), options))
     return ["written with route_table_digests=", "but this run has route_table_digests="]
 
 
 def table_of_other_experts(data: TinyData) -> list:
-    write_route_table(data.route_table, build_table(read_counts(data.counts), 8))
+    write_route_table(data.route_table, make_route_table(read_counts(data.counts), TableOptions(8)))
     return ["num_experts=4", "8"]
 
 
 def table_of_other_vocabulary(data: TinyData) -> list:
     counts = read_counts(data.counts)
     bigger = dataclasses.replace(counts, counts=np.append(counts.counts, [1, 1]), vocab_size=302)
-    write_route_table(data.route_table, build_table(bigger, NUM_EXPERTS))
+    write_route_table(data.route_table, make_route_table(bigger, TableOptions(NUM_EXPERTS)))
     return ["300", "302"]
 
 

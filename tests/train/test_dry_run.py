@@ -6,7 +6,7 @@ import pytest
 from models.configuration_hash_gpt import HashGPTConfig
 from models.parameter_count import ParameterCount
 from train.config.run_config import RunConfig
-from train.dry_run import MemoryPerRank, bytes_per_rank, describe_run, imbalance
+from train.dry_run import MemoryPerRank, bytes_per_rank, describe_run
 
 # 100 shared parameters and one sparse layer of 4 experts of 20: 80 expert parameters.
 COUNT = ParameterCount(shared=100, per_expert=20, total=180, active=120)
@@ -46,14 +46,6 @@ def test_ranks_that_hold_all_experts_shard_them_over_the_world():
 def test_a_shard_is_rounded_up():
     memory = bytes_per_rank(COUNT, world_size=3, ep_size=1, zero_stage=3, precision="fp32")
     assert memory.weights == 4 * (34 + 27)  # 100 / 3 and 80 / 3
-
-
-def test_imbalance_is_the_fullest_over_the_mean():
-    assert imbalance(np.array([6, 2, 1, 3])) == 2.0  # 6 / 3
-
-
-def test_a_table_built_without_counts_predicts_nothing():
-    assert np.isnan(imbalance(np.zeros(4, dtype=np.int64)))
 
 
 def run_config(**fields) -> RunConfig:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from data_prep.shards.manifest import make_manifest, read_manifest, write_manifest
-from data_prep.tables.route_table import read_route_table, table_digest, write_route_table
+from data_prep.storage.tensor_file import tensor_digest
+from data_prep.tables.route_table_file import read_route_table, write_route_table
 from models.modeling_hash_gpt import HashGPTForCausalLM
 from tests.tiny_run import tiny_run_fields
 from train.config.run_config import RunConfig
@@ -62,7 +63,7 @@ def test_inputs_that_fit_are_opened(tiny_data):
     assert inputs.end_token_id == 299  # the end token comes last
     assert [tensors["route_table"].tolist() for tensors in inputs.route_tables] == table.tables[:1].tolist()
     assert inputs.predicted_load.tolist() == table.load[:1].tolist()
-    assert inputs.route_table_digests == [table_digest(table.tables[0])]
+    assert inputs.route_table_digests == [tensor_digest(table.tables[0])]
     assert (inputs.tokenizer_dir / "tokenizer.json").is_file()
 
 
@@ -109,7 +110,7 @@ def test_the_identity_tells_tokenizer_data_tables_and_network(tiny_data):
     identity = open_inputs(config).identity(config)
     assert identity["tokenizer_digest"] == read_manifest(tiny_data.train).tokenizer_digest
     assert identity["corpus_digest"] == read_manifest(tiny_data.train).corpus_digest
-    assert identity["route_table_digests"] == [table_digest(read_route_table(tiny_data.route_table).tables[0])]
+    assert identity["route_table_digests"] == [tensor_digest(read_route_table(tiny_data.route_table).tables[0])]
     assert identity["hidden_size"] == 16 and "ep_size" not in identity
 
 

@@ -7,47 +7,44 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data_prep.tables.route_table import HeavySplit, RouteTable, check_belongs, read_route_table, table_digest
+from data_prep.storage.tensor_file import tensor_digest
+from data_prep.tables.frequent_tokens import FrequentTokenSplit
+from data_prep.tables.route_table import RouteTable, check_belongs
+from data_prep.tables.route_table_file import read_route_table
 from train.config.run_config import RunConfig
 
 
 @dataclass(frozen=True, eq=False)
 class LayerTable:
-    """key, num_buckets: what the layer hashes.
-    num_hashes: N of MultiHash.
-    tensors: integers under the names of models.router_hash.HashRouter's buffers.
-    predicted_load: rows per expert on the counted corpus, int64 [E]; zeros where it is unknown.
-    rotation_period: above 1, experts take turns by position.
-    ep_size: number of ranks that the table was balanced for.
-    """
+    """One layer's table of a RouteTable, as tensors for the model."""
 
-    hash_key: str
-    num_buckets: int
-    num_hashes: int
-    tensors: dict[str, torch.Tensor]
-    predicted_load: np.ndarray
-    rotation_period: int = 1
-    ep_size: int = 1
+    hash_key: str  # what the layer hashes
+    num_buckets: int  # of key bigram
+    num_hashes: int  # N of MultiHash
+    tensors: dict[str, torch.Tensor]  # integers, by the names of models.router_hash.HashRouter's buffers
+    predicted_load: np.ndarray  # int64 [E], tokens per expert on the counted corpus; zeros: unknown
+    rotation_period: int = 1  # above 1: the expert of a token rotates with its position
+    ep_size: int = 1  # number of ranks that the table was balanced for
 
     @property
-    def digest(self) -> str:
-        """As models.router_hash.HashRouter.digest."""
-        digests = [table_digest(tensor.numpy()) for tensor in self.tensors.values()]
+    def layer_digest(self) -> str:
+        """Of all tensors of the layer, as models.router_hash.HashRouter.layer_digest."""
+        digests = [tensor_digest(tensor.numpy()) for tensor in self.tensors.values()]
         return digests[0] if len(digests) == 1 else "sha256:" + hashlib.sha256("".join(digests).encode()).hexdigest()
 
     @property
     def split_sizes(self) -> list[int]:
-        """[H, G, P] of the tables of split heavy tokens."""
+        """[split tokens, groups, period] of the tables of split frequent tokens."""
         if "split_table" not in self.tensors:
             return [0, 0, 0]
         return [len(self.tensors["split_table"]), *self.tensors["position_table"].shape]
 
 
 def open_layer_tables(config: RunConfig, *, vocab_size: int, tokenizer_digest: str) -> list[LayerTable]:
-    """One table per sparse layer: from its own file, or the next of the one file, or the file's first for all.
+    """Return one table per sparse layer: from its own file, the next of the one file, or the file's first for all.
 
-    Empty for a dense model, and where routers learn. Raises ValueError naming both values where a table does not
-    belong to this vocabulary, tokenizer or network.
+    Empty for a dense model and for learned routers. Raises ValueError naming both values if a table does not belong
+    to this vocabulary, tokenizer or network.
     """
     if not config.sparse_layers or config.router != "hash":
         return []
@@ -74,7 +71,7 @@ def _deal(paths: list[str], files: dict[str, RouteTable], *, share: bool) -> lis
 def _layer_table(table: RouteTable, *, index: int) -> LayerTable:
     tensors = {"route_table": table.tables[index]}
     if table.split is not None:
-        tensors |= {field.name: getattr(table.split, field.name) for field in fields(HeavySplit)}
+        tensors |= {field.name: getattr(table.split, field.name) for field in fields(FrequentTokenSplit)}
     return LayerTable(
         hash_key=table.hash_key,
         num_buckets=table.num_buckets,

@@ -11,7 +11,7 @@ import torch
 from deepspeed.runtime.engine import DeepSpeedEngine
 from tqdm import tqdm
 
-from data_prep.tables.expert_load import max_over_mean, rank_load
+from data_prep.tables.expert_load import rank_load, worst_max_over_mean
 from models.routes import RoutingRecord
 from train.config.run_config import RunConfig
 from train.metrics.log_table import table_head, table_row
@@ -162,7 +162,7 @@ def imbalance(load_LE: np.ndarray | None, *, ep_size: int | None = None) -> floa
     """Largest max / mean of any layer, over experts or over ep_size ranks; None if any layer lacks a load."""
     if load_LE is None or load_LE.size == 0 or not load_LE.any(axis=1).all():
         return None
-    return max(max_over_mean(load) for load in (rank_load(load_LE, ep_size) if ep_size else load_LE))
+    return worst_max_over_mean(rank_load(load_LE, ep_size) if ep_size else load_LE)
 
 
 def peak_memory_bytes(device: torch.device) -> int:

@@ -8,7 +8,7 @@ import torch
 from data_prep.counts.counts_file import read_counts
 from data_prep.shards.token_stream import TokenStream
 from data_prep.tables.assignments import balanced_table
-from data_prep.tables.route_table import read_route_table
+from data_prep.tables.route_table_file import read_route_table
 
 
 class TokenSource:
@@ -48,7 +48,7 @@ class TokenSource:
     def table(self, path: str | None, *, num_experts: int, ep_size: int) -> torch.Tensor:
         """The route table [vocab_size, 1], from a file or balanced over experts and ranks by these tokens' counts."""
         if path is None:
-            return torch.from_numpy(balanced_table(self.counts(), num_experts, ep_size=ep_size)).unsqueeze(1)
+            return torch.from_numpy(balanced_table(self.counts(), num_experts, ep_size=ep_size))
         table = read_route_table(path)
         if table.num_experts != num_experts or table.tables.shape[1] < self.vocab_size:
             raise ValueError(

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from data_prep import count_tokens
+from data_prep.counts.count_folders import count_folders
 from data_prep.counts.counts_file import read_counts
 from data_prep.processes.mpi_ranks import MpiRanks
 from data_prep.shards.manifest import read_manifest
 from data_prep.shards.mixture import Mixture, Part, read_mixture, read_mixtures, scaled, write_mixture
 from data_prep.shards.token_stream import TokenStream
+from tests.data_prep.counts.test_count_folders import empty_corpus
 from tests.data_prep.shards.test_token_stream import SHARDS, edit_manifest, write_folder
-from tests.data_prep.test_count_tokens import empty_corpus
 
 
 @pytest.fixture
@@ -126,7 +127,7 @@ def test_numbers_beyond_the_digits_of_a_float_are_exact():
 
 
 def counts_of(*paths, **options):
-    return count_tokens.count_folders(paths, **options).counts.tolist()
+    return count_folders(paths, **options).counts.tolist()
 
 
 @pytest.mark.parametrize("options", [{}, {"hash_key": "previous", "context_length": 2}])
@@ -139,8 +140,8 @@ def test_counts_of_a_mixture_are_those_of_its_parts_by_their_weights(folder, opt
 
 def test_weight_1_counts_as_two_folders_do(folder):
     mixture(folder, "parts: {one: 1, two: 1}")
-    together = count_tokens.count_folders([folder / "one", folder / "two"])
-    found = count_tokens.count_folders([folder])
+    together = count_folders([folder / "one", folder / "two"])
+    found = count_folders([folder])
     assert (found.counts.tolist(), found.corpus_digest) == (together.counts.tolist(), together.corpus_digest)
 
 
@@ -170,7 +171,7 @@ def test_the_command_writes_counts_beside_the_mixture(folder, capsys):
     counts = read_counts(folder / "counts.safetensors")
     assert counts.corpus_digest == read_mixture(folder).corpus_digest
     assert count_tokens.main([str(folder / "mixture.yaml")]) == 2
-    assert "mixture.yaml is a file; say with --output" in capsys.readouterr().err
+    assert "mixture.yaml is a file; name the file for its counts with --output" in capsys.readouterr().err
 
 
 def test_a_mixture_can_be_made_without_a_file(folder):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import xxhash
 from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from data_prep.storage.tensor_file import check_schema, read_tensors, write_tensors
 
@@ -61,4 +62,10 @@ def test_a_missing_file_is_named(tmp_path):
 @pytest.mark.parametrize(("kind", "version"), [("test", 2), ("other", 1)])
 def test_another_kind_or_version_is_refused(kind, version):
     with pytest.raises(ValueError, match=rf"holds test \(schema_version 1\), but {kind} \(schema_version {version}\)"):
-        check_schema("file", METADATA, schema_versions=(version,), kind=kind, digest_since=1)
+        check_schema("file", METADATA, kind=kind, schema_version=version)
+
+
+def test_a_file_without_its_digest_is_refused(tmp_path):
+    save_file(TENSORS, tmp_path / "file.safetensors", metadata=METADATA)
+    with pytest.raises(ValueError, match="file.safetensors names no file_xxh3: it is damaged or of another program"):
+        read_tensors(tmp_path / "file.safetensors")

@@ -7,7 +7,8 @@ import pytest
 
 from data_prep.counts.hash_keys import KEYS, num_keys, route_keys
 from data_prep.tables.apply_table import apply_table
-from data_prep.tables.route_table import HeavySplit, RouteTable
+from data_prep.tables.frequent_tokens import FrequentTokenSplit
+from data_prep.tables.route_table import RouteTable
 
 OPTIONS = {"vocab_size": 6, "num_buckets": 11, "context_length": 4}
 TOKENS = np.array([[1, 0, 1, 5], [1, 1, 2, 1], [0, 3, 1, 4]])
@@ -41,7 +42,7 @@ def test_contexts_may_follow_each_other_in_one_row(key):
     assert np.array_equal(in_rows.reshape(-1, 1), in_one)
 
 
-SPLIT = HeavySplit(
+SPLIT = FrequentTokenSplit(
     split_index=np.array([-1, 0, -1, -1, 1, -1], dtype=np.int32),
     split_table=np.array([[4, -1, 3, 2, 1, 0, -2], [0, 0, 0, 3, 0, 0, 1]], dtype=np.int32),
     position_table=np.array([[0, 1, 2], [4, 3, 2]], dtype=np.int32),

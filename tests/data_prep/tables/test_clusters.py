@@ -11,7 +11,7 @@ EMBEDDINGS = (CENTRES + np.random.Generator(np.random.PCG64(0)).normal(size=CENT
 COUNTS = 10_000 // np.arange(1, 201)
 
 
-def test_tokens_that_lie_together_share_an_expert():
+def test_similar_tokens_share_an_expert():
     table = clustered_table(EMBEDDINGS, 4, seed=0)
     groups = table.reshape(4, 50)
     assert table.dtype == np.int32 and (groups == groups[:, :1]).all() and len(set(groups[:, 0].tolist())) == 4
@@ -28,7 +28,7 @@ def test_dispersed_tokens_are_balanced_by_frequency():
     clusters = np.arange(4000) * 7 % 10
     table = disperse(clusters, counts, 8)
     summary = load_summary(table, counts, 8)
-    # The heaviest token fills 0.94 of an expert, which yet gets its 30 tokens of each cluster: the rarest ones.
+    # The most frequent token fills 0.94 of an expert, which still gets its 30 tokens of each cluster: the rarest ones.
     assert summary.max_over_mean <= summary.lower_bound * 1.06
     num_unseen = np.bincount(table[3000:], minlength=8)
     assert num_unseen.max() - num_unseen.min() <= 2

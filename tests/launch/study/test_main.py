@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from data_prep.counts.counts_file import read_counts, write_counts
-from data_prep.tables.route_table import read_route_table
+from data_prep.tables.route_table_file import read_route_table
 from launch.study.main import main, prepare, train_rounds
 from launch.study.process import Stop
 from launch.study.recipes import read_study

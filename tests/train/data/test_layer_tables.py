@@ -1,11 +1,13 @@
-"""Each sparse layer gets the table that its file says, or the file is refused with both values."""
+"""Each sparse layer gets its table from its file, or the file is refused with both values."""
 
 import numpy as np
 import pytest
 import torch
 
 from data_prep.tables.apply_table import apply_table
-from data_prep.tables.route_table import HeavySplit, RouteTable, read_route_table, write_route_table
+from data_prep.tables.frequent_tokens import FrequentTokenSplit
+from data_prep.tables.route_table import RouteTable
+from data_prep.tables.route_table_file import read_route_table, write_route_table
 from models.hash_keys import TokenContext, previous_tokens
 from models.modeling_hash_gpt import HashGPTForCausalLM
 from train.config.run_config import RunConfig
@@ -16,8 +18,8 @@ VOCAB, NUM_EXPERTS, LENGTH, TOKENIZER = 5, 3, 4, "sha256:tokenizer"
 FACTS = {"vocab_size": VOCAB, "tokenizer_digest": TOKENIZER}
 ROWS = {"previous": VOCAB + 1, "bigram": 7, "position": LENGTH}  # of the keys that are not token ids
 
-# Token 3 is heavy: after token 0 its position decides, after any other token expert 2 serves it.
-SPLIT = HeavySplit(
+# Token 3 is split: after token 0 its position decides, after any other token expert 2 serves it.
+SPLIT = FrequentTokenSplit(
     split_index=np.array([-1, -1, -1, 0, -1], dtype=np.int32),
     split_table=np.array([[-1, 2, 2, 2, 2, 2]], dtype=np.int32),
     position_table=np.array([[0, 1]], dtype=np.int32),
@@ -104,7 +106,7 @@ def test_a_dense_model_opens_no_file():
     assert open_tables("nowhere", layers=[]) == []
 
 
-def test_a_layer_table_says_what_its_file_says(write):
+def test_a_layer_table_agrees_with_its_file(write):
     load = np.array([[6, 0, 4], [2, 5, 3]])
     path = write(num_tables=2, choices=2, hash_key="bigram", load=load)
     tables = open_tables(path, layers=[0, 1])
@@ -112,21 +114,16 @@ def test_a_layer_table_says_what_its_file_says(write):
     assert [table.predicted_load.tolist() for table in tables] == load.tolist()
 
 
-def test_a_layer_table_says_what_its_experts_are_balanced_over(write):
-    [table] = open_tables(write(choices=4, rotation_period=4, ep_size=3), layers=[0])
+def test_a_layer_table_states_its_rotation_and_ranks(write):
+    [table] = open_tables(write(choices=4, columns="rotation", ep_size=3), layers=[0])
     assert (table.num_hashes, table.rotation_period, table.ep_size) == (1, 4, 3)
-
-
-def test_a_layer_table_says_its_turns_and_ranks(write):
-    tables = open_tables(write(choices=2, rotation_period=2, ep_size=3), layers=[0])
-    assert [(table.rotation_period, table.num_hashes, table.ep_size) for table in tables] == [(2, 1, 3)]
 
 
 @pytest.mark.parametrize(
     "choices, fields",
-    [(1, {}), (1, {"split": SPLIT}), (3, {"rotation_period": 3}), (2, {"rotation_period": 2, "split": SPLIT})],
+    [(1, {}), (1, {"split": SPLIT}), (3, {"columns": "rotation"}), (2, {"columns": "rotation", "split": SPLIT})],
 )
-def test_the_model_looks_up_what_data_prep_does(write, choices, fields):
+def test_the_model_looks_up_the_same_experts_as_data_prep(write, choices, fields):
     path = write(choices=choices, **fields)
     model = model_with(run_config(path, layers=[1]), open_tables(path, layers=[1]))
     ids = torch.randint(0, VOCAB, (6, LENGTH), generator=torch.Generator().manual_seed(0))
@@ -136,17 +133,17 @@ def test_the_model_looks_up_what_data_prep_does(write, choices, fields):
     assert routes.expert_N.tolist() == apply_table(read_route_table(path), 0, ids.numpy()).ravel().tolist()
 
 
-# ---- what the model records ----
+# ---- the model's records ----
 
 
-def test_the_model_records_turns_and_ranks(write):
-    config = run_config(write(choices=3, rotation_period=3, ep_size=3, num_tables=2), layers=[0, 2])
+def test_the_model_records_rotation_and_ranks(write):
+    config = run_config(write(choices=3, columns="rotation", ep_size=3, num_tables=2), layers=[0, 2])
     network = model_with(config, open_layer_tables(config, **FACTS)).config
     assert (network.rotation_period, network.num_hashes, network.route_table_ep_sizes) == (3, 1, [3, 3])
 
 
-def test_tables_of_different_turns_are_refused(write):
-    paths = [write("three", choices=3, rotation_period=3), write("one")]
+def test_tables_of_different_rotation_periods_are_refused(write):
+    paths = [write("three", choices=3, columns="rotation"), write("one")]
     config = run_config(*paths, layers=[0, 1])
     with pytest.raises(ValueError, match=r"rotation_period \[3, 1\]; all sparse layers"):
         model_with(config, open_layer_tables(config, **FACTS))
@@ -162,10 +159,6 @@ def test_the_digest_of_several_hashes_is_the_models(write, choices):
     assert_digests_are_the_models(write(choices=choices), layers=[1])
 
 
-def test_the_digest_of_experts_that_take_turns_is_the_models(write):
-    assert_digests_are_the_models(write(choices=4, rotation_period=4), layers=[1])
-
-
 def test_the_digest_of_split_tables_is_the_models(write):
     split, whole = write("split", split=SPLIT), write("whole")
     digests = assert_digests_are_the_models(split, whole, layers=[1, 2])
@@ -173,25 +166,25 @@ def test_the_digest_of_split_tables_is_the_models(write):
 
 
 @pytest.mark.parametrize("fields", [{}, {"split": SPLIT}])
-def test_the_digest_of_turns_is_the_models(write, fields):
-    assert_digests_are_the_models(write(choices=3, rotation_period=3, **fields), layers=[1])
+def test_the_digest_of_rotation_is_the_models(write, fields):
+    assert_digests_are_the_models(write(choices=3, columns="rotation", **fields), layers=[1])
 
 
 def assert_digests_are_the_models(*paths: str, layers: list[int]) -> list[str]:
     config = run_config(*paths, layers=layers)
     tables = open_layer_tables(config, **FACTS)
     model = model_with(config, tables)
-    digests = [table.digest for table in tables]
+    digests = [table.layer_digest for table in tables]
     assert digests == model.config.route_table_digests
     return digests
 
 
-def test_split_sizes_are_heavy_tokens_groups_and_period(write):
+def test_split_sizes_are_split_tokens_groups_and_period(write):
     tables = open_tables(write("split", split=SPLIT), write("whole"), layers=[0, 1])
     assert [table.split_sizes for table in tables] == [[1, 1, 2], [0, 0, 0]]
 
 
-# ---- what does not fit ----
+# ---- files that do not fit ----
 
 
 def test_fewer_tables_than_layers_are_refused(write):
@@ -207,7 +200,7 @@ def test_a_file_named_more_often_than_it_has_tables_is_refused(write):
 
 
 def test_a_table_of_several_experts_per_token_is_refused(write):
-    path = write(choices=2, top_k=2)
+    path = write(choices=2, columns="top_k")
     message = error_of(path, layers=[0])
     assert f"{path} has top_k=2" in message and "use 1" in message
 
@@ -221,7 +214,7 @@ def test_a_position_table_of_another_length_is_refused(write):
     assert "--context_length 128" in message
 
 
-def test_a_token_table_does_not_mind_the_context_length(write):
+def test_a_token_table_fits_any_context_length(write):
     assert len(open_tables(write(context_length=99), layers=[0])) == 1
 
 

@@ -131,7 +131,7 @@ def test_the_built_model_computes_what_the_ordinary_constructor_would():
 def test_tables_are_set_and_their_digests_recorded():
     model = build(sparse_layers=[1, 3])
     assert model.transformer.h[3].mlp.router.route_table.flatten().tolist() == [i % 4 for i in range(32)]
-    assert model.config.route_table_digests == [router.digest for router in model.hash_routers]
+    assert model.config.route_table_digests == [router.layer_digest for router in model.hash_routers]
 
 
 def test_experts_that_lost_their_tags_are_named_and_can_be_tagged_again(build_share):

@@ -1,4 +1,4 @@
-"""All that check_table finds out about one table, as one value."""
+"""Everything that check_table measures of one table, as one value."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from data_prep.counts.counts_file import Counts
 from data_prep.table_checks.held_out_load import BatchLoad, Contexts, batch_loads, whole_load
-from data_prep.tables.expert_load import check_experts, lower_bound, max_over_mean, rank_load
+from data_prep.tables.expert_load import check_experts, lower_bound, rank_load, worst_max_over_mean
 from data_prep.tables.route_table import RouteTable
 
 
@@ -27,14 +27,14 @@ class TableCheck:
 
     @property
     def max_over_mean(self) -> float:
-        return max(max_over_mean(load_E) for load_E in self.load_LE)
+        return worst_max_over_mean(self.load_LE)
 
     @property
     def rank_max_over_mean(self) -> float:
-        return max(max_over_mean(load_R) for load_R in rank_load(self.load_LE, self.ep_size))
+        return worst_max_over_mean(rank_load(self.load_LE, self.ep_size))
 
 
-def check_table(
+def measure_table(
     table: RouteTable,
     contexts: Contexts,
     counts: Counts,
@@ -67,5 +67,5 @@ def _lower_bound(table: RouteTable, counts: Counts) -> float:
     undivided = counts.counts
     if table.split is not None:
         undivided = np.where(table.split.split_index >= 0, 0, counts.counts)
-    choices = table.num_choices * table.rotation_period
+    choices = table.num_choices * table.rotation_period  # a key's tokens are divided among them
     return lower_bound(undivided, table.num_experts, total=counts.num_tokens, choices=choices)

@@ -1,0 +1,57 @@
+"""The tokens that a counts file was made from: found beside it or named, and checked to be these."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+from data_prep.counts.counts_file import Counts
+from data_prep.shards.manifest import MANIFEST_NAME, read_manifest
+from data_prep.shards.mixture import MIXTURE_NAME, read_mixture
+from data_prep.shards.token_stream import TokenStream
+
+DIGESTS = ("corpus_digest", "tokenizer_digest")
+
+
+def check_counted_tokens(
+    counts: Counts, counts_path: str | Path, *, tokens: str | Path | None = None, allow_mismatch: Collection[str] = ()
+) -> None:
+    """Raise ValueError if `tokens`, or what lies beside the counts, is another corpus than the counted one.
+
+    Without `tokens`, counts may lie alone. `allow_mismatch` names those of DIGESTS that may differ.
+    """
+    folder = counted_folder(counts_path, tokens)
+    if (folder / MANIFEST_NAME).is_file():
+        corpus, file = read_manifest(folder), folder / MANIFEST_NAME
+    elif _is_mixture(folder):
+        corpus, file = read_mixture(folder), folder
+    elif tokens:
+        raise ValueError(f"{folder} holds no {MANIFEST_NAME}; give the counted folder of tokens with --tokens")
+    else:
+        return
+    for name in DIGESTS:
+        counted, found = getattr(counts, name), getattr(corpus, name)
+        if counted != found and name not in allow_mismatch:
+            raise ValueError(
+                f"{counts_path} has {name} {counted} but {file} says {found}; "
+                f"count the tokens again, or pass --allow_mismatch {name}"
+            )
+
+
+def open_counted_tokens(folder: str | Path) -> TokenStream:
+    """Open the counted tokens, in order to split frequent ones; ValueError unless they are one folder of shards."""
+    folder = Path(folder)
+    if (folder / MANIFEST_NAME).is_file():
+        return TokenStream(folder)
+    if _is_mixture(folder):
+        raise ValueError(
+            f"--split_frequent_tokens reads one folder of token shards, but {folder} is a mixture of several"
+        )
+    raise ValueError(f"{folder} holds no {MANIFEST_NAME}; give the counted folder of tokens with --tokens")
+
+
+def counted_folder(counts_path: str | Path, tokens: str | Path | None) -> Path:
+    """Return `tokens` or, without it, the folder of the counts."""
+    return Path(tokens or Path(counts_path).parent)
+
+
+def _is_mixture(path: Path) -> bool:
+    return path.is_file() or (path / MIXTURE_NAME).is_file()
