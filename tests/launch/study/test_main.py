@@ -9,10 +9,11 @@ from safetensors.numpy import load_file, save_file
 
 from data_prep.counts.counts_file import read_counts, write_counts
 from data_prep.tables.route_table_file import read_route_table
-from launch.study.main import main, prepare, train_rounds
+from launch.study.main import check, main, prepare, train_rounds
 from launch.study.process import Stop
 from launch.study.recipes import read_study
 from launch.study.runs import runs_by_seed
+from launch.study.shared import shared_facts
 from tests.tiny_study import finish, write_study
 from train.checkpoint.commit import manifest_bytes, read_manifest
 from train.inputs import open_inputs
@@ -201,3 +202,10 @@ def test_ranks_that_do_not_fit_are_refused_before_anything_runs(train, tmp_path,
     assert main([str(tmp_path / "recipes"), "--output", str(tmp_path / "study"), "--ranks", "0"]) == 2
     assert "--ranks 0 must be at least 1" in capsys.readouterr().err
     assert not (tmp_path / "study" / "shared.json").exists()  # nothing has started
+
+
+def test_the_check_writes_nothing(tmp_path, tiny_data):
+    study, output = read_study(write_study(tmp_path / "recipes", tiny_data, "dense"), may_differ=[]), tmp_path / "study"
+    rounds = runs_by_seed(study, output, num_seeds=1, variants=[])
+    check(study, output, rounds, shared_facts(study.config, num_ranks=1), num_ranks=1)
+    assert not output.exists()
