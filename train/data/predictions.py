@@ -18,8 +18,8 @@ PREDICTIONS_FOLDER = "predictions"
 def write_predictions(model: HashGPTForCausalLM, folder: Path, *, batch_size: int = 8) -> Path:
     """Write FOLDER/predictions, token shards whose token n is the model's arg-max guess of token n + 1 of FOLDER.
 
-    Each guess reads the tokens up to n of its window of max_position_embeddings tokens, or only those of its document if
-    the model was trained with document_mask. ValueError if the model's vocabulary is smaller than that of FOLDER.
+    Each guess reads the tokens up to n of its window of max_position_embeddings tokens, or only those of its document
+    if the model was trained with document_mask. ValueError if the model's vocabulary is smaller than that of FOLDER.
     """
     stream = TokenStream(folder)
     _check_vocabulary(model, stream)

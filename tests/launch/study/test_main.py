@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -11,13 +9,13 @@ from safetensors.numpy import load_file, save_file
 
 from data_prep.counts.counts_file import read_counts, write_counts
 from data_prep.tables.route_table_file import read_route_table
-from launch.study.main import main, prepare, train_rounds
-from launch.study.process import Stop, train_run
+from launch.study.main import check, main, prepare, train_rounds
+from launch.study.process import Stop
 from launch.study.recipes import read_study
 from launch.study.runs import runs_by_seed
+from launch.study.shared import shared_facts
 from tests.tiny_study import finish, write_study
 from train.checkpoint.manifest import manifest_bytes, read_manifest
-from train.config.arguments import load_run_config
 from train.inputs import open_inputs
 from train.processes.exit_codes import EXIT_STOPPED
 
@@ -188,20 +186,6 @@ def test_a_study_may_move(train, tmp_path, capsys):
     assert "4 of 4 variants" in capsys.readouterr().out
 
 
-def test_a_run_starts_with_the_recipe_that_was_checked(train, tmp_path):
-    study = read_study(tmp_path / "recipes", may_differ=[])
-    run = runs_by_seed(study, tmp_path / "study", num_seeds=1, variants=["dense"])[0][0]
-    edit(tmp_path / "recipes" / "base.yaml", "lr: 0.01", "lr: nonsense")
-    stop = Stop()
-
-    def stop_at_once():
-        stop.is_requested = True
-
-    assert train_run(run, num_ranks=1, stop=stop, watch=stop_at_once, print_line=print) is None
-    assert load_run_config(["--config", str(run.frozen_recipe)]) == run.config
-    assert f"--config {run.frozen_recipe}" in run.log.read_text()
-
-
 def test_report_only_trains_nothing(train, tmp_path, capsys):
     output = tmp_path / "study"
     arguments = [str(tmp_path / "recipes"), "--output", str(output), "--report_only"]
@@ -220,16 +204,8 @@ def test_ranks_that_do_not_fit_are_refused_before_anything_runs(train, tmp_path,
     assert not (tmp_path / "study" / "shared.json").exists()  # nothing has started
 
 
-def test_a_run_that_outlived_its_study_is_waited_for(train, tmp_path, monkeypatch, capsys):
-    study, printed = read_study(tmp_path / "recipes", may_differ=[]), []
-    run = runs_by_seed(study, tmp_path / "study", num_seeds=1, variants=["dense"])[0][0]
-    run.log.parent.mkdir(parents=True)
-    with open(run.log, "ab") as log:  # the lock lasts while the process has the file as its output
-        hold = "import fcntl, time; fcntl.flock(1, fcntl.LOCK_EX); print('locked', flush=True); time.sleep(1.5)"
-        process = subprocess.Popen([sys.executable, "-c", hold], stdout=log)
-    while "locked" not in run.log.read_text():
-        pass
-    finish(run)
-    assert train_run(run, num_ranks=1, stop=Stop(), watch=lambda: None, print_line=printed.append) == 0
-    assert process.poll() is not None or process.wait(timeout=1) == 0
-    assert "a process of another study is still training it" in printed[0] and "$" not in run.log.read_text()
+def test_the_check_writes_nothing(tmp_path, tiny_data):
+    study, output = read_study(write_study(tmp_path / "recipes", tiny_data, "dense"), may_differ=[]), tmp_path / "study"
+    rounds = runs_by_seed(study, output, num_seeds=1, variants=[])
+    check(study, output, rounds, shared_facts(study.config, num_ranks=1), num_ranks=1)
+    assert not output.exists()
