@@ -1,4 +1,4 @@
-"""Damage files as bad disks and broken copies do, one bit or one missing end at a time."""
+"""Damage files as bad disks and interrupted copies do: one flipped bit or one missing end at a time."""
 
 import random
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def damages(paths: list[Path], *, number: int, seed: int = 0) -> Iterator[Path]:
-    """Yield `number` times which of `paths` is damaged now; it is restored afterwards. Two thirds are flipped bits."""
+    """Yield `number` damaged files of `paths`, each restored afterwards. Two thirds of the damages are flipped bits."""
     generator = random.Random(seed)
     contents = {path: path.read_bytes() for path in paths}
     for _ in range(number):

@@ -42,8 +42,7 @@ CORES = {
     "train/parallel/token_shuffle.py": ["train/parallel", "distributed/parallel/test_token_shuffle.py"],
     "train/checkpoint/commit.py": ["train/checkpoint/test_commit.py"],
     "train/checkpoint/state_shards.py": [
-        "train/checkpoint/test_state_shards.py",
-        "train/checkpoint/test_stored_state.py",
+        "distributed/test_checkpoint.py::test_checkpoints_of_four_ranks_resume_on_two"
     ],
 }
 SWAPS = {
@@ -141,8 +140,9 @@ def faults(node: ast.AST) -> Iterator[tuple[str, object]]:
         case ast.Constant(value=bool()):
             yield "value", not node.value
         case ast.Constant(value=int()):
-            yield "value", node.value + 1
-            yield "value", node.value - 1
+            yield "value", node.value + 1  # not 0 - 1, which as an axis or an index is often the same
+            if node.value > 1:
+                yield "value", node.value - 1
         case ast.Name(id=name) if name in CALLS:
             yield "id", CALLS[name]
         case ast.Return(value=value) if value and not _is_none(value):

@@ -1,4 +1,4 @@
-"""A corpus, tokenizer and route table small enough to make anew, and the run config fields that train on them."""
+"""A corpus, tokenizer and route table that take a second to build, and run config fields that train on them."""
 
 import random
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ VOCAB_SIZE, NUM_EXPERTS, NUM_TABLES, EP_SIZE = 300, 4, 2, 2
 
 @dataclass(frozen=True)
 class TinyData:
-    """Everything that data_prep makes for a run, in one folder."""
+    """Everything that data_prep writes for a run, in one folder."""
 
     folder: Path
     vocab_size: int = VOCAB_SIZE
@@ -48,7 +48,7 @@ class TinyData:
 
 
 def make_tiny_data(folder: Path) -> TinyData:
-    """Write text, tokenizer, token shards, counts and route table below `folder`; equal bytes every time."""
+    """Write text, tokenizer, token shards, counts and route table below `folder`; the bytes are the same every time."""
     data = TinyData(folder)
     save_tokenizer(train_tokenizer(_documents(400, seed=0), vocab_size=VOCAB_SIZE), data.tokenizer)
     for output, num_documents, seed in ((data.train, 300, 1), (data.valid, 40, 2)):
@@ -64,7 +64,7 @@ def make_tiny_data(folder: Path) -> TinyData:
 
 
 def tiny_run_fields(data: TinyData, **overrides) -> dict:
-    """RunConfig fields of a run of four steps: width 16, 2 blocks of which the last has 4 experts, 16 tokens."""
+    """RunConfig fields of a run of four steps: hidden size 16, 16 tokens, 2 blocks, the last with 4 experts."""
     fields = {
         "train_data": str(data.train), "eval_data": str(data.valid), "route_table": str(data.route_table),
         "context_length": 16, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "sparse_layers": [1],
@@ -84,7 +84,7 @@ def write_tiny_recipe(folder: Path, **overrides) -> Path:
 
 
 def _documents(count: int, *, seed: int) -> list[str]:
-    """Lines such as "The old baker sees a red house.", the same for the same seed."""
+    """Lines such as "The old baker sees a red house."; the same seed gives the same lines."""
     choose = random.Random(seed).choice
     nouns = "baker house river garden child teacher letter window morning winter horse ship".split()
     adjectives = "old red quiet small bright heavy new cold".split()

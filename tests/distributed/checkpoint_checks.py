@@ -1,4 +1,4 @@
-"""What the tests of checkpoints run on every rank."""
+"""Code that the tests of checkpoints run on every rank."""
 
 import deepspeed.comm as dist
 import torch
@@ -13,7 +13,7 @@ SAVED_AT = 2
 
 
 def train_and_save(configs: list[dict], folder: str, num_steps: int) -> list[dict]:
-    """Train from scratch, saving at step SAVED_AT, to num_steps; the state at both, once per config."""
+    """Train from scratch to num_steps and save at SAVED_AT; the state at both steps, per config."""
     results = []
     for index, fields in enumerate(configs):
         engine, config = start(**fields, run_dir=f"{folder}/{index}")
@@ -28,7 +28,7 @@ def train_and_save(configs: list[dict], folder: str, num_steps: int) -> list[dic
 
 
 def resume_and_train(configs: list[dict], folder: str, num_steps: int) -> list[dict]:
-    """Go on from the checkpoint of each config's `run`, on other ranks or in another way; the state at both ends."""
+    """Resume from the checkpoint of each config's `run`, on any number of ranks; the first and last state."""
     results = []
     for fields in configs:
         fields = dict(fields)
@@ -48,7 +48,7 @@ def _step(engine, config, step: int) -> None:
 
 
 def state(engine) -> dict[str, torch.Tensor]:
-    """The whole training state by kind and name, the same on every rank: all ranks' shards put together."""
+    """The whole training state by kind and name, assembled from the shards of all ranks and equal on each."""
     mine = [(f.kind, f.name, f.offset, f.values.clone()) for f in owned_shards(engine)]
     everyones = [None] * dist.get_world_size()
     dist.all_gather_object(everyones, mine)

@@ -1,4 +1,4 @@
-"""What the tests of the engine run on every rank."""
+"""Code that the tests of the engine run on every rank."""
 
 import copy
 from dataclasses import replace
@@ -15,7 +15,7 @@ from train.train_step import train_step
 
 
 def start(routing: str = "token", **fields):
-    """An engine and its config; routing: as tests.distributed.training.network takes it."""
+    """An engine and its config. routing: see tests.distributed.training.network."""
     config = run_config(**fields)
     model = make_model(routing, ep_size=config.ep_size)
     return start_engine(model, config, deepspeed_config(config, world_size=dist.get_world_size())), config
@@ -30,7 +30,7 @@ def save(engine, config, folder: str, *, step: int) -> None:
 
 
 def export_on_ranks(configs: list[dict], folder: str) -> list[dict]:
-    """Train a step and export, once per config; each rank's own parameters."""
+    """Train a step and export, once per config; return the parameters of each rank."""
     results = []
     for index, fields in enumerate(configs):
         engine, config = start(**fields)
@@ -52,7 +52,7 @@ def bf16_norms_on_ranks(configs: list[dict]) -> list[float]:
 
 
 def errors_on_ranks() -> dict[str, str]:
-    """The messages of what must be refused, by what was tried."""
+    """The error messages by the refused action."""
     engine, _ = start(ep_size=2)
     errors = {"save_16bit_model": _error(lambda: engine.save_16bit_model("unused"))}
     errors["deepcopy"] = _error(_start_with_copied_experts)

@@ -1,4 +1,4 @@
-"""A run goes on bit for bit from a checkpoint, and on other ranks from the same weights and moments."""
+"""A run resumes bit for bit from a checkpoint, and on another number of ranks from the same weights and moments."""
 
 import json
 from pathlib import Path
@@ -46,12 +46,12 @@ def same(a: dict, b: dict) -> bool:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Each way trained for 4 steps on 2 ranks, with a checkpoint at step 2: the folder, and the states."""
+    """Each way trained for 4 steps on 2 ranks, with a checkpoint at step 2: the folder and the states."""
     folder = str(tmp_path_factory.mktemp("runs"))
     return folder, run_ranks(train_and_save, 2, configs=WAYS, folder=folder, num_steps=4)
 
 
-def test_a_resumed_run_ends_as_one_that_was_never_touched(runs):
+def test_a_resumed_run_ends_as_an_uninterrupted_one(runs):
     folder, untouched = runs
     configs = [{**way, "run": index} for index, way in enumerate(WAYS)]
     for resumed in run_ranks(resume_and_train, 2, configs=configs, folder=folder, num_steps=4):
@@ -62,7 +62,7 @@ def test_a_resumed_run_ends_as_one_that_was_never_touched(runs):
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 4])
-def test_weights_and_moments_are_bit_equal_on_ranks_of_another_number_and_shape(runs, world_size):
+def test_weights_and_moments_are_bit_equal_on_any_number_and_shape_of_ranks(runs, world_size):
     folder, untouched = runs
     shapes = [shape for shape in SHAPES if shape["ep_size"] <= world_size]
     configs = [
@@ -75,20 +75,25 @@ def test_weights_and_moments_are_bit_equal_on_ranks_of_another_number_and_shape(
     for config, found in zip(configs, results[0], strict=True):
         expected = untouched[0][config["run"]]
         assert same(found["saved"], expected["saved"]), config
-        if config["run"] in SGD_RUNS:  # the steps after it differ by the order of sums alone, which Adam would magnify
+        if config["run"] in SGD_RUNS:  # later steps differ only in the order of sums, which Adam would magnify
             for name, values in expected["ended"].items():
                 torch.testing.assert_close(found["ended"][name], values, rtol=1e-4, atol=1e-5)
 
 
-def test_a_checkpoint_of_four_ranks_goes_on_on_two(runs, tmp_path):
-    config = {**ADAM, "ep_size": 4, "zero_stage": 1, "micro_batch_size": 1}
-    saved = run_ranks(train_and_save, 4, configs=[config], folder=str(tmp_path), num_steps=2)
-    two = [{**ADAM, "ep_size": ep_size, "zero_stage": 2, "run": 0} for ep_size in (1, 2)]
-    results = run_ranks(resume_and_train, 2, configs=two, folder=str(tmp_path), num_steps=3)
-    assert all(same(found["saved"], saved[0][0]["saved"]) for found in results[0])
+def test_checkpoints_of_four_ranks_resume_on_two(tmp_path):
+    shapes = [{"ep_size": 4, "zero_stage": 1}, {"ep_size": 2, "zero_stage": 2, "precision": "bf16"}]
+    shapes += [{"ep_size": 1, "zero_stage": 3}, {"ep_size": 4, "zero_stage": 0}]
+    configs = [{**ADAM, **shape, "micro_batch_size": 1} for shape in shapes]
+    saved = run_ranks(train_and_save, 4, configs=configs, folder=str(tmp_path), num_steps=2)
+    two = [{"ep_size": 1, "zero_stage": 2}, {"ep_size": 2, "zero_stage": 1, "precision": "bf16"}]
+    two += [{"ep_size": 2, "zero_stage": 0}, {"ep_size": 1, "zero_stage": 3}]
+    configs = [{**ADAM, **shape, "run": run} for run, shape in enumerate(two)]
+    results = run_ranks(resume_and_train, 2, configs=configs, folder=str(tmp_path), num_steps=2)
+    for found, expected in zip(results[0], saved[0], strict=True):
+        assert same(found["saved"], expected["saved"])
 
 
-def test_the_manifest_says_how_the_checkpoint_was_made(runs):
+def test_the_manifest_records_how_the_checkpoint_was_made(runs):
     folder, _ = runs
     manifest = json.loads((Path(folder) / "0/checkpoints/step_00000002/manifest.json").read_text())["checkpoint"]
     assert (manifest["step"], manifest["updates"], manifest["world_size"], manifest["ep_size"]) == (2, 2, 2, 2)

@@ -48,7 +48,7 @@ def test_bf16_with_two_micro_batches_follows_fp32():
                 assert (tensor - expected[name]).abs().max() <= 0.1 * moved + 2**-8 * expected[name].abs().max(), name
 
 
-def test_in_bf16_too_the_norm_is_that_of_all_parameters_or_of_the_shared_ones():
+def test_the_bf16_norm_is_that_of_all_or_of_the_shared_parameters():
     cases = [(norm, ep, stage) for norm in ("all", "shared") for ep in (1, 2) for stage in (1, 2)]
     configs = [
         {"precision": "bf16", "max_grad_norm": 0.1, "grad_norm_scope": norm, "ep_size": ep, "zero_stage": stage}

@@ -1,4 +1,4 @@
-"""Any number of ranks, ZeRO stage and expert-parallel size trains the parameters that one plain process trains."""
+"""Ranks train the parameters of one plain process, with any ZeRO stage and expert-parallel size."""
 
 import pytest
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.distributed
 
 
 def largest_difference(ranks: list[dict], expected: dict) -> float:
-    """Over all parameters of all ranks; every expert must be held by some rank."""
+    """The largest difference of any parameter on any rank; some rank must hold every expert."""
     held = {name for parameters in ranks for name in parameters}
     assert held == set(expected)
     return max((p[name] - expected[name]).abs().max().item() for p in ranks for name in p)
@@ -55,7 +55,7 @@ def test_every_learned_router_trains_on_two_ranks_as_in_one_process_on_their_mic
         assert difference < 1e-6, f"{config} differs from one process by {difference}"
 
 
-def test_clipping_by_all_parameters_or_the_shared_ones_is_that_of_one_process():
+def test_clipping_by_all_or_the_shared_parameters_equals_that_of_one_process():
     configs = [
         {"ep_size": ep, "zero_stage": stage, "max_grad_norm": 0.1, "grad_norm_scope": grad_norm_scope}
         for grad_norm_scope in ("all", "shared")

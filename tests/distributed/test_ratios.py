@@ -1,11 +1,11 @@
-"""The hash layer stays as fast as it was found to be, beside the dense layer and DeepSpeed's, with wide margins."""
+"""The hash layer keeps its measured speed beside the dense layer and DeepSpeed's, within wide margins."""
 
 import pytest
 
 from launch.benchmark.layers.options import read_options
 from launch.benchmark.main import measure_layers
 
-pytestmark = [pytest.mark.slow, pytest.mark.distributed]
+pytestmark = [pytest.mark.slow, pytest.mark.distributed]  # minutes of measuring, on a machine that does nothing else
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +29,6 @@ def test_the_hash_layer_is_1_3_times_faster_than_deepspeed_at_64_experts(rows, e
 
 
 @pytest.mark.parametrize("num_experts", [16, 64])
-def test_only_rows_whose_expert_lives_elsewhere_travel(rows, num_experts):
+def test_only_tokens_of_remote_experts_travel(rows, num_experts):
     row = rows[2, num_experts, "hash"]
     assert row.sent == row.sent_bound > 0

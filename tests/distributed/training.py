@@ -58,7 +58,7 @@ def batch(step: int) -> Batch:
 
 
 class SilentLog:
-    """Takes the place of RunLog; keeps the losses."""
+    """A stand-in for RunLog that keeps the losses."""
 
     def __init__(self):
         self.losses = []
@@ -68,9 +68,9 @@ class SilentLog:
 
 
 def train_on_ranks(configs: list[dict]) -> list[dict]:
-    """Train once per run config in this process group; each rank's parameters under their names on one device.
+    """Train once per run config in this process group, and return this rank's parameters by their one-device names.
 
-    A config may name a routing besides fields of RunConfig.
+    A config may also name a routing.
     """
     results = []
     for fields in configs:
@@ -89,7 +89,7 @@ def _train_engine(routing: str, config: RunConfig) -> dict:
     world_size = dist.get_world_size()
     model = make_model(routing, ep_size=config.ep_size)
     for layer in model.transformer.sparse_ffns.values():
-        layer.shuffle = None  # which one process cannot repeat; test_token_shuffle.py tests it
+        layer.shuffle = None  # one process cannot repeat it; test_token_shuffle.py tests it
     engine = start_engine(model, config, deepspeed_config(config, world_size=world_size))
     for step in range(config.max_steps):
         torch.manual_seed(draw_seed(step, dist.get_rank()))
@@ -98,7 +98,7 @@ def _train_engine(routing: str, config: RunConfig) -> dict:
 
 
 def draw_seed(step: int, rank: int) -> int:
-    """Of what routers draw in training."""
+    """The seed of the random numbers that routers draw in training."""
     return step * 100 + rank
 
 
@@ -143,7 +143,7 @@ def train_plainly(config: RunConfig, *, routing: str = "token", max_norm: float 
 
 
 def train_plainly_as_ranks(config: RunConfig, *, routing: str, world_size: int) -> dict:
-    """As train_plainly, with the micro-batches of each rank one after the other: learned routers look at all of one."""
+    """As train_plainly, but one micro-batch at a time, since a learned router routes a whole micro-batch."""
     model = make_model(routing)
     optimizer = torch.optim.SGD(model.parameters(), lr=config.lr)
     for step in range(config.max_steps):

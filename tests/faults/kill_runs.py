@@ -1,6 +1,6 @@
-"""Kill a small run again and again at random moments, and tell whether it noticed: `python -m tests.faults.kill_runs`.
+"""Kill a small run repeatedly at random moments, and look for traces: `python -m tests.faults.kill_runs`.
 
-Prints one JSON object: kills, attempts, and what was wrong, which should be nothing.
+Prints one JSON object: the numbers of kills and runs, and a list of problems, which should be empty.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def kill_runs(folder: Path, *, num_kills: int, seed: int) -> dict:
-    """Runs of 1, 2 and 4 ranks, each started again after every kill until it ends, until there were num_kills."""
+    """Run 1, 2 or 4 ranks, restart them after every kill until the run finishes, and repeat until num_kills."""
     expected, seconds = _untouched(folder / "untouched")
     choice, kills, runs, wrong = random.Random(seed), 0, 0, []
     while kills < num_kills:
@@ -60,7 +60,7 @@ def _untouched(run_dir: Path) -> tuple[dict, float]:
 
 
 def _attempt(run_dir: Path, world_size: int, *, kill_after: float, choice: random.Random) -> bool:
-    """Start the ranks; kill one or all of them after some seconds, unless they have ended. Whether they have."""
+    """Start the ranks, and kill one or all of them after `kill_after` seconds. Returns whether they finished before."""
     port = free_port()
     ranks = [_fork(rank, world_size, port, run_dir) for rank in range(world_size)]
     deadline = time.perf_counter() + kill_after
@@ -75,15 +75,15 @@ def _attempt(run_dir: Path, world_size: int, *, kill_after: float, choice: rando
     alive = [pid for pid in ranks if pid not in codes]
     for pid in choice.choice([alive, [choice.choice(alive)]]):
         os.kill(pid, signal.SIGKILL)
-    time.sleep(choice.uniform(0, 0.05))  # what the others do meanwhile must not do harm
+    time.sleep(choice.uniform(0, 0.05))  # the others must do no harm in the meantime
     for pid in set(ranks) - set(codes):
-        os.kill(pid, signal.SIGKILL)  # one that has ended is still there until it is waited for
+        os.kill(pid, signal.SIGKILL)  # a process that has ended exists until it is waited for
         os.waitpid(pid, 0)
     return False
 
 
 def _fork(rank: int, world_size: int, port: int, run_dir: Path) -> int:
-    """A rank as a copy of this process, which has torch in memory already."""
+    """A rank as a copy of this process, which has imported torch already."""
     pid = os.fork()
     if pid:
         return pid
@@ -101,7 +101,7 @@ def _fork(rank: int, world_size: int, port: int, run_dir: Path) -> int:
 
 
 def _reap(pids: list[int]) -> dict[int, int]:
-    """The exit status of those that have ended since this was last asked."""
+    """The exit statuses of processes that have ended since the last call."""
     codes = {}
     for pid in pids:
         try:
@@ -114,7 +114,7 @@ def _reap(pids: list[int]) -> dict[int, int]:
 
 
 def _lost_checkpoints(run_dir: Path) -> list[str]:
-    """A checkpoint that the run said it had saved must still be there, or a newer one."""
+    """Problems: a checkpoint that the run reported as saved, or a newer one, must exist."""
     saved = max((line["saved"] for line in _lines(run_dir) if "saved" in line), default=0)
     completed = completed_checkpoints(checkpoints_dir(run_dir))
     if not completed and quarantined_checkpoints(checkpoints_dir(run_dir)):
@@ -124,7 +124,7 @@ def _lost_checkpoints(run_dir: Path) -> list[str]:
 
 
 def _joined_losses(run_dir: Path) -> dict[int, str]:
-    """By step; where a step was done again, the last one counts."""
+    """Losses by step; of a repeated step, the last one."""
     return {line["step"]: line["loss"] for line in _lines(run_dir) if "step" in line}
 
 

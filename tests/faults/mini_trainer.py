@@ -1,4 +1,4 @@
-"""A trainer of several ranks without DeepSpeed: this project's order of samples, checkpoints and recovery around a toy.
+"""A trainer of several ranks without DeepSpeed: the project's sample order, checkpoints and recovery around a toy.
 
 The update is a chain: every loss depends on all samples before it in their order, so that a repeated, missing or
 swapped sample, and a single lost bit of the state, change all losses after it.
@@ -23,7 +23,7 @@ SIZE, GLOBAL_BATCH, NUM_SAMPLES = 50_000, 8, 1000
 
 
 def train(*, rank: int, world_size: int, port: int, run_dir: Path, num_steps: int, save_every: int) -> None:
-    """Run to the end, from the newest sound checkpoint. Collective over all ranks, which are processes."""
+    """Train from the newest valid checkpoint to the end. Collective over all ranks."""
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world_size)
     state = torch.linspace(0, 1, SIZE)
     checkpoint, _ = latest_valid_checkpoint(checkpoints_dir(run_dir), AllRanks())
@@ -43,7 +43,7 @@ def train(*, rank: int, world_size: int, port: int, run_dir: Path, num_steps: in
 
 
 def _update(state: torch.Tensor, samples) -> float:
-    """One step on the samples of all ranks together, whatever rank they are on; returns its loss."""
+    """One step on the samples of all ranks, whichever rank holds them; returns its loss."""
     contributions = torch.zeros(NUM_SAMPLES, dtype=torch.int64)
     contributions[torch.from_numpy(samples)] += 1
     dist.all_reduce(contributions)

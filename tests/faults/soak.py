@@ -1,6 +1,6 @@
-"""Run under a seeded mix of faults, and compare with a run that met none: `python -m tests.faults.soak --minutes 10`.
+"""Run under a seeded mix of faults, and compare with a run without any: `python -m tests.faults.soak --minutes 10`.
 
-Prints one JSON object: the faults, goodput, mean time to recover, and whether the weights are equal bit for bit.
+Prints one JSON object: the faults, goodput, mean time to recover, and whether the weights are bit-equal.
 """
 
 import argparse
@@ -26,8 +26,8 @@ HANG_TIMEOUT = 5
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=10, help="about as long the run meets faults")
-    parser.add_argument("--attempts", type=int, default=1000, help="at most as many times it meets one")
+    parser.add_argument("--minutes", type=float, default=10, help="approximate duration of the faults")
+    parser.add_argument("--attempts", type=int, default=1000, help="maximum number of faults")
     parser.add_argument("--faults", nargs="+", choices=FAULTS, default=FAULTS)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -74,9 +74,9 @@ def _recipe(folder: Path, *, num_steps: int) -> Path:
 def _attempt(
     recipe: Path, run_dir: Path, fault: str, choice: random.Random | None
 ) -> tuple[list[int], float | None, float | None]:
-    """Start the run, and let it meet the fault at a random moment, if it has not ended by itself until then.
+    """Start the run, and inject the fault at a random moment unless the run has ended by then.
 
-    The exit codes, and the moments of its first step and of the fault, where there were any.
+    Returns the exit codes, and the times of the first step and of the fault, if any.
     """
     if fault == "flip a bit":
         _flip_a_bit(run_dir, choice)
@@ -90,7 +90,7 @@ def _attempt(
     try:
         codes = run.wait(seconds=4 * HANG_TIMEOUT + 20)
     except TimeoutError:
-        # A rank that was struck before it listened, or met the others, is missed by the launcher, which is not here.
+        # Only a launcher, which is missing here, notices a rank that was hit before it met the others.
         codes = [rank.poll() for rank in run.ranks]
         if -signal.SIGTERM not in codes and -signal.SIGUSR1 not in codes and -signal.SIGKILL not in codes:
             raise
@@ -101,7 +101,7 @@ def _attempt(
 
 
 def _watch(run: Run, *, seconds: float) -> float | None:
-    """The moment of the run's first step within so many seconds, or until it ends."""
+    """Wait `seconds`, or until the run ends. The time of the first step, if any."""
     metrics, stepped, deadline = run.run_dir / "metrics.jsonl", None, time.monotonic() + seconds
     size = metrics.stat().st_size if metrics.exists() else 0
     while time.monotonic() < deadline and any(rank.poll() is None for rank in run.ranks):
@@ -130,7 +130,7 @@ def _strike(run: Run, fault: str, choice: random.Random) -> None:
 
 
 def _flip_a_bit(run_dir: Path, choice: random.Random) -> None:
-    """In any file of the newest checkpoint; one is left alone, as a run that lost all of them would rightly refuse."""
+    """Flip a bit in the newest checkpoint, but never in the only one: a run without any rightly refuses to resume."""
     checkpoints = completed_checkpoints(run_dir / "checkpoints")
     if len(checkpoints) < 2:
         return
@@ -141,13 +141,13 @@ def _flip_a_bit(run_dir: Path, choice: random.Random) -> None:
 
 
 def _losses_are_equal(run_dir: Path, untouched: Path, *, is_whole: bool) -> bool:
-    """Of every step; where files were kept small the log met the limit too, and those of the steps that it has."""
+    """Whether the losses are equal: of all steps if the log is whole, otherwise of the steps in it."""
     found, expected = _losses(run_dir), _losses(untouched)
     return found == expected if is_whole else bool(found) and found.items() <= expected.items()
 
 
 def _losses(run_dir: Path) -> dict[int, float]:
-    """By step."""
+    """Losses by step."""
     return {point.step: point.loss for point in read_points(run_dir / "metrics.jsonl", TrainRecord)}
 
 

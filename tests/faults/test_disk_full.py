@@ -1,4 +1,4 @@
-"""A disk that is full, or a file that may not grow, costs one checkpoint and nothing else."""
+"""A full disk or a limited file size costs one checkpoint and nothing else."""
 
 import os
 import resource
@@ -47,7 +47,7 @@ def test_on_a_full_disk_the_checkpoints_before_stay_and_the_next_one_succeeds_wh
 
 @pytest.fixture
 def limit_file_size():
-    """Let no file of this process grow beyond a number of bytes."""
+    """Limit the size of files that this process writes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

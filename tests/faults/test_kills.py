@@ -1,4 +1,4 @@
-"""Killed at random moments, a run comes back by itself, loses nothing that it said was saved, and computes the same."""
+"""A run killed at random moments resumes, loses no saved checkpoint, and computes the same losses."""
 
 import json
 import subprocess

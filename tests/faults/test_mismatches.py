@@ -1,4 +1,4 @@
-"""Whatever does not belong to a run is refused before its model is built, with what is there and what should be."""
+"""Files and fields that do not belong to a run are refused before its model is built, with both values."""
 
 import dataclasses
 import json
@@ -41,7 +41,7 @@ def original(tmp_path_factory) -> TinyData:
 
 @pytest.fixture
 def data(original, tmp_path) -> TinyData:
-    """A copy that a test may spoil."""
+    """A copy that a test may damage."""
     return TinyData(Path(shutil.copytree(original.folder, tmp_path / "data")))
 
 
@@ -122,7 +122,7 @@ FIELDS = {"lr": "0.5", "hidden_size": "32", "seed": "3", "num_experts": "2", "gl
 
 
 def refusal(data: TinyData, capsys, *arguments) -> str:
-    """The line with which a run is refused, in time."""
+    """The error message of a refused run, which must come within seconds."""
     fields = {"train_data": data.train, "route_table": data.route_table, "run_dir": data.folder / "run"}
     command = ["--config", str(data.folder / "recipe.yaml")]
     command += [word for name, value in fields.items() for word in (f"--{name}", str(value))]

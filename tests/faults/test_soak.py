@@ -1,4 +1,4 @@
-"""A run that meets faults for ten minutes ends with the bytes of one that met none."""
+"""A run with ten minutes of faults ends with the bytes of a run without any."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""launch/train.py under faults: killed, asked to stop, stopped, damaged; it ends in time, says why, and goes on."""
+"""launch/train.py under faults: a run that is killed, stopped or damaged ends in time, says why, and resumes."""
 
 import shutil
 import signal
@@ -37,18 +37,18 @@ def untouched(recipe) -> list[float]:
     return losses(run.run_dir)
 
 
-def test_a_run_that_is_killed_stopped_and_damaged_ends_as_an_untouched_one(recipe, untouched, tmp_path):
+def test_a_run_that_is_killed_stopped_and_damaged_ends_as_an_untouched_run(recipe, untouched, tmp_path):
     run = Run(recipe, tmp_path / "run")
     run.wait_for_step(30)
     run.ranks[1].kill()
     killed = time.monotonic()
     assert run.wait() == [EXIT_LOST_RANK, -signal.SIGKILL], run.output
-    assert time.monotonic() - killed < 4  # 1.3 where nothing else runs
+    assert time.monotonic() - killed < 4  # 1.3 on an idle machine
     assert events(run.run_dir)[-1]["what"] == "lost rank" and events(run.run_dir)[-1]["last_good_step"] == 20
 
     run = Run(recipe, run.run_dir)
     run.wait_for_step(50)
-    run.ranks[1].send_signal(signal.SIGTERM)  # to one of them; both must save the same step
+    run.ranks[1].send_signal(signal.SIGTERM)  # to one rank; both must save the same step
     assert run.wait() == [EXIT_STOPPED, EXIT_STOPPED], run.output
     newest = completed_checkpoints(run.run_dir / "checkpoints")[0]
     assert step_of(newest) >= 50 and "--resume auto" in run.output[0]
@@ -89,7 +89,7 @@ def test_a_token_shard_that_is_damaged_while_it_is_read_ends_the_run_with_its_na
     assert "bad input" in {event["what"] for event in events(run.run_dir)}
 
 
-def test_a_stop_file_ends_a_run_at_a_checkpoint_and_is_gone_afterwards(recipe, tmp_path):
+def test_a_stop_file_ends_a_run_at_a_checkpoint_and_is_removed(recipe, tmp_path):
     run = Run(recipe, tmp_path / "run")
     run.wait_for_step(3)
     (run.run_dir / "STOP").touch()
@@ -98,8 +98,8 @@ def test_a_stop_file_ends_a_run_at_a_checkpoint_and_is_gone_afterwards(recipe, t
     assert not (run.run_dir / "STOP").exists()
 
 
-@pytest.mark.parametrize("arguments", [[], ["--async_save"]], ids=["waiting", "behind its back"])
-def test_a_run_that_cannot_save_trains_on_and_says_so_at_the_end(recipe, untouched, tmp_path, arguments):
+@pytest.mark.parametrize("arguments", [[], ["--async_save"]], ids=["waiting", "in the background"])
+def test_a_run_that_cannot_save_keeps_training_and_reports_it_at_the_end(recipe, untouched, tmp_path, arguments):
     run = Run(recipe, tmp_path / "run", *arguments, file_size=60_000)  # of rank 0: enough for its log
     assert run.wait() == [EXIT_NOT_SAVED, EXIT_NOT_SAVED], run.output
     assert {event["what"] for event in events(run.run_dir)} == {"checkpoint failed"}
@@ -108,7 +108,7 @@ def test_a_run_that_cannot_save_trains_on_and_says_so_at_the_end(recipe, untouch
     assert list((run.run_dir / "checkpoints").iterdir()) == []
 
 
-def test_a_checkpoint_written_meanwhile_has_the_bytes_of_one_that_training_waited_for(recipe, untouched, tmp_path):
+def test_a_checkpoint_saved_in_the_background_has_the_same_bytes(recipe, untouched, tmp_path):
     run = Run(recipe, tmp_path / "run", "--async_save")
     assert run.wait() == [EXIT_DONE, EXIT_DONE], run.output
     assert losses(run.run_dir) == untouched
@@ -123,7 +123,7 @@ def test_a_checkpoint_written_meanwhile_has_the_bytes_of_one_that_training_waite
             assert (folder / name).read_bytes() == (other / name).read_bytes(), name
 
 
-def test_a_run_that_is_asked_to_stop_before_it_trains_does_nothing(recipe, tmp_path):
+def test_a_stop_file_before_the_first_step_ends_the_run_without_a_checkpoint(recipe, tmp_path):
     run = Run(recipe, tmp_path / "run")
     run.wait_for_file("run.yaml")
     (run.run_dir / "STOP").touch()

@@ -34,7 +34,7 @@ def recipe(tmp_path_factory) -> Path:
 
 
 class Run:
-    """launch/train.py with a process on each host, started on the first of them as README says."""
+    """launch/train.py with a process on each host, started on the first host as README says."""
 
     def __init__(self, hosts: TwoHosts, recipe: Path, run_dir: Path, *arguments: str):
         self.hosts, self.run_dir, self.log = hosts, run_dir, run_dir.with_suffix(".log")
@@ -46,7 +46,7 @@ class Run:
         self._wait_until(lambda: metrics.exists() and f'"step": {step},' in metrics.read_text())
 
     def wait_for_save(self) -> None:
-        """Until a checkpoint is half written."""
+        """Wait until a checkpoint is half written."""
         self._wait_until(lambda: any((self.run_dir / "checkpoints").glob("step_*.partial")))
 
     def _wait_until(self, is_so: Callable[[], bool]) -> None:
@@ -56,7 +56,7 @@ class Run:
             time.sleep(0.001)
 
     def seconds_until_ended(self, *, limit: float) -> dict[str, float]:
-        """How long from now the training process of each host lived on; inf beyond the limit."""
+        """Seconds until the training process of each host ended; inf beyond the limit."""
         start, seconds = time.monotonic(), {}
         while len(seconds) < len(self.hosts.hosts) and time.monotonic() < start + limit:
             ended = [host.name for host in self.hosts.hosts if host.name not in seconds and not host.trainers()]
@@ -65,14 +65,14 @@ class Run:
         return {host.name: seconds.get(host.name, float("inf")) for host in self.hosts.hosts}
 
     def wait(self) -> int:
-        """The launcher's exit code; it hears of its other host only while there is a link."""
+        """The launcher's exit code; it hears from the other host only while the link is up."""
         try:
             return self.launcher.wait(timeout=120)
         except subprocess.TimeoutExpired:
             pytest.fail(self.log.read_text())
 
     def sound_steps(self) -> list[int]:
-        """Of all checkpoints with a final name, newest first. ValueError where one of them is not whole."""
+        """The steps of all checkpoints with a final name, newest first. ValueError if one of them is damaged."""
         folders = completed_checkpoints(self.run_dir / "checkpoints")
         for folder in folders:
             open_checkpoint(folder).check_digests()
@@ -96,7 +96,7 @@ def test_two_hosts_train_what_two_processes_of_one_host_train(recipe, untouched,
 
 
 def cut_and_join(run: Run, *, code: int) -> None:
-    """Cut the link until both hosts have ended, and say what must be so then; the launcher ends with `code`."""
+    """Cut the link until both hosts have ended, and check what they leave; the launcher must exit with `code`."""
     checkpoints = run.run_dir / "checkpoints"
     before = completed_checkpoints(checkpoints)
     run.hosts.cut()
@@ -109,17 +109,17 @@ def cut_and_join(run: Run, *, code: int) -> None:
     assert sorted((event["what"], event["rank"]) for event in events(run.run_dir)) == [("hang", 0), ("hang", 1)]
 
 
-def check_going_on(run: Run, untouched: list[float]) -> None:
-    """From the newest checkpoint, all of which are whole, to the losses of a run whose link held."""
+def check_resuming(run: Run, untouched: list[float]) -> None:
+    """All checkpoints are valid, and the run resumes from the newest to the losses of a run whose link held."""
     (newest, *_) = run.sound_steps()
     assert run.wait() == EXIT_DONE, run.log.read_text()
     assert f"resuming from step {newest}" in run.log.read_text()
     assert losses(run.run_dir) == untouched
 
 
-# ssh may wait for the link to come back, or give it up before the ranks do: then nobody reads what rank 1 says.
+# ssh may wait for the link to return, or give up before the ranks do; then the output of rank 1 is lost.
 @pytest.mark.parametrize("keepalive", [False, True], ids=["ssh waits", "ssh gives up"])
-def test_a_link_cut_in_a_step_ends_both_hosts_in_time_and_the_same_command_goes_on(
+def test_a_link_cut_in_a_step_ends_both_hosts_in_time_and_the_same_command_resumes(
     recipe, untouched, tmp_path, keepalive
 ):
     with two_hosts(tmp_path / "hosts", keepalive=keepalive) as hosts:
@@ -127,11 +127,11 @@ def test_a_link_cut_in_a_step_ends_both_hosts_in_time_and_the_same_command_goes_
         run.wait_for_step(57)
         cut_and_join(run, code=SSH_GAVE_UP if keepalive else EXIT_HANG)
         assert run.sound_steps() == [50]
-        check_going_on(Run(hosts, recipe, run.run_dir), untouched)
+        check_resuming(Run(hosts, recipe, run.run_dir), untouched)
 
 
-@pytest.mark.parametrize("how", [[], ["--async_save"]], ids=["training waits", "behind the training"])
-def test_a_link_cut_in_a_save_ends_both_hosts_in_time_and_the_same_command_goes_on(recipe, untouched, tmp_path, how):
+@pytest.mark.parametrize("how", [[], ["--async_save"]], ids=["training waits", "in the background"])
+def test_a_link_cut_in_a_save_ends_both_hosts_in_time_and_the_same_command_resumes(recipe, untouched, tmp_path, how):
     arguments = ["--save_every", "5", *how]
     with two_hosts(tmp_path / "hosts") as hosts:
         run = Run(hosts, recipe, tmp_path / "run", *arguments)
@@ -139,4 +139,4 @@ def test_a_link_cut_in_a_save_ends_both_hosts_in_time_and_the_same_command_goes_
         run.wait_for_save()
         cut_and_join(run, code=EXIT_HANG)
         assert how or any("step 60, saving" in event["report"] for event in events(run.run_dir))
-        check_going_on(Run(hosts, recipe, run.run_dir, *arguments), untouched)
+        check_resuming(Run(hosts, recipe, run.run_dir, *arguments), untouched)

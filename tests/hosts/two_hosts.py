@@ -20,8 +20,8 @@ from train.processes.project_root import ROOT
 _NAMESPACES = ["--mount", "--uts", "--ipc", "--net", "--pid"]
 _ADDRESSES = {"host-1": "10.77.0.1", "host-2": "10.77.0.2"}
 _INTERFACE = "eth0"
-_SSHD = "/usr/sbin/sshd"  # which insists on being called by its whole path
-# /run is hidden, since sshd wants a folder of its own in it.
+_SSHD = "/usr/sbin/sshd"  # sshd must be started by its absolute path
+# /run is hidden, since sshd needs a folder of its own in it.
 _BOOT = """set -e
 hostname {name}
 mount --bind {folder}/hosts /etc/hosts
@@ -50,7 +50,7 @@ LogLevel ERROR
 
 
 def why_not() -> str | None:
-    """What this machine lacks for two hosts; None where nothing is missing."""
+    """What this machine lacks for two hosts; None if nothing is missing."""
     if os.geteuid() != 0:
         return "only root may make network namespaces"
     missing = [
@@ -70,7 +70,7 @@ def why_not() -> str | None:
 
 @dataclass(frozen=True)
 class Host:
-    """boot: the process whose end is the host's. first: the host's first process, as this machine numbers it."""
+    """boot: the process that the host ends with. first: the host's first process, as this machine numbers it."""
 
     name: str
     boot: subprocess.Popen
@@ -81,7 +81,7 @@ class Host:
         return ["nsenter", "--all", f"--target={self.first}", f"--wd={ROOT}", *arguments]
 
     def trainers(self) -> set[int]:
-        """The training processes, as this machine numbers them; launchers left out."""
+        """The training processes, as this machine numbers them; without launchers."""
         here, found = os.readlink(f"/proc/{self.first}/ns/net"), set()
         for process in Path("/proc").glob("[0-9]*"):
             try:
@@ -100,7 +100,7 @@ class TwoHosts:
         self.folder, self.hosts = folder, hosts
 
     def launch(self, *arguments: str, log: Path) -> subprocess.Popen:
-        """`deepspeed ARGUMENTS` on the first host, as somebody types it there who has a CPU."""
+        """`deepspeed ARGUMENTS` on the first host, on CPUs."""
         environment = {
             **os.environ, "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
             "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "DS_ENV_FILE": str(self.folder / "deepspeed_env"),
@@ -112,7 +112,7 @@ class TwoHosts:
             )
 
     def cut(self) -> None:
-        """Take the cable out of the second host."""
+        """Unplug the cable from the second host."""
         _ip(self.hosts[1], "link", "set", "dev", _INTERFACE, "down")
 
     def join(self) -> None:
@@ -121,7 +121,7 @@ class TwoHosts:
 
 @contextmanager
 def two_hosts(folder: Path, *, keepalive: bool = False) -> Iterator[TwoHosts]:
-    """Boot host-1 and host-2. keepalive: whether ssh gives a silent connection up, which takes 3 seconds."""
+    """Boot host-1 and host-2. keepalive: whether ssh drops a silent connection after 3 seconds."""
     _write_configurations(folder, keepalive=keepalive)
     boots = [_boot(name, folder) for name in _ADDRESSES]
     try:
@@ -138,7 +138,15 @@ def two_hosts(folder: Path, *, keepalive: bool = False) -> Iterator[TwoHosts]:
 def _boot(name: str, folder: Path) -> subprocess.Popen:
     script = _BOOT.format(name=name, folder=folder, sshd=_SSHD)
     unshare = ["unshare", *_NAMESPACES, "--fork", "--kill-child", "--mount-proc"]
-    command = ["setpriv", "--pdeathsig", "KILL", *unshare, "sh", "-c", script]  # it does not outlive a killed test
+    command = [
+        "setpriv",
+        "--pdeathsig",
+        "KILL",
+        *unshare,
+        "sh",
+        "-c",
+        script,
+    ]  # so that it does not outlive a killed test
     with open(folder / f"{name}.log", "w") as log:
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
@@ -183,7 +191,7 @@ def _wait_for_ssh(of: Host, to: Host, folder: Path) -> None:
 
 
 def _write_configurations(folder: Path, *, keepalive: bool) -> None:
-    """Keys, ssh's and sshd's settings, and an `ssh` that knows them, which deepspeed and pdsh find on their PATH."""
+    """Write keys, the settings of ssh and sshd, and an `ssh` with these settings for the PATH of deepspeed and pdsh."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("user", *_ADDRESSES):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
@@ -196,7 +204,7 @@ def _write_configurations(folder: Path, *, keepalive: bool) -> None:
             folder=folder, name=name, keepalive=_keepalive("Client", keepalive)
         )
     write["ssh_config"] = _SSH_CONFIG.format(folder=folder, keepalive=_keepalive("Server", keepalive))
-    write["deepspeed_env"] = "DS_ACCELERATOR=cpu\nOMP_NUM_THREADS=1\n"  # deepspeed hands on only what is named here
+    write["deepspeed_env"] = "DS_ACCELERATOR=cpu\nOMP_NUM_THREADS=1\n"  # deepspeed passes only these variables on
     for name, text in write.items():
         (folder / name).write_text(text)
     (folder / "bin").mkdir()

@@ -48,7 +48,7 @@ def test_a_long_line_without_a_newline_at_the_end_of_the_file_ends_there():
     assert chunks(b"1234567890") == [Chunk("1234567890", False), Chunk("", True)]
 
 
-@pytest.mark.parametrize("character", ["é", "€", "😀"])
+@pytest.mark.parametrize("character", ["é", "€", "😀", "\u0800", "\u2000", "\U00010000"])
 def test_a_character_is_never_cut(character):
     raw = character.encode()
     for cut in range(1, len(raw)):
@@ -66,6 +66,21 @@ def test_only_the_first_bytes_of_a_file_can_be_a_byte_order_mark():
     bom = b"\xef\xbb\xbf"
     assert chunks(bom + b"a\n" + bom + b"b\n") == [Chunk("a\n\ufeffb", True)]
     assert chunks(bom + b"1234567\n", bom + b"2345678\n") == [Chunk("1234567", True), Chunk("\ufeff2345678", True)]
+
+
+def test_a_byte_that_may_begin_a_character_waits_for_the_next_block_and_no_other_does():
+    waits = read_chunks(iter([b"12345678\xc0", b"9\n"]), Drops("part0.txt"))
+    assert next(waits) == Chunk("12345678", False)
+    with pytest.raises(DamagedShard, match="byte 8 of its text"):
+        next(waits)
+    with pytest.raises(DamagedShard, match="byte 8 of its text"):
+        next(read_chunks(iter([b"12345678\xbf", b"9\n"]), Drops("part0.txt")))
+
+
+def test_a_chunk_has_32_kib_of_text(monkeypatch):
+    monkeypatch.undo()
+    first, *_ = cut_lines(iter([b"1234567\n"] * 10_000))
+    assert len(first) == 32 * 1024
 
 
 def test_random_text_in_random_blocks_comes_out_whole():

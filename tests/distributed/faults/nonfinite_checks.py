@@ -1,4 +1,4 @@
-"""What the tests of bad numbers run on every rank."""
+"""Code that the tests of non-finite values run on every rank."""
 
 import deepspeed.comm as dist
 import torch
@@ -11,17 +11,17 @@ from train.faults.supervision import Supervision
 from train.processes.stop_request import StopRequest
 from train.train_step import train_step
 
-BAD_STEP, NUM_STEPS = 1, 3
+NONFINITE_STEP, NUM_STEPS = 1, 3
 
 
-def leave_out_a_step(configs: list[dict], folder: str) -> list[dict]:
-    """Train with bad numbers on rank 1 in BAD_STEP, and without that step at all; what came of both, per config."""
+def skip_a_step(configs: list[dict], folder: str) -> list[dict]:
+    """Train with non-finite values on rank 1 in NONFINITE_STEP, and without that step; both results, per config."""
     results = []
     for fields in configs:
         fields = dict(fields)
         kind = fields.pop("kind")
         met, nonfinite_steps = _train(fields, folder, steps=range(NUM_STEPS), kind=kind)
-        without, none = _train(fields, folder, steps=[s for s in range(NUM_STEPS) if s != BAD_STEP], kind=None)
+        without, none = _train(fields, folder, steps=[s for s in range(NUM_STEPS) if s != NONFINITE_STEP], kind=None)
         results.append({"met": met, "without": without, "nonfinite_steps": nonfinite_steps, "none": none})
     return results
 
@@ -30,7 +30,7 @@ def _train(fields: dict, folder: str, *, steps, kind: str | None) -> tuple[dict,
     engine, config = start(**fields, run_dir=folder)
     watch, nonfinite_steps = Supervision(engine, config, None, StopRequest(folder)), []
     for step in steps:
-        poison = _poison(engine, kind) if step == BAD_STEP and kind and dist.get_rank() == 1 else None
+        poison = _poison(engine, kind) if step == NONFINITE_STEP and kind and dist.get_rank() == 1 else None
         train_step(
             engine, micro_batches(batch(step), config, dist.get_rank(), dist.get_world_size()), SilentLog(), watch
         )
@@ -45,7 +45,7 @@ def _train(fields: dict, folder: str, *, steps, kind: str | None) -> tuple[dict,
 
 
 def _poison(engine, kind: str):
-    """A NaN among the logits, or finite logits whose gradient is infinite."""
+    """Put NaN into the logits, or keep them finite and make their gradient infinite."""
 
     def hook(module, arguments, output):
         if kind == "nan in the loss":

@@ -1,4 +1,4 @@
-"""What the test of slow ranks runs on every rank."""
+"""Code that the test of slow ranks runs on every rank."""
 
 import time
 from pathlib import Path
@@ -10,7 +10,7 @@ from train.faults.watchdog import Watchdog
 
 
 def wait_for_rank_1(folder: str) -> float:
-    """Some seconds of steps in which rank 1 works long; this rank's share of waiting."""
+    """Run steps in which rank 1 works longest, and return this rank's share of waiting."""
     dog = Watchdog(Path(folder), rank=dist.get_rank(), world_size=2, timeout_seconds=0.8, fail=print)
     dog.start()
     for step in range(40):

@@ -1,9 +1,9 @@
-"""A NaN or Inf of one rank keeps all ranks from updating in that step, and leaves no trace in those after it."""
+"""NaN or Inf on one rank keeps all ranks from updating in that step, and leaves no trace in later steps."""
 
 import pytest
 import torch
 
-from tests.distributed.faults.nonfinite_checks import BAD_STEP, leave_out_a_step
+from tests.distributed.faults.nonfinite_checks import NONFINITE_STEP, skip_a_step
 from tests.distributed.ranks import run_ranks
 
 pytestmark = pytest.mark.distributed
@@ -27,10 +27,10 @@ WAYS = [
 ]
 
 
-def test_a_bad_step_is_as_if_it_had_not_been(tmp_path):
-    for of_rank in run_ranks(leave_out_a_step, 2, configs=WAYS, folder=str(tmp_path)):
+def test_a_non_finite_step_leaves_the_state_of_a_run_without_it(tmp_path):
+    for of_rank in run_ranks(skip_a_step, 2, configs=WAYS, folder=str(tmp_path)):
         for way, result in zip(WAYS, of_rank, strict=True):
-            assert result["nonfinite_steps"] == [BAD_STEP] and result["none"] == [], way
+            assert result["nonfinite_steps"] == [NONFINITE_STEP] and result["none"] == [], way
             assert result["met"].keys() == result["without"].keys()
             for name, values in result["met"].items():
                 assert torch.equal(values, result["without"][name]), (way, name)

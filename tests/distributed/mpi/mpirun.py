@@ -1,4 +1,4 @@
-"""Run commands of data_prep under mpirun, and make raw shards and a tokenizer for them."""
+"""Run commands of data_prep under mpirun, and write raw shards and a tokenizer for them."""
 
 import os
 import shutil
@@ -34,7 +34,7 @@ def run(module, *arguments, num_ranks):
 
 
 def make_data(folder, num_documents):
-    """Write raw shards of so many documents each, a tokenizer, and the token shards that one process makes of them."""
+    """Write raw shards of `num_documents` documents each, a tokenizer, and the token shards that one process writes."""
     for number, end in enumerate(num_documents):
         documents = (DOCUMENTS * (end // len(DOCUMENTS) + 1))[:end]
         write_raw_shard(folder / "raw" / f"part{number}{FORMATS[number]}", documents)

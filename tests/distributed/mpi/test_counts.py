@@ -1,4 +1,4 @@
-"""Ranks under mpirun count what one process counts, to the byte of the file; damage that one of them finds ends all."""
+"""Ranks under mpirun write the same bytes of counts as one process; damage that one rank finds ends all of them."""
 
 import shutil
 
@@ -25,7 +25,7 @@ def test_ranks_count_what_one_process_counts(data, tmp_path, key, num_ranks):
     assert (tmp_path / "0").read_bytes() == (tmp_path / str(num_ranks)).read_bytes()
 
 
-def test_a_damaged_token_shard_ends_all_ranks_that_count(data, tmp_path):
+def test_a_damaged_token_shard_ends_all_counting_ranks(data, tmp_path):
     shutil.copytree(data / "tokens", tmp_path / "tokens")
     tokens = next((tmp_path / "tokens").glob("00003*.bin"))
     tokens.write_bytes(b"\0\0" + tokens.read_bytes()[2:])

@@ -1,4 +1,4 @@
-"""Ranks under mpirun write the token shards of one process; the end of one is that of all, and nothing is lost."""
+"""Ranks under mpirun write the token shards of one process; if one rank ends, all end, and nothing is lost."""
 
 import os
 import shutil
@@ -22,16 +22,16 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def long_data(tmp_path_factory):
-    """Its last raw shard takes a second: time to kill a rank while it is read."""
+    """Data whose last raw shard takes a second to read, which is time to kill a rank."""
     return make_data(tmp_path_factory.mktemp("long_data"), [10, 20, 30, 10000])
 
 
 @pytest.mark.parametrize(("num_ranks", "num_workers"), [(1, 1), (2, 2), (3, 1), (8, 1)])
-def test_ranks_make_the_token_shards_of_one_process(data, tmp_path, num_ranks, num_workers):
+def test_ranks_write_the_token_shards_of_one_process(data, tmp_path, num_ranks, num_workers):
     arguments = [*inputs(data), "--output", tmp_path / "tokens", "--workers", num_workers]
     status, output, errors = run("tokenize_shards", *arguments, num_ranks=num_ranks)
     assert status == 0, errors
-    assert output.count("tokens in 7 shards") == 1  # rank 0 speaks for all
+    assert output.count("tokens in 7 shards") == 1  # rank 0 reports for all
     assert contents(tmp_path / "tokens") == contents(data / "tokens")
 
 
@@ -54,7 +54,7 @@ def test_a_folder_that_is_refused_is_refused_once(data):
     assert (status, errors.count("tokens is not empty; give another --output")) == (2, 1)
 
 
-def test_several_processes_that_mpi_does_not_know_of_are_refused(data, tmp_path, monkeypatch):
+def test_processes_unknown_to_mpi_are_refused(data, tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
     status, _, errors = run("tokenize_shards", *inputs(data), "--output", tmp_path / "tokens", num_ranks=0)
     assert status == 2 and "error: Slurm started 4 processes, but MPI counts 1: mpi4py uses another" in errors
@@ -62,7 +62,7 @@ def test_several_processes_that_mpi_does_not_know_of_are_refused(data, tmp_path,
 
 
 @pytest.mark.parametrize("victim", [0, 1, 2])
-def test_what_a_killed_rank_left_is_finished_by_other_ranks(long_data, tmp_path, victim):
+def test_other_ranks_finish_the_work_of_a_killed_rank(long_data, tmp_path, victim):
     arguments = [*inputs(long_data), "--output", tmp_path / "tokens"]
     process = start("tokenize_shards", *arguments, num_ranks=3)
     wait_for(lambda: list((tmp_path / "tokens").glob("*.done.json")))
@@ -76,7 +76,7 @@ def test_what_a_killed_rank_left_is_finished_by_other_ranks(long_data, tmp_path,
 
 
 def find_rank(rank, argument):
-    """Return the process id of a rank, as far as Linux tells."""
+    """The process id of a rank, from Linux's /proc."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             environ, words = ((folder / name).read_bytes().split(b"\0") for name in ("environ", "cmdline"))

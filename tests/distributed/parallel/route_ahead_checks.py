@@ -1,4 +1,4 @@
-"""What the tests of route-ahead run on every rank."""
+"""Code that the tests of route-ahead run on every rank."""
 
 import torch
 import torch.distributed
@@ -8,7 +8,7 @@ from train.prefetch.route_ahead import PlanCompleter, make_local_planner
 
 
 def compare_plans(hashes: list[str]) -> dict[str, bool]:
-    """Whether host plans equal those that the layers make, by name of the hash."""
+    """Whether the host's plans equal those of the layers, by name of the hash."""
     return {name: _plans_are_equal(make_model(name, ep_size=2)) for name in hashes}
 
 

@@ -1,4 +1,4 @@
-"""Plans made ahead on the host are the plans of the layers themselves, and leave the forward pass nothing to ask."""
+"""Plans made ahead on the host equal the plans of the layers, and the forward pass needs no further splits."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The shuffle of BASE layers: tokens change their ranks at random and come back, and so do their gradients."""
+"""The shuffle of BASE layers: tokens move to random ranks and return, and so do their gradients."""
 
 import pytest
 import torch
@@ -21,11 +21,11 @@ def test_every_rank_has_as_many_tokens_as_before(num_tokens, num_ranks):
 
 @pytest.fixture(scope="module")
 def found():
-    """What each check finds on each of two ranks."""
+    """The results of all checks on each of two ranks."""
     return run_ranks(check_on_ranks, 2)
 
 
-def test_tokens_change_their_ranks_and_come_back(found):
+def test_tokens_move_to_other_ranks_and_return(found):
     results = [rank["shuffled_tokens"] for rank in found]
     seen, tokens = (torch.cat([rank[what] for rank in results]).flatten() for what in ("seen", "tokens"))
     assert torch.equal(seen.sort().values, tokens) and not torch.equal(seen, tokens)
@@ -42,11 +42,11 @@ def test_a_base_layer_routes_tokens_of_all_ranks_in_training_and_its_own_in_eval
         assert (routed["training"] != number).sum() == 8 and (routed["evaluation"] == number).all()
 
 
-def test_blocks_that_are_computed_again_shuffle_as_they_did(found):
+def test_recomputed_blocks_repeat_their_shuffle(found):
     assert [rank["checkpointing"] for rank in found] == [True, True]
 
 
-def test_only_base_layers_whose_experts_are_spread_shuffle(found):
+def test_only_base_layers_with_experts_on_several_ranks_shuffle(found):
     shuffles = found[0]["shuffled_layers"]
     assert shuffles == {"switch": [False] * 2, "base": [True] * 2, "base in place": [True] * 2, "alone": [False] * 2}
 

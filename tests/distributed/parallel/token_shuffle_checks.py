@@ -1,4 +1,4 @@
-"""What the tests of the token shuffle run on every rank."""
+"""Code that the tests of the token shuffle run on every rank."""
 
 import torch
 import torch.distributed as dist
@@ -7,17 +7,17 @@ from models.learned_ffn import LearnedFFN
 from tests.distributed.training import make_model
 from train.parallel.token_shuffle import TokenShuffle
 
-TOKENS = 13  # which two ranks cannot halve
+TOKENS = 13  # odd, so that two ranks cannot halve it
 
 
 def check_on_ranks() -> dict:
-    """What each of the functions below finds, by its name."""
+    """The result of each check below, by its name."""
     checks = (shuffled_tokens, shuffled_layers, loads_while_training, tokens_that_are_routed, checkpointing)
     return {check.__name__: check() for check in checks}
 
 
 def shuffled_tokens() -> dict[str, torch.Tensor]:
-    """Numbered tokens, what the layer was given, what came back after doubling, and the gradient of a weighted sum."""
+    """Numbered tokens, the tokens that the layer received, the doubled outputs, and the gradient of a weighted sum."""
     layer = make_model("base", ep_size=2).transformer.h[0].sparse
     torch.manual_seed(dist.get_rank())
     tokens = (dist.get_rank() * 100 + torch.arange(TOKENS)).float().unsqueeze(1).requires_grad_()
@@ -39,7 +39,7 @@ def shuffled_layers() -> dict[str, list[bool]]:
 
 
 def tokens_that_are_routed() -> dict[str, torch.Tensor]:
-    """The rank that each token which this rank routes comes from, in training and in evaluation."""
+    """The rank of origin of each token that this rank routes, in training and in evaluation."""
     layer, rows = make_model("base", ep_size=2).transformer.h[0].sparse, []
     layer.experts.register_forward_pre_hook(lambda _, inputs: rows.append(inputs[0].detach()[:, 0]))
     hidden = torch.randn(2, 8, 16)
@@ -50,7 +50,7 @@ def tokens_that_are_routed() -> dict[str, torch.Tensor]:
 
 
 def checkpointing() -> bool:
-    """Whether blocks that are computed again shuffle as they did, told by equal gradients."""
+    """Whether recomputed blocks repeat their shuffle, so that the gradients are equal."""
     gradients = []
     for repeats in (False, True):
         model, ids = make_model("base", ep_size=2).train(), torch.arange(16).view(2, 8) + dist.get_rank()
