@@ -7,20 +7,20 @@ from pathlib import Path
 
 from train.processes.project_root import ROOT
 
-PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
-    (ROOT / "docs").glob("*.md")
-)
+TOP = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+PAGES = [*(ROOT / name for name in TOP), *sorted((ROOT / "docs").glob("*.md"))]
 
-PROGRAMS = ("python", "deepspeed", "torchrun", "mpirun", "srun", "sbatch", "launch/mpi.sh", "pytest", "make", "git")
+PROGRAMS = ("python", "deepspeed", "torchrun", "mpirun", "srun", "sbatch", "launch/mpi.sh", "pytest", "make")
 # Programs whose commands are not checked, each with the reason.
 UNCHECKED = {
     "awk": "cuts the reader's own text",
     "xz": "unpacks the reader's own text",
+    "mkdir": "makes folders for the reader's own text",
+    "touch": "makes an empty file in the folder of a run",
+    "git": "fetches the project",
+    "cd": "changes the reader's shell",
     "source": "changes the reader's shell",
     "export": "changes the reader's shell",
-    "touch": "makes an empty file in the folder of a run",
-    "mkdir": "makes folders for the reader's own text",
-    "cd": "changes the reader's shell",
 }
 _ASSIGNMENT = re.compile(r"[A-Z_]+=")
 
