@@ -195,6 +195,13 @@ def test_every_file_exists(page: Path):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=of_page)
+def test_a_file_holds_the_names_that_a_page_finds_in_it(page: Path):
+    text = " ".join(page.read_text().split())
+    places = re.findall(r"`(\w+)` (?:in|of) `([\w/]+\.py)`", text)
+    assert not [(name, file) for name, file in places if name not in (ROOT / file).read_text()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=of_page)
 def test_every_link_leads_somewhere(page: Path):
     for target in links(page):
         name, _, anchor = target.partition("#")
