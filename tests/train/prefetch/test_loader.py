@@ -125,6 +125,7 @@ def test_workers_end_with_the_training_process(tiny_data, tmp_path, then):
     assert len(workers) == 2
     assert process.wait(timeout=20) != 0
     assert have_ended(workers)
+    process.stdout.close()
 
 
 @pytest.mark.slow
@@ -135,3 +136,4 @@ def test_workers_ignore_stop_requests_and_leave_them_to_the_training_process(tin
             os.kill(worker, number)
     assert process.stdout.readline() == "999\n"
     assert process.wait(timeout=20) == 0 and have_ended(workers)
+    process.stdout.close()
