@@ -6,7 +6,7 @@ import pytest
 
 from data_prep.documents import text_chunks
 from data_prep.documents.decompress import DamagedShard
-from data_prep.documents.skipped import Drops
+from data_prep.documents.skipped import SkippedRecords
 from data_prep.documents.text_chunks import Chunk, cut_lines, read_chunks
 
 
@@ -16,7 +16,7 @@ def small_chunks(monkeypatch):
 
 
 def chunks(*blocks: bytes, allowed: int = 0) -> list[Chunk]:
-    return list(read_chunks(iter(blocks), Drops("part0.txt", max_bad_records=allowed)))
+    return list(read_chunks(iter(blocks), SkippedRecords("part0.txt", max_bad_records=allowed)))
 
 
 def whole(found: list[Chunk]) -> str:
@@ -69,12 +69,12 @@ def test_only_the_first_bytes_of_a_file_can_be_a_byte_order_mark():
 
 
 def test_a_byte_that_may_begin_a_character_waits_for_the_next_block_and_no_other_does():
-    waits = read_chunks(iter([b"12345678\xc0", b"9\n"]), Drops("part0.txt"))
+    waits = read_chunks(iter([b"12345678\xc0", b"9\n"]), SkippedRecords("part0.txt"))
     assert next(waits) == Chunk("12345678", False)
     with pytest.raises(DamagedShard, match="byte 8 of its text"):
         next(waits)
     with pytest.raises(DamagedShard, match="byte 8 of its text"):
-        next(read_chunks(iter([b"12345678\xbf", b"9\n"]), Drops("part0.txt")))
+        next(read_chunks(iter([b"12345678\xbf", b"9\n"]), SkippedRecords("part0.txt")))
 
 
 def test_a_chunk_has_32_kib_of_text(monkeypatch):
