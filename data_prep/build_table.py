@@ -91,18 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         help="tensor of the embeddings (default: transformer.wte.weight)",
     )
     _add_splitting(parser)
-    add("--tokens", metavar="DIR", help="the counted token shards or mixture (default: the folder of the counts)")
-    add(
-        "--allow_mismatch",
-        action="append",
-        choices=DIGESTS,
-        default=[],
-        help="accept counts with another digest than the tokens beside them; repeat for both fields",
-    )
-    add(
-        "--tokenizer",
-        help="folder of the tokenizer that decodes the most frequent token (default: tokenizer/ beside the counts)",
-    )
+    _add_provenance(parser)
     add("--output", required=True, help="route table to write, .safetensors")
     return parser
 
@@ -125,6 +114,22 @@ def _add_splitting(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         help="the model's sequence length, for --split_frequent_tokens (default: one long context)",
+    )
+
+
+def _add_provenance(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--tokens", metavar="DIR", help="the counted token shards or mixture (default: the folder of the counts)")
+    add(
+        "--allow_mismatch",
+        action="append",
+        choices=DIGESTS,
+        default=[],
+        help="accept counts with another digest than the tokens beside them; repeat for both fields",
+    )
+    add(
+        "--tokenizer",
+        help="folder of the tokenizer that decodes the most frequent token (default: tokenizer/ beside the counts)",
     )
 
 

@@ -1,0 +1,1 @@
+"""The network, written as for one device, in one flat folder because its files travel with the weights."""

@@ -3,8 +3,8 @@
 import pytest
 
 from data_prep.train_tokenizer import save_tokenizer, train_tokenizer
-from tests.data_prep.nasty_texts import nasty_texts
-from tests.data_prep.raw_shards import write_raw_shard
+from tests.data_prep.documents.raw_shards import write_raw_shard
+from tests.data_prep.encoding.nasty_texts import nasty_texts
 
 DOCUMENTS = ["The first line\nand the second", "naïve café \U0001f600", "a third document"]
 RAW_SUFFIXES = [".txt", ".txt.xz", ".jsonl.zst", ".parquet"]

@@ -10,7 +10,7 @@ from data_prep.documents.document_rules import DocumentRules
 from data_prep.prepare import main
 from data_prep.shards.manifest import read_manifest
 from data_prep.shards.mixture import read_mixture
-from tests.data_prep.raw_shards import write_raw_shard
+from tests.data_prep.documents.raw_shards import write_raw_shard
 
 PARTS = {
     "books": {"input": "books/*.txt", "document_rule": "line", "lines_per_document": 2, "epochs": 0.5},

@@ -5,7 +5,7 @@ import pytest
 from data_prep.shards.manifest import read_manifest
 from data_prep.shards.token_stream import TokenStream
 from data_prep.tokenize_shards import main
-from tests.data_prep.raw_shards import write_raw_shard
+from tests.data_prep.documents.raw_shards import write_raw_shard
 
 
 def test_a_damaged_shard_is_reported_and_leaves_no_manifest(raw_folder, tmp_path, tokenizer_folder, capsys):

@@ -4,7 +4,7 @@ import pytest
 
 from data_prep.encoding.tokenizer import END_TOKEN, load_tokenizer, vocab_size
 from data_prep.train_tokenizer import main, train_tokenizer
-from tests.data_prep.raw_shards import write_raw_shard
+from tests.data_prep.documents.raw_shards import write_raw_shard
 
 
 def test_transformers_loads_it_and_gives_the_same_ids(tokenizer_folder, documents):

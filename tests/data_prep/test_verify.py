@@ -10,7 +10,7 @@ from data_prep.shards.mixture import write_mixture
 from data_prep.tokenizing.tokenize_folder import tokenize_folder
 from data_prep.verify import main, verify
 from tests.damage import damages, flip_bit
-from tests.data_prep.raw_shards import write_raw_shard
+from tests.data_prep.documents.raw_shards import write_raw_shard
 from tests.data_prep.shards.test_token_stream import write_folder
 
 

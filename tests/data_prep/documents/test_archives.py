@@ -7,7 +7,14 @@ import pytest
 
 from data_prep.documents.decompress import DamagedShard
 from data_prep.documents.raw_shards import RawFile, read_documents
-from tests.data_prep.raw_shards import COMPRESSED, COMPRESSORS, FORMATS, documents_of, write_raw_shard, write_tar
+from tests.data_prep.documents.raw_shards import (
+    COMPRESSED,
+    COMPRESSORS,
+    FORMATS,
+    documents_of,
+    write_raw_shard,
+    write_tar,
+)
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

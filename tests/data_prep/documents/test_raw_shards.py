@@ -3,7 +3,7 @@
 import pytest
 
 from data_prep.documents.raw_shards import find_raw_shards
-from tests.data_prep.raw_shards import write_raw_shard
+from tests.data_prep.documents.raw_shards import write_raw_shard
 
 
 def test_inputs_are_sorted_by_relative_path_and_found_once(tmp_path, documents):

@@ -9,7 +9,7 @@ from data_prep.documents.document_rules import DocumentRules
 from data_prep.documents.raw_shards import RawFile, read_documents
 from data_prep.documents.readers import read_parts
 from data_prep.documents.skipped import SkippedRecords
-from tests.data_prep.raw_shards import (
+from tests.data_prep.documents.raw_shards import (
     FORMATS,
     count_characters,
     documents_of,

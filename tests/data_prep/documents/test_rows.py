@@ -5,7 +5,14 @@ import pyarrow.parquet
 import pytest
 
 from data_prep.documents.decompress import DamagedShard
-from tests.data_prep.raw_shards import COMPRESSED, COMPRESSORS, count_characters, documents_of, jsonl, write_raw_shard
+from tests.data_prep.documents.raw_shards import (
+    COMPRESSED,
+    COMPRESSORS,
+    count_characters,
+    documents_of,
+    jsonl,
+    write_raw_shard,
+)
 
 
 @pytest.mark.parametrize("suffix", ["", *COMPRESSED])

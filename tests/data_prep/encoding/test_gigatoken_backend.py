@@ -4,7 +4,7 @@ import numpy as np
 
 from data_prep.encoding import gigatoken_backend
 from data_prep.encoding.make_encoder import make_encoder
-from tests.data_prep.nasty_texts import nasty_texts
+from tests.data_prep.encoding.nasty_texts import nasty_texts
 
 
 def test_it_is_reloaded_when_the_process_has_grown(tokenizer_folder, monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 
 from data_prep.encoding.make_encoder import BACKENDS, make_encoder
 from data_prep.encoding.tokenizer import load_tokenizer, without_surrogates
-from tests.data_prep.nasty_texts import nasty_texts
+from tests.data_prep.encoding.nasty_texts import nasty_texts
 
 FAST = [backend for backend in BACKENDS if backend != "tokenizers"]
 LONG_TEXTS = {

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 from data_prep.encoding.make_encoder import BACKENDS, make_encoder
 from data_prep.encoding.safe_cuts import WINDOW, can_be_cut, first_cut, last_cut
 from data_prep.encoding.tokenizer import load_tokenizer
-from tests.data_prep.nasty_texts import nasty_texts
+from tests.data_prep.encoding.nasty_texts import nasty_texts
 
 
 def pieces_of(text):

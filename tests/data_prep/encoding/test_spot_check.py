@@ -12,7 +12,7 @@ from data_prep.encoding.make_encoder import make_encoder
 from data_prep.encoding.plain_bpe import plain_bpe
 from data_prep.encoding.reference import ReferenceEncoder
 from data_prep.encoding.tokenizer import load_tokenizer
-from tests.data_prep.nasty_texts import nasty_texts
+from tests.data_prep.encoding.nasty_texts import nasty_texts
 
 TEXT = "hello " * 20 + "the end"  # the wrong merge comes after the first window
 

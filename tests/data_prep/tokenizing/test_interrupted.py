@@ -11,7 +11,7 @@ from data_prep.tokenizing.tokenize_folder import tokenize_folder
 from data_prep.tokenizing.unfinished import SPEC_NAME
 from data_prep.train_tokenizer import save_tokenizer, train_tokenizer
 from tests.damage import flip_bit
-from tests.data_prep.raw_shards import write_raw_shard
+from tests.data_prep.documents.raw_shards import write_raw_shard
 
 NUM_SHARDS = 3
 RUN_JOBS = "data_prep.tokenizing.tokenize_folder.run_jobs"

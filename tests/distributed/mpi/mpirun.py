@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from data_prep.train_tokenizer import save_tokenizer, train_tokenizer
-from tests.data_prep.raw_shards import FORMATS, write_raw_shard
+from tests.data_prep.documents.raw_shards import FORMATS, write_raw_shard
 from train.processes.project_root import ROOT
 
 MPIRUN = shutil.which("mpirun", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")

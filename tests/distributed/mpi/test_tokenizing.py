@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.data_prep.raw_shards import FORMATS
+from tests.data_prep.documents.raw_shards import FORMATS
 from tests.data_prep.tokenizing.test_interrupted import all_files, contents, recorded_files
 from tests.distributed.mpi.mpirun import inputs, make_data, needs_mpirun, run, start
 
