@@ -1,1 +1,1 @@
-"""Everything before training, without torch: the commands stand here, their parts in the rooms below."""
+"""Everything before training, without torch: the commands are here, and their parts in the folders below."""

@@ -125,7 +125,7 @@ def _add_provenance(parser: argparse.ArgumentParser) -> None:
         action="append",
         choices=DIGESTS,
         default=[],
-        help="accept counts with another digest than the tokens beside them; repeat for both fields",
+        help="accept counts whose digest differs from that of the tokens beside them; repeat for both fields",
     )
     add(
         "--tokenizer",

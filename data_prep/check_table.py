@@ -136,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m data_prep.check_table", description=__doc__)
     add = parser.add_argument
     add("table", metavar="TABLE", help="route table, .safetensors")
-    add("--data", required=True, metavar="DIR", help="folder of token shards that the table was not made from")
+    add("--data", required=True, metavar="DIR", help="folder of token shards that the table was not built from")
     add(
         "--batch_tokens",
         type=int,
@@ -147,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--context_length", type=int, default=0, help="the model's sequence length (default: the table's, else 1024)")
     add("--ep_size", type=int, default=0, help="ranks that share the experts (default: the table's)")
     add("--num_experts", type=int, help="refuse a table for another number of experts")
-    add("--layer", type=int, default=0, help="the table of the batches and figures (default: 0)")
+    add("--layer", type=int, default=0, help="number of the table that batches and figures measure (default: 0)")
     add("--max_imbalance", type=float, help="exit with status 1 if the imbalance of experts, max/mean, exceeds this")
     add("--max_rank_imbalance", type=float, help="exit with status 1 if the imbalance of ranks exceeds this")
     add("--against", metavar="DIR", help="the counted corpus: measures drift and unseen tokens")

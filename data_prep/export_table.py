@@ -39,7 +39,7 @@ def export_table(
 
 
 def resized(table: np.ndarray, num_experts: int, vocab_size: int) -> np.ndarray:
-    """Cut a table [vocab, top_k] to a vocabulary, or pad it: each further id gets the experts that have the fewest."""
+    """Cut a table [vocab, top_k] to a vocabulary, or pad it: each added id gets the experts with the fewest ids."""
     if vocab_size <= len(table):
         return table[:vocab_size]
     top_k = table.shape[1]

@@ -1,1 +1,1 @@
-"""The commands that a person types; a command with several parts has a folder."""
+"""The commands that a person types; a command of several files has a folder of its own."""

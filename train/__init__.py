@@ -1,1 +1,1 @@
-"""A training run: the files here are its steps in order, and the rooms below hold their parts."""
+"""A training run: its main steps are here, and their parts in the folders below."""

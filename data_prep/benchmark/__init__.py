@@ -1,1 +1,1 @@
-"""How fast each stage of data preparation is on one core."""
+"""The speed of every stage of data preparation on one core."""

@@ -65,12 +65,12 @@ def write_files(folder: Path, inputs: list[str], tokenizer: str, *, num_bytes: i
         if size >= num_bytes:
             break
     if size == 0:
-        raise ValueError(f"{', '.join(map(str, inputs))} have no text; give raw shards with text")
+        raise ValueError(f"{', '.join(map(str, inputs))} contain no text; give raw shards with text")
     text = "".join(f"{document}\n\n" for document in documents).encode()
     for suffix, compress in FORMATS.items():
         (folder / f"text{suffix}").write_bytes(compress(text))
     files = BenchmarkFiles(folder, Path(tokenizer))
-    documents = files.documents()  # which blank lines within the originals have divided
+    documents = files.documents()  # blank lines inside the originals divide them here
     rows = "".join(json.dumps({"text": document}) + "\n" for document in documents)
     (folder / "text.jsonl").write_text(rows)
     pyarrow.parquet.write_table(pyarrow.table({"text": documents}), folder / "text.parquet")
@@ -121,7 +121,7 @@ def datatrove_pattern(files: BenchmarkFiles) -> Callable[[], int]:
 
 
 def tokenize(files: BenchmarkFiles, *, backend: str, text: str = "text.txt") -> Callable[[], int]:
-    """Tokenize as this package does: from the raw shard to the token shard and its digests on the disk."""
+    """Tokenize as this package does: from the raw shard to the token shard and its digests on disk."""
     tokenizer = ShardTokenizer(files.tokenizer, backend=backend, num_threads=1)
     job = ShardJob(RawFile(files.folder / text), f"of_{backend}", files.folder, "")
     return lambda: tokenize_shard(job, tokenizer, on_read=lambda n: None, on_tokens=lambda n: None).num_tokens

@@ -1,1 +1,1 @@
-"""What a hash layer hashes, and how often each value occurs in a corpus."""
+"""The keys that hash layers hash, and how often each occurs in a corpus."""

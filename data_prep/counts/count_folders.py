@@ -17,7 +17,7 @@ from data_prep.shards.mixture import Mixture, read_mixtures, scaled
 from data_prep.shards.token_stream import TokenStream
 
 CHUNK_TOKENS = 2**20  # 2 MiB of uint16: stays in the processor's cache
-SHARES_PER_WORKER = 16  # so that processes end at about the same time
+SHARES_PER_WORKER = 16  # so that processes finish at about the same time
 
 
 def count_folders(

@@ -1,4 +1,4 @@
-"""The tokens that a counts file was made from: found beside it or named, and checked to be these."""
+"""Find the tokens that a counts file was made from, beside it or by name, and check that they are the ones."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -14,9 +14,9 @@ DIGESTS = ("corpus_digest", "tokenizer_digest")
 def check_counted_tokens(
     counts: Counts, counts_path: str | Path, *, tokens: str | Path | None = None, allow_mismatch: Collection[str] = ()
 ) -> None:
-    """Raise ValueError if `tokens`, or what lies beside the counts, is another corpus than the counted one.
+    """Raise ValueError if `tokens`, or the corpus beside the counts, is not the one that was counted.
 
-    Without `tokens`, counts may lie alone. `allow_mismatch` names those of DIGESTS that may differ.
+    Without `tokens`, the counts may lie alone. `allow_mismatch` names those of DIGESTS that may differ.
     """
     folder = counted_folder(counts_path, tokens)
     if (folder / MANIFEST_NAME).is_file():

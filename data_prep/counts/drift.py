@@ -1,4 +1,4 @@
-"""How two corpora differ in their hash keys: drift unbalances a table after it was built."""
+"""Drift: how two corpora differ in their hash keys, which unbalances a table that was built from one of them."""
 
 from dataclasses import dataclass
 

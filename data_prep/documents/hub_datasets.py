@@ -46,7 +46,7 @@ class DatasetShard:
         return self.label
 
     def identity(self) -> dict:
-        """What distinguishes it from others. Streamed rows have no fingerprint: give a `revision` to be sure."""
+        """Return what distinguishes it from others. Streamed rows have no fingerprint: give a `revision` to be sure."""
         return {"dataset": self.label, "fingerprint": self.fingerprint}
 
     def read_parts(self, rules: DocumentRules, skipped: SkippedRecords, on_read: Callable[[int], None]) -> Parts:

@@ -1,4 +1,4 @@
-"""Pieces: documents, of which long ones are cut where the pieces have the same ids as the whole."""
+"""Pieces: whole documents, and parts of long ones, cut so that the parts have the same ids as the whole."""
 
 from collections.abc import Callable
 

@@ -37,7 +37,7 @@ class RawFile:
         return self.path.stat().st_size
 
     def identity(self) -> dict:
-        """What distinguishes it from others, and from itself after a change."""
+        """Return what distinguishes it from others, and from itself after a change."""
         status = self.path.stat()
         return {"path": str(self.path.absolute()), "num_bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
 
@@ -108,7 +108,7 @@ def _visible_files(folder: Path) -> list[Path]:
     found: list[Path] = []
     for parent, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
         above = {os.path.realpath(path) for path in (Path(parent), *Path(parent).parents)}
-        # Links may lead in circles.
+        # Links may form a circle.
         folders[:] = [name for name in folders if os.path.realpath(os.path.join(parent, name)) not in above]
         found += [Path(parent, name).relative_to(folder) for name in names]
     visible = [path for path in found if not any(part.startswith(".") for part in path.parts)]

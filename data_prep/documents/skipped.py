@@ -13,7 +13,7 @@ class SkippedRecords:
     within: str = ""  # the member of an archive, as a prefix of the places in it
 
     def add(self, place: str, problem: str) -> None:
-        """Add the record at `place`; ValueError if there are max_bad_records already."""
+        """Add the record at `place`; ValueError if there already are max_bad_records."""
         if len(self.records) >= self.max_bad_records:
             skipped = f" after {len(self.records)} skipped records" if self.records else ""
             raise ValueError(

@@ -19,7 +19,7 @@ EMPTY_FIELDS = (
 
 @dataclass(frozen=True)
 class PlainBpe:
-    """Byte-level BPE that splits words as GPT-2 does; ids rise in the order of merges, so both give the same ranks."""
+    """Byte-level BPE that splits words as GPT-2 does; ids follow the order of merges, so both give the same ranks."""
 
     ids: dict[str, int]  # token -> id, for the tokens that text can produce; each character of a token spells a byte
     merges: list[tuple[str, str]]  # pairs of tokens, in the order in which they are merged

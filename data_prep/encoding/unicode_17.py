@@ -1,7 +1,7 @@
 """Find texts with the letters and numbers that Unicode 17 added, which backends classify differently.
 
-gigatoken 0.10 has the tables of Unicode 17; tokenizers 0.23 has older ones, in which these characters are signs, so the
-two libraries split words at different places. They agree on every other character.
+gigatoken 0.10 has the tables of Unicode 17; tokenizers 0.23 has older ones, in which they are unassigned, so the two
+libraries split words at different places. They agree on every other character.
 """
 
 import re

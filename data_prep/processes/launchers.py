@@ -1,4 +1,4 @@
-"""The environment variables in which each launcher describes a process among those that it started."""
+"""The environment variables in which each launcher describes the processes that it starts."""
 
 from typing import NamedTuple
 

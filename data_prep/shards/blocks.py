@@ -59,13 +59,13 @@ class CheckedTokens:
         return len(self._tokens)
 
     def read(self, start: int, end: int) -> np.ndarray:
-        """Return the tokens start..end-1 as a view of the file, fewer if it ends before."""
+        """Return the tokens start..end-1 as a view of the file, fewer if the file ends earlier."""
         end = min(end, len(self))
         self._check_blocks(start * self.dtype.itemsize, end * self.dtype.itemsize)
         return self._tokens[start:end]
 
     def _check_blocks(self, start: int, end: int) -> None:
-        """Check the blocks of the bytes start..end-1 that were not checked before."""
+        """Check the blocks of the bytes start..end-1, except those that were checked before."""
         length, size = self.shard.block_bytes, self.dtype.itemsize
         for block in range(start // length, -(-end // length)):
             if not self._is_checked[block]:
@@ -87,7 +87,7 @@ def check_block(path: Path, shard: Shard, block: int, content: np.ndarray | byte
 
 
 def check_ids(path: Path, tokens: np.ndarray, *, vocab_size: int) -> None:
-    """Raise ValueError if one of `tokens` is no id of the vocabulary; `tokens` must not be empty."""
+    """Raise ValueError if one of `tokens` is not an id of the vocabulary; `tokens` must not be empty."""
     highest, lowest = int(tokens.max()), 0 if tokens.dtype.kind == "u" else int(tokens.min())
     if lowest < 0 or highest >= vocab_size:
         wrong = lowest if lowest < 0 else highest

@@ -71,7 +71,7 @@ def read_manifest(folder: str | Path) -> Manifest:
     """Read <folder>/manifest.json; FileNotFoundError if it is missing, ValueError if it has changed."""
     path = Path(folder) / MANIFEST_NAME
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: {folder} is no finished folder of token shards; tokenize it again")
+        raise FileNotFoundError(f"{path} is missing: {folder} is not a finished folder of shards; tokenize it again")
     manifest = _parse(path)
     found = corpus_digest(manifest.shards, manifest.tokenizer_digest)
     if manifest.corpus_digest != found:

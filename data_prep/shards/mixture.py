@@ -70,7 +70,7 @@ class Mixture:
 def read_mixture(path: str | Path) -> Mixture:
     """Open a mixture without its parts of 0 epochs.
 
-    If the file is no mixture or a part cannot be opened, ValueError or FileNotFoundError names the file and the value.
+    ValueError or FileNotFoundError, naming file and value, if the file is not a mixture or a part cannot be opened.
     """
     path, file = Path(path), _mixture_file(path)
     if file is None:
@@ -81,7 +81,7 @@ def read_mixture(path: str | Path) -> Mixture:
 
 
 def mixture_folders(path: str | Path) -> list[Path]:
-    """Return the folders of all parts of a mixture, including those of 0 epochs; none if `path` is no mixture."""
+    """Return the folders of all parts of a mixture, including those of 0 epochs; none if `path` is not a mixture."""
     file = _mixture_file(path)
     return [] if file is None else [file.parent / folder for folder in _read_epochs(file)]
 
@@ -125,7 +125,7 @@ def check_same_tokenizer(first: TokenStream, other: TokenStream) -> None:
 
 
 def joint_digest(parts: Iterable[tuple[str, Fraction]]) -> str:
-    """Return the digest of corpora (digest, epochs) in their order; of one corpus with one epoch its own."""
+    """Return the joint digest of (digest, epochs) of each corpus in order; one corpus of one epoch keeps its own."""
     lines = [digest if epochs == 1 else f"{digest} * {epochs}" for digest, epochs in parts]
     if len(lines) == 1 and " * " not in lines[0]:
         return lines[0]
@@ -133,7 +133,7 @@ def joint_digest(parts: Iterable[tuple[str, Fraction]]) -> str:
 
 
 def check_epochs(file: str | Path, epochs: dict[str, float | str]) -> dict[str, Fraction]:
-    """Return the epochs of each part as exact numbers; ValueError if one is no number, is negative, or all are 0."""
+    """Return the epochs of each part as exact numbers; ValueError if one is negative or not a number, or all are 0."""
     checked = {folder: _epochs(file, folder, value) for folder, value in epochs.items()}
     if not any(checked.values()):
         raise ValueError(f"{file} has no part with epochs above 0: {epochs}; give one of them epochs")

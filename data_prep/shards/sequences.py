@@ -11,7 +11,7 @@ from data_prep.shards.token_stream import TokenStream
 class Sequences:
     """Sequence i of a stream is its tokens [i * S, i * S + S).
 
-    The last sequence is the last one that a token follows, so every token but the first is a target once.
+    The last sequence is the last one that is followed by a token, so every token but the first is a target once.
     """
 
     def __init__(self, stream: TokenStream, *, context_length: int):

@@ -23,7 +23,7 @@ class TokenStream:
     """
 
     def __init__(self, folder: str | Path):
-        """Open every shard of the manifest; FileNotFoundError or ValueError if one is missing or has another size."""
+        """Open every shard of the manifest; FileNotFoundError or ValueError if one is missing or has the wrong size."""
         self.folder = Path(folder)
         self.manifest = read_manifest(folder)
         self.dtype = np.dtype(self.manifest.dtype).newbyteorder("<")
@@ -73,7 +73,7 @@ class TokenStream:
 
 
 def check_size(path: Path, num_bytes: int) -> None:
-    """Raise FileNotFoundError or ValueError if a file of the manifest is missing or has another size."""
+    """Raise FileNotFoundError or ValueError if a file of the manifest is missing or has the wrong size."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is listed in the manifest but missing; copy it here or tokenize again")
     found = path.stat().st_size

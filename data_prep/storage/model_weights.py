@@ -40,7 +40,7 @@ def read_tensor(path: Path, name: str) -> np.ndarray:
 
 
 def read_embeddings(model: str | Path, *, num_tokens: int, name: str = "transformer.wte.weight") -> np.ndarray:
-    """Return the embeddings of the first `num_tokens` ids, float32 [num_tokens, width]; further rows are padding."""
+    """Return the embeddings of the first `num_tokens` ids, float32 [num_tokens, hidden_size]; the rest is padding."""
     files = tensor_files(model)
     if name not in files:
         raise ValueError(f"{model} has no tensor {name}; give --embeddings_name, e.g. {_like(files)}")

@@ -1,6 +1,6 @@
 """Write and read .safetensors files of numpy integers, with the same bytes on every run.
 
-The `save` of safetensors orders metadata at random, so the header is written here; any safetensors library reads it.
+safetensors' own `save` orders metadata at random, so the header is written here; any safetensors library reads it.
 Its metadata records the digest of the whole file, so that a changed bit, of tensors or header, is detected.
 """
 
@@ -43,13 +43,13 @@ def read_tensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str
     except SafetensorError as error:
         raise ValueError(f"{path} is not a complete .safetensors file ({error}); write it again") from error
     if FILE_DIGEST not in metadata:
-        raise ValueError(f"{path} names no {FILE_DIGEST}: it is damaged or of another program; write it again")
+        raise ValueError(f"{path} names no {FILE_DIGEST}: it is damaged or from another program; write it again")
     _check_digest(path, metadata[FILE_DIGEST])
     return tensors, metadata
 
 
 def check_schema(path: str | Path, metadata: dict[str, str], *, kind: str, schema_version: int) -> None:
-    """Refuse another kind of file, and another version of this kind."""
+    """Refuse a file of another kind, or of another version."""
     found = metadata.get("kind", "unknown content"), metadata.get("schema_version")
     if found != (kind, str(schema_version)):
         raise ValueError(

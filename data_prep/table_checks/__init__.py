@@ -1,1 +1,1 @@
-"""How a route table loads the experts on tokens that it was not built from."""
+"""The load that a route table gives experts on held-out tokens, in figures and reports."""

@@ -1,4 +1,4 @@
-"""Look up the experts of tokens in a route table, for every hash key: what models do, in numpy."""
+"""Look up the experts of tokens in a route table, for every hash key, as models do, in numpy."""
 
 import numpy as np
 

@@ -22,7 +22,7 @@ def balanced_table(
     """Give the most frequent keys, in turn, to the emptiest experts (Roller et al., 2021, section 3.2).
 
     `variant` 0 is the paper's table and ignores `seed`. Variants j > 0, for further sparse layers, visit the keys in
-    an order shuffled by (seed, j) within windows of num_experts keys: other tables, as well balanced.
+    an order shuffled by (seed, j) within windows of num_experts keys: other tables, equally well balanced.
     With ep_size > 1, a key goes to the emptiest rank, then to that rank's emptiest expert: ranks are balanced too.
     Keys that were never counted are dealt out evenly: by load alone, one expert would get them all.
     `base_load_E` is the load that the experts have already, int64 [num_experts].

@@ -1,6 +1,6 @@
 """Tables from a trained model's token embeddings: similar tokens share an expert, or are kept apart.
 
-k-means calculates in floats: equal seeds give equal tables with one version of scikit-learn on one kind of machine.
+k-means computes with floats: equal seeds give equal tables with one version of scikit-learn on one kind of machine.
 Each function returns int32 [num_tokens].
 """
 

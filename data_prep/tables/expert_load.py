@@ -1,4 +1,4 @@
-"""How evenly tokens are spread over experts and over ranks; rank r holds the experts r * E / R up to those of r + 1."""
+"""How evenly tokens are spread over experts and over ranks; rank r holds experts r * E / R to (r + 1) * E / R - 1."""
 
 from dataclasses import dataclass
 

@@ -52,7 +52,7 @@ class FrequentTokenSplit:
 
     @property
     def digest(self) -> str:
-        """Of the three tables together."""
+        """The digest of the three tables together."""
         tensors = (self.split_index, self.split_table, self.position_table)
         return "sha256:" + hashlib.sha256("".join(tensor_digest(tensor) for tensor in tensors).encode()).hexdigest()
 
@@ -83,7 +83,7 @@ def frequent_tokens(counts_V: np.ndarray, num_experts: int, *, split_threshold: 
 
 
 def max_part_tokens(counts_V: np.ndarray, num_experts: int, *, split_threshold: float = 1.0) -> int:
-    """Return half the count at which tokens are split: no part fills an expert, which other texts use less."""
+    """Return half the count at which tokens are split, so that no part fills an expert: other texts may use it less."""
     return max(1, int(int(counts_V.sum()) * split_threshold) // (2 * num_experts))
 
 

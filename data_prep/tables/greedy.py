@@ -1,6 +1,6 @@
-"""The greedy placement behind every balanced table: one key after the other goes to the emptiest experts.
+"""The greedy placement behind every balanced table: keys go to the emptiest experts, one after the other.
 
-It calculates in integers only, so that every machine finds the same table.
+It computes with integers only, so that every machine finds the same table.
 """
 
 import heapq

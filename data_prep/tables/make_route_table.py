@@ -22,7 +22,7 @@ from data_prep.tables.route_table import RouteTable
 
 @dataclass(frozen=True)
 class TableOptions:
-    """What decides a table beside counts, embeddings and tokens; ValueError naming the options at odds."""
+    """Options that decide a table, besides counts, embeddings and tokens; ValueError names those that conflict."""
 
     num_experts: int
     method: str = "balanced"  # one of METHODS
@@ -49,7 +49,7 @@ class TableOptions:
 
     @property
     def columns(self) -> str:
-        """What the last axis of the table holds."""
+        """The meaning of the last axis of the table."""
         return "rotation" if self.rotation_period > 1 else "top_k" if self.top_k > 1 else "hashes"
 
 

@@ -94,7 +94,7 @@ class RouteTable:
 
     @property
     def digest(self) -> str:
-        """Of `tables` alone; split_digest is that of the rest."""
+        """The digest of `tables` alone; split_digest covers the rest."""
         return tensor_digest(self.tables)
 
     @property
@@ -119,7 +119,7 @@ def check_belongs(table: RouteTable, *, vocab_size: int, num_experts: int, token
         )
     if table.tokenizer_digest != tokenizer_digest:
         raise ValueError(
-            f"the route table was made for tokenizer {table.tokenizer_digest} but the tokens are of "
+            f"the route table was made for tokenizer {table.tokenizer_digest} but the tokens were made with "
             f"{tokenizer_digest}; count these tokens and build the table from those counts"
         )
 

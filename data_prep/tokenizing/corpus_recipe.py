@@ -49,7 +49,7 @@ def read_corpus_recipe(path: str | Path) -> list[CorpusPart]:
 
 def _part(where: str, name: str, values: dict, end_token_rule: str) -> CorpusPart:
     if isinstance(values, dict) and "weight" in values:
-        raise ValueError(f"{where}: weight is epochs now, passes over the part per epoch of the mixture; rename it")
+        raise ValueError(f"{where}: weight is now epochs, passes over the part per epoch of the mixture; rename it")
     if not isinstance(values, dict) or "input" not in values or values.keys() - _FIELDS:
         raise ValueError(f"{where} must have input, and may have {', '.join(sorted(_FIELDS))}; it is {values}")
     values = dict(values)

@@ -101,7 +101,7 @@ def batches(pieces: Iterator[tuple[str, bool, bool]]) -> Iterator[tuple[list[str
     num_characters = 0
     for piece in pieces:
         batch.append(piece)
-        num_characters += len(piece[0]) + 1  # an empty line counts, too
+        num_characters += len(piece[0]) + 1  # an empty line counts too
         if num_characters >= BATCH_CHARACTERS:
             yield _columns(batch)
             batch, num_characters = [], 0

@@ -70,7 +70,7 @@ def is_recorded(folder: Path, name: str) -> bool:
 
 
 def write_record(folder: Path, shard: Shard, *, spec_digest: str, raw_shard: dict) -> None:
-    """Record that the files of `shard` are on the disk; `raw_shard` is the identity of its raw shard before reading."""
+    """Record that the files of `shard` are on disk; `raw_shard` is the identity of its raw shard before reading."""
     content = {"spec_digest": spec_digest, "raw_shard": raw_shard, "shard": asdict(shard)}
     with atomic_file(_record_path(folder, shard.name)) as file:
         file.write(sealed_json(content, kind=RECORD_KIND))

@@ -1,1 +1,1 @@
-"""Times the hash layer and whole training steps beside their alternatives."""
+"""The benchmark of the hash layer and of whole training steps beside their alternatives."""

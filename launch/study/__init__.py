@@ -1,1 +1,1 @@
-"""Trains recipes under equal conditions and compares them."""
+"""The study, which trains recipes under equal conditions and compares them."""

@@ -64,7 +64,7 @@ def test_tokens_of_another_tokenizer_or_a_larger_vocabulary_are_refused(tmp_path
     arguments = [tmp_path / "table", "--data", folder, "--context_length", 4]
     write_route_table(tmp_path / "table", replace(TABLE, tokenizer_digest="sha256:o"))
     assert run(*arguments) == 2
-    assert "made for tokenizer sha256:o but the tokens are of sha256:t" in capsys.readouterr().err
+    assert "made for tokenizer sha256:o but the tokens were made with sha256:t" in capsys.readouterr().err
     write_route_table(tmp_path / "table", TABLE)
     edit_manifest(folder, lambda values: values.update(vocab_size=11))
     assert run(*arguments) == 2

@@ -27,7 +27,7 @@ RENAMED = {
 def unknown_field(name: str, source: str) -> str:
     """The error message; source: the recipe or command line that sets the name."""
     if name in RENAMED:
-        return f"{source} sets {name!r}: {name} is {RENAMED[name]} now"
+        return f"{source} sets {name!r}, which is now called {RENAMED[name]!r}"
     return f"{source} sets {name!r}, which is not a field of a run; the nearest is {nearest_field(name)!r}"
 
 

@@ -1,1 +1,1 @@
-"""Which sequences and route tables a run reads, and in which order."""
+"""The sequences and route tables that a run reads, and their order."""

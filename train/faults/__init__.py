@@ -1,1 +1,1 @@
-"""What a run does about non-finite values, hanging ranks and slow ranks."""
+"""The reactions of a run to non-finite values, hanging ranks and slow ranks."""

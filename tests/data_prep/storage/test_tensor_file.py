@@ -67,5 +67,5 @@ def test_another_kind_or_version_is_refused(kind, version):
 
 def test_a_file_without_its_digest_is_refused(tmp_path):
     save_file(TENSORS, tmp_path / "file.safetensors", metadata=METADATA)
-    with pytest.raises(ValueError, match="file.safetensors names no file_xxh3: it is damaged or of another program"):
+    with pytest.raises(ValueError, match="file.safetensors names no file_xxh3: it is damaged or from another program"):
         read_tensors(tmp_path / "file.safetensors")

@@ -178,7 +178,7 @@ def test_options_at_odds_are_refused(options, message):
     ("change", "message"),
     [
         ({"hash_key": "next"}, "columns=rotation needs key token, not next"),
-        ({"columns": "turns"}, "columns='turns' is unknown; it must be hashes, top_k or rotation"),
+        ({"columns": "layers"}, "columns='layers' is unknown; it must be hashes, top_k or rotation"),
     ],
 )
 def test_a_table_that_contradicts_itself_cannot_be_made(change, message):

@@ -108,7 +108,7 @@ def test_a_table_belongs_to_what_it_was_made_for():
     [
         ({"vocab_size": 6}, "has vocab_size=5 but the model has vocab_size=6; build the table with --vocab_size 6"),
         ({"num_experts": 8}, "num_experts=4 but the model has num_experts=8; build the table with --num_experts 8"),
-        ({"tokenizer_digest": "sha256:o"}, "made for tokenizer sha256:t but the tokens are of sha256:o; count these"),
+        ({"tokenizer_digest": "sha256:o"}, "made for tokenizer sha256:t but the tokens were made with sha256:o; count"),
     ],
 )
 def test_a_table_made_for_something_else_is_refused(change, message):

@@ -45,7 +45,7 @@ def test_an_invalid_recipe_is_refused_with_its_value(tmp_path, content, message)
 
 def test_a_weight_is_refused_with_the_name_of_epochs(tmp_path):
     write_recipe(tmp_path, {"parts": {"a": {"input": "x", "weight": 2}}})
-    with pytest.raises(ValueError, match="part a: weight is epochs now, .* per epoch of the mixture; rename it"):
+    with pytest.raises(ValueError, match="part a: weight is now epochs, .* per epoch of the mixture; rename it"):
         read_corpus_recipe(tmp_path / "recipe.yaml")
 
 

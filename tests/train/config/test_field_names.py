@@ -38,9 +38,9 @@ def test_a_misspelt_field_names_the_nearest(recipe, name, nearest):
 
 @pytest.mark.parametrize("old, new", RENAMED.items())
 def test_an_old_name_is_refused_with_its_new_name(recipe, old, new):
-    with pytest.raises(ValueError, match=f"the command line sets '{old}': {old} is {new} now$"):
+    with pytest.raises(ValueError, match=f"the command line sets '{old}', which is now called '{new}'$"):
         parse(f"--{old}", "5")
-    with pytest.raises(ValueError, match=f"recipe.yaml sets '{old}': {old} is {new} now$"):
+    with pytest.raises(ValueError, match=f"recipe.yaml sets '{old}', which is now called '{new}'$"):
         load_run_config(recipe(f"train_data: shards\n{old}: 5"))
 
 
