@@ -1,4 +1,4 @@
-"""balanced_assignment: the same number of tokens to each expert, for the highest sum of scores, by an auction."""
+"""balanced_assignment: the same number of tokens for each expert, at the highest total score, found by an auction."""
 
 import torch
 
@@ -12,7 +12,7 @@ def balanced_assignment(scores_TE: torch.Tensor, *, epsilon: float | None = None
 
     The mean score is at most epsilon below the best possible (Bertsekas, 1992). epsilon is EPSILON times the range of
     the scores unless given, and doubles every 200 rounds. If T is not a multiple of E, the tokens are padded with ones
-    that no expert prefers, which count in this mean. Scores that are not finite count as the smallest.
+    that no expert prefers, which count in this mean. Non-finite scores count as the smallest finite one.
     """
     num_tokens, num_experts = scores_TE.shape
     places = -(-num_tokens // num_experts)

@@ -1,4 +1,4 @@
-"""capped_choice: how strongly each expert chooses each token if the experts per token are capped."""
+"""capped_choice: how strongly each expert chooses each token, with a cap on the experts per token."""
 
 import math
 

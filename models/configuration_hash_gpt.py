@@ -19,16 +19,16 @@ class HashGPTConfig(PreTrainedConfig):
         activation_function, resid_pdrop and the other fields up to tie_word_embeddings: as in GPT2Config.
         sparse_layers: blocks that hold a sparse layer; [] is the dense baseline.
         num_experts: experts per sparse layer.
-        placement: "replace", the sparse layer takes the place of the block's feed-forward, or "insert", it stands
+        placement: "replace": the sparse layer takes the place of the block's feed-forward; "insert": it stands
             before the block as a layer of its own (Lewis et al., 2021).
         num_sublayers: pre-norm residual feed-forwards stacked in each expert of an inserted layer.
         router: "hash", or one that learns: "switch", "token_switch", "gshard", "base" or "expert_choice".
         router_aux_loss_coef, router_z_loss_coef: coefficients of the auxiliary losses of switch, token_switch, gshard.
         router_jitter_noise: half-width of the uniform noise around 1 that multiplies the input of (token_)switch's gate
             in training.
-        capacity_factor: in training, the tokens that an expert takes at most, as a multiple of its even share; None: no
+        capacity_factor: in training, the maximum number of tokens per expert, as a multiple of its even share; None: no
             limit. For expert_choice: experts per token, on average; None: 2.
-        expert_choice_cap: experts per token at most; 0: any number.
+        expert_choice_cap: maximum number of experts per token; 0: no limit.
         hash_keys: the key that each sparse layer hashes, one of HASH_KEYS; None: the token, everywhere.
         num_hashes: N of MultiHash; 1 is the plain hash layer.
         rotation_period: above 1, a token at position p uses table column p % rotation_period, so the expert of a token
@@ -127,7 +127,7 @@ class HashGPTConfig(PreTrainedConfig):
 
     @property
     def has_causal_routes(self) -> bool:
-        """Whether routes depend on no later token; otherwise perplexity is not comparable with that of other models.
+        """Whether no route depends on later tokens; otherwise perplexity is not comparable with that of other models.
 
         Not is_causal: transformers would take that for the attention mask.
         """
@@ -135,7 +135,7 @@ class HashGPTConfig(PreTrainedConfig):
 
     @property
     def num_experts_per_tok(self) -> float:
-        """Experts that compute for a token, on average, if none is dropped."""
+        """Mean number of experts per token, if none is dropped."""
         if self.router == "expert_choice":
             return 2 if self.capacity_factor is None else self.capacity_factor
         return 2 if self.router == "gshard" else 1
@@ -144,7 +144,7 @@ class HashGPTConfig(PreTrainedConfig):
         missing = [layer for layer in self.sparse_layers if not 0 <= layer < self.num_hidden_layers]
         if missing:
             raise ValueError(
-                f"sparse_layers {missing} do not exist: num_hidden_layers={self.num_hidden_layers}, count from 0"
+                f"sparse_layers {missing} do not exist: num_hidden_layers={self.num_hidden_layers}; count from 0"
             )
         if len(set(self.sparse_layers)) < len(self.sparse_layers):
             raise ValueError(f"sparse_layers={self.sparse_layers} names a layer twice")
@@ -181,7 +181,7 @@ class HashGPTConfig(PreTrainedConfig):
             ("split_sizes", self.split_sizes, None),
         ):
             if value != none:
-                raise ValueError(f"{name}={value} with router={self.router!r}, which has no hashes; leave it out")
+                raise ValueError(f"{name}={value} with router={self.router!r}, which has no hashes; omit it")
 
     def _check_router(self) -> None:
         for name, default in ROUTER_DEFAULTS.items():
@@ -193,9 +193,9 @@ class HashGPTConfig(PreTrainedConfig):
                 )
         for name in ("router_aux_loss_coef", "router_z_loss_coef", "expert_choice_cap"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}={getattr(self, name)} must be a number from 0")
+                raise ValueError(f"{name}={getattr(self, name)} must be finite and at least 0")
         if not 0 <= self.router_jitter_noise < 1:
-            raise ValueError(f"router_jitter_noise={self.router_jitter_noise} must be from 0 to below 1")
+            raise ValueError(f"router_jitter_noise={self.router_jitter_noise} must be at least 0 and below 1")
         if self.capacity_factor is not None and not 0 < self.capacity_factor < math.inf:
             raise ValueError(f"capacity_factor={self.capacity_factor} must be above 0, or None")
         if self.router == "gshard" and self.sparse_layers and self.num_experts < 2:
@@ -210,8 +210,8 @@ class HashGPTConfig(PreTrainedConfig):
             )
         if 0 < self.expert_choice_cap < self.num_experts_per_tok:
             raise ValueError(
-                f"expert_choice_cap={self.expert_choice_cap} experts per token at most, but capacity_factor="
-                f"{self.num_experts_per_tok} on average; raise the cap or lower the factor"
+                f"expert_choice_cap={self.expert_choice_cap} is below the mean number of experts per token, "
+                f"capacity_factor={self.num_experts_per_tok}; raise the cap or lower the factor"
             )
 
 

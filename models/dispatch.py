@@ -14,12 +14,12 @@ from .routes import Routes
 
 @dataclass(frozen=True)
 class DispatchPlan:
-    """All that the experts must know of one micro-batch before they see hidden states.
+    """Everything that the experts need to know about one micro-batch before hidden states exist.
 
     order_N: pair at each place in expert order, int64 [N].
     place_N: place of each pair in expert order, the inverse permutation, int64 [N].
     tokens_per_expert: pairs of each expert, host integers.
-    ends_E: where each expert's run ends in expert order, the running sums of tokens_per_expert, int32 [E], as grouped
+    ends_E: end of each expert's run in expert order, the running sums of tokens_per_expert, int32 [E], as grouped
         matrix products take them.
     splits: how the pairs travel between the ranks of an expert-parallel group; None on one device.
     """
@@ -35,7 +35,7 @@ def make_plan(routes: Routes, num_experts: int, *, first: range = range(0)) -> D
     """Sort the pairs by expert, ties by position, so that the plan is deterministic.
 
     first: experts whose pairs come before all others; expert parallelism puts its rank's own first. tokens_per_expert
-    and ends_E count by expert all the same, so they locate the runs only without it.
+    and ends_E stay in order of expert, so they locate the runs only if `first` is empty.
     """
     expert_N = routes.expert_N
     is_first_N = (expert_N >= first.start) & (expert_N < first.stop)
@@ -63,17 +63,17 @@ def sum_pairs(pairs_ND: torch.Tensor, routes: Routes, hidden_TD: torch.Tensor, *
 
 
 def dispatch(pairs_ND: torch.Tensor, plan: DispatchPlan) -> torch.Tensor:
-    """Pairs [N, D] -> the same in expert order."""
+    """Pairs [N, D] -> the same pairs in expert order."""
     return _Permute.apply(pairs_ND, plan.order_N, plan.place_N)
 
 
 def combine(sorted_ND: torch.Tensor, plan: DispatchPlan) -> torch.Tensor:
-    """Pairs [N, D] in expert order -> in their own; the mirror of dispatch."""
+    """Pairs [N, D] in expert order -> in their original order; the inverse of dispatch."""
     return _Permute.apply(sorted_ND, plan.place_N, plan.order_N)
 
 
 class _Permute(torch.autograd.Function):
-    """Gather by a permutation; the gradient is a gather by its inverse, where indexing would scatter-add."""
+    """Gather by a permutation; the gradient is a gather by its inverse; plain indexing would scatter-add."""
 
     @staticmethod
     def forward(ctx, pairs_ND, index_N, inverse_N):

@@ -26,7 +26,7 @@ class Segment:
 
 
 class Experts(nn.Module):
-    """E feed-forwards x -> act(x @ up + up_bias) @ down + down_bias, as GPT-2's, all on this device."""
+    """E feed-forwards x -> act(x @ up + up_bias) @ down + down_bias like GPT-2's, all on this device."""
 
     def __init__(self, config):
         super().__init__()
@@ -55,7 +55,7 @@ class Experts(nn.Module):
         return self.compute(hidden_TD, plan, dict(self.named_parameters()), segment)
 
     def compute(self, hidden_TD, plan: DispatchPlan, weights: dict, segment: Segment | None) -> torch.Tensor:
-        """As forward(), with stacked weights from elsewhere under the names of this module's."""
+        """Like forward(), with stacked weights from elsewhere, named like those of this module."""
         if segment is None:
             names = ("up_proj", "up_proj_bias", "down_proj", "down_proj_bias")
             return grouped_feed_forward(
@@ -93,7 +93,7 @@ class StackedExperts(Experts):
         return per_expert(self._stack, hidden_TD, plan, *(weights[name] for name, _ in self.named_parameters()))
 
     def initialize(self, weights: dict) -> None:
-        """As BASE layers: the last matrix is zero, so that a new sparse layer begins as the identity."""
+        """Like BASE layers: the last matrix is zero, so that a new sparse layer begins as the identity."""
         super().initialize(weights)
         init.zeros_(weights["down_proj"])
         init.ones_(weights["norm_weight"])

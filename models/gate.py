@@ -35,7 +35,7 @@ def at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
 
 
 class LearnedRouter(nn.Module):
-    """A gate, and a rule that chooses experts by its scores, which each subclass defines in route().
+    """A gate, and a rule that chooses experts by its scores: each subclass defines it in route().
 
     route() is not forward(): ZeRO 3 tracks modules by the tensors that enter and leave them, and a Routing is not one.
     """
@@ -47,4 +47,4 @@ class LearnedRouter(nn.Module):
         raise NotImplementedError
 
     def resize(self, vocab_size: int) -> None:
-        """Most routers do not depend on the vocabulary."""
+        """Adapt to another vocabulary; most routers do not depend on it."""

@@ -11,8 +11,8 @@ from .dispatch import DispatchPlan, combine, dispatch
 class ExpertWeights(NamedTuple):
     """Two matrices with biases, x -> act(x @ up + up_bias) @ down + down_bias, or their gradients.
 
-    Of one expert: [D, H], [H], [H, D] and [D], from hidden size D to intermediate size H and back. Of all experts: the
-    same with a first dimension E.
+    For one expert: [D, H], [H], [H, D] and [D], from hidden size D to intermediate size H and back. For all experts:
+    the same with a first dimension E.
     """
 
     up: torch.Tensor
@@ -21,7 +21,7 @@ class ExpertWeights(NamedTuple):
     down_bias: torch.Tensor
 
     def of(self, expert: int) -> "ExpertWeights":
-        """Views of one expert's."""
+        """Views of one expert's tensors."""
         return ExpertWeights(*(stacked[expert] for stacked in self))
 
 
@@ -38,7 +38,7 @@ def grouped_feed_forward(hidden_TD: torch.Tensor, plan: DispatchPlan, weights: E
 def per_expert(function, hidden_TD: torch.Tensor, plan: DispatchPlan, *stacked: torch.Tensor) -> torch.Tensor:
     """function(tokens of expert e, weights of expert e) for every expert, in the order of the tokens."""
     runs = dispatch(hidden_TD, plan).split(plan.tokens_per_expert)
-    # unbind, not weight[e] in the loop: its backward stacks once where indexing makes E full-size zeros.
+    # unbind, not weight[e] in the loop: its backward stacks once; indexing makes E full-size zeros.
     experts = zip(*(weight.unbind() for weight in stacked), strict=True)
     outputs = [function(run, *weights) for run, weights in zip(runs, experts, strict=True)]
     return combine(torch.cat(outputs), plan)
@@ -125,7 +125,7 @@ class GroupedMMFeedForward(torch.autograd.Function):
 
 
 def _fits_grouped_mm(*tensors: torch.Tensor) -> bool:
-    """Its kernels are for bfloat16 in rows of 16 bytes; all else runs as a loop, which reads counts on the host."""
+    """Whether grouped_mm has kernels for them: bfloat16 in rows of 16 bytes; all else runs as a loop."""
     return (
         hasattr(functional, "grouped_mm")  # since torch 2.10
         and all(tensor.is_cuda and tensor.dtype == torch.bfloat16 and tensor.numel() > 0 for tensor in tensors)

@@ -80,7 +80,7 @@ def hash_keys(hash_key: str, context: TokenContext, *, none: int, num_buckets: i
 
 
 _MISSING = {
-    "next": "oracle future hash layers route by the token that is to be predicted: pass next_ids (or labels). "
+    "next": "oracle future hash layers route by the token to be predicted: pass next_ids (or labels). "
     "Generation has no such token, so these models cannot generate; they are an upper bound, not a language model",
     "predicted": "predicted future hash layers route by a baseline model's prediction: pass predicted_ids, or give "
     "the model a baseline with set_predictor(model)",

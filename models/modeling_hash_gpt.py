@@ -73,7 +73,7 @@ class HashGPTPreTrainedModel(GPT2PreTrainedModel):
     config_class = HashGPTConfig
     base_model_prefix = "transformer"
     _no_split_modules = ["HashGPTBlock"]
-    # transformers collects these outputs during a forward pass; of sparse layers the second one, the RoutingRecord.
+    # transformers collects these outputs during a forward pass; "routing" is the second output of a sparse layer.
     _can_record_outputs = {
         **GPT2PreTrainedModel._can_record_outputs,
         "hidden_states": HashGPTBlock,
@@ -94,7 +94,7 @@ class HashGPTPreTrainedModel(GPT2PreTrainedModel):
             init.copy_(module.table, module.values())
 
     def activation_checkpointing_enable(self, activation_checkpointing_kwargs=None, **options):
-        """As transformers', but refused if the gradient of the routers' auxiliary losses would not survive it."""
+        """Like transformers' own, but refused if the gradient of the routers' auxiliary losses would not survive it."""
         kwargs = activation_checkpointing_kwargs or {"use_reentrant": False}
         if self.config.router != "hash" and kwargs.get("use_reentrant") is not False:  # torch takes None for True
             raise ValueError(
@@ -104,7 +104,7 @@ class HashGPTPreTrainedModel(GPT2PreTrainedModel):
         if self.config.router != "hash" and not kwargs.get("preserve_rng_state", True):
             raise ValueError(
                 f"preserve_rng_state=False would let router={self.config.router!r} draw other routes when a block is "
-                "recomputed; leave it out"
+                "recomputed; omit it"
             )
         super().activation_checkpointing_enable(activation_checkpointing_kwargs, **options)
 
@@ -144,7 +144,7 @@ class HashGPTModel(HashGPTPreTrainedModel, GPT2Model):
         return {layer: sparse_ffn.plan(context) for layer, sparse_ffn in self.sparse_ffns.items()}
 
     def token_context(self, input_ids: torch.Tensor, *, num_cached: int = 0, **known) -> TokenContext:
-        """The context that hashes may read, as models/hash_keys.py's function of this name.
+        """The context that hashes may read; see the function of this name in models/hash_keys.py.
 
         ValueError if a hash needs tokens that are in the cache only.
         """
@@ -170,7 +170,7 @@ class HashGPTModel(HashGPTPreTrainedModel, GPT2Model):
         predicted_ids=None,
         **kwargs,
     ):
-        """As GPT2Model; the outputs have a field `routing`, the RoutingRecord of each sparse layer by its block.
+        """Like GPT2Model; the outputs also have a field `routing`, the RoutingRecord of each sparse layer by its block.
 
         plans: made here unless the caller made them ahead; outside the blocks, so that activation checkpointing
         recomputes with the same ones. previous_ids, next_ids, predicted_ids [B, S]: see models/hash_keys.py. Without a
@@ -209,7 +209,7 @@ def _is_packed(position_ids: torch.Tensor | None) -> bool:
 
 @dataclass
 class HashGPTOutput(CausalLMOutputWithCrossAttentions):
-    """As GPT2LMHeadModel's; routing: the RoutingRecord of each sparse layer, by the index of its block."""
+    """Like GPT2LMHeadModel's; routing: the RoutingRecord of each sparse layer, by the index of its block."""
 
     routing: dict[int, RoutingRecord] | None = None
 
@@ -245,7 +245,7 @@ class HashGPTForCausalLM(HashGPTPreTrainedModel, GPT2LMHeadModel):
         logits_to_keep: int | torch.Tensor = 0,
         **kwargs,
     ) -> HashGPTOutput:
-        """As GPT2LMHeadModel. Oracle-future hashes take next_ids [B, S], or derive them from the labels."""
+        """Like GPT2LMHeadModel. Oracle-future hashes take next_ids [B, S], or derive them from the labels."""
         if next_ids is None and labels is not None and "next" in self.config.hash_keys:
             # The last token has no label, so its route bears on no loss. Ignored labels (-100) count as token 0.
             next_ids = nn.functional.pad(labels[:, 1:], (0, 1)).clamp(min=0)
@@ -287,7 +287,7 @@ class HashGPTForCausalLM(HashGPTPreTrainedModel, GPT2LMHeadModel):
 
     @property
     def hash_routers(self) -> list[HashRouter]:
-        """The same if they are hashes, else []: learned routers have no tables."""
+        """The routers if they are hashes, else []: learned routers have no tables."""
         return self.routers if self.config.router == "hash" else []
 
     def set_route_tables(self, tables: list[dict[str, torch.Tensor]] | torch.Tensor) -> None:

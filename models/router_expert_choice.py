@@ -14,7 +14,7 @@ from .routes import Routes, Routing
 
 logger = logging.get_logger(__name__)
 NOT_CAUSAL = (
-    "expert_choice routes by all tokens of a batch, the ones to be predicted included: its perplexity is not "
+    "expert_choice routes by all tokens of a batch, including those to be predicted: its perplexity is not "
     "comparable with that of other routers, and it cannot generate"
 )
 

@@ -37,7 +37,7 @@ class HashRouter(nn.Module):
         self._checked = None
 
     def forward(self, context: TokenContext) -> list[Routes]:
-        """The Routes of T = B * S tokens, one per hash. ValueError if the table is unset or names a missing expert."""
+        """The Routes of T = B * S tokens, one per hash. ValueError if the table is unset or names an unknown expert."""
         self._check_table_once()
         expert_TM = self._look_up(context).long()
         if self.splits:
@@ -101,9 +101,9 @@ class HashRouter(nn.Module):
         columns = []
         for column in table.unbind(1):
             used_E = torch.bincount(column[column >= 0].long(), minlength=self.num_experts)
-            turn = torch.arange(num_new, device=table.device) % self.num_experts
+            place = torch.arange(num_new, device=table.device) % self.num_experts
             is_set = bool((column >= 0).all())
-            columns.append(used_E.argsort(stable=True)[turn] if is_set else torch.full_like(turn, UNSET))
+            columns.append(used_E.argsort(stable=True)[place] if is_set else torch.full_like(place, UNSET))
         return torch.cat([table, torch.stack(columns, dim=1).to(table.dtype)])
 
     def _check_table_once(self) -> None:

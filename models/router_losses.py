@@ -28,7 +28,7 @@ def entropy(logits_TE: torch.Tensor) -> torch.Tensor:
 
 
 def capacity(num_pairs: int, num_experts: int, factor: float | None) -> int:
-    """Pairs that an expert takes at most: its even share times the factor, rounded up; all of them for None."""
+    """Maximum number of pairs per expert: its even share times the factor, rounded up; all of them for None."""
     # 1.2 * 10 / 4 is 3.0000000000000004 in floating point and should be 3, so a little is subtracted.
     return num_pairs if factor is None else max(1, math.ceil(factor * num_pairs / num_experts - 1e-9))
 

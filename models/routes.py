@@ -1,4 +1,4 @@
-"""Routes: where a router sends tokens, as (token, expert, weight) pairs; and what a sparse layer reports of them."""
+"""Routes: where a router sends tokens, as (token, expert, weight) pairs; and a sparse layer's report on them."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ class Routes:
 
 @dataclass(frozen=True)
 class Routing:
-    """What a learned router decides for one micro-batch; scalars stay on their device.
+    """A learned router's decision for one micro-batch; scalars stay on their device.
 
     routes: the pairs, each with a weight.
     auxiliary_loss: to be added to the loss, with its coefficients applied; None if the router has none.
@@ -37,7 +37,7 @@ class Routing:
 
 @dataclass(frozen=True)
 class RoutingRecord:
-    """What a sparse layer reports of one forward pass.
+    """A sparse layer's report on one forward pass.
 
     num_tokens: tokens that the layer was given on this rank.
     tokens_per_expert: how many of them went to each expert, over all hashes, host integers [E].

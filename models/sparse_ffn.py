@@ -35,7 +35,7 @@ class SparseFFN(nn.Module):
     def forward(
         self, hidden_BSD: torch.Tensor, plans: list[DispatchPlan], token_ids: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, RoutingRecord]:
-        """The outputs [B, S, D], and what the layer reports. Only learned routers read token_ids."""
+        """The outputs [B, S, D], and the layer's report. Only learned routers read token_ids."""
         hidden_TD = hidden_BSD.flatten(0, 1)
         outputs_TD = self.experts(hidden_TD, plans[0]) if len(plans) == 1 else self._multi_hash(hidden_TD, plans)
         counts = zip(*(plan.tokens_per_expert for plan in plans), strict=True)

@@ -189,7 +189,7 @@ def test_bigram_buckets_never_change():
 
 
 def test_the_oracle_refuses_to_generate_and_says_why():
-    with pytest.raises(ValueError, match="route by the token that is to be predicted.*cannot generate"):
+    with pytest.raises(ValueError, match="route by the token to be predicted.*cannot generate"):
         make_model("next").generate(token_ids(), max_new_tokens=2)
 
 
