@@ -38,7 +38,8 @@ class Inputs:
         return self.corpora.order
 
     @property
-    def valid(self) -> PackedSequences | None:
+    def validation(self) -> PackedSequences | None:
+        """The sequences for validation; None without any."""
         return self.corpora.validation
 
     @property

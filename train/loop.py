@@ -48,7 +48,7 @@ def train(
 class _Training:
     """The parts of a run, and their schedule. Every method is collective over all ranks.
 
-    A step that is underway is numbered from 0; after it, `step` counts the steps taken.
+    A step under way is numbered from 0; after it, `step` counts the steps taken.
     """
 
     def __init__(self, engine, config: RunConfig, inputs: Inputs, log: RunLog, watch: Supervision, *, first_step: int):
@@ -77,15 +77,15 @@ class _Training:
                 raise
             stops = self.validate_if_due(step + 1)
             self.save_if_due(step + 1, stops=stops)
-            if stops and (step + 1 < self.config.max_steps or self.inputs.valid):  # the last validation is missing
+            if stops and (step + 1 < self.config.max_steps or self.inputs.validation):  # the last validation is missing
                 raise StopRequested(f"stopped at step {step + 1} on request")
 
     def complete_validation(self, step: int) -> None:
         """Run the validation that a stop skipped; otherwise replay its routing, the reference for the next one's."""
-        if not self.inputs.valid or not self.is_due(step, self.config.eval_every):
+        if not self.inputs.validation or not self.is_due(step, self.config.eval_every):
             return
         if self.log.has_validation(step):
-            see_routes(self.engine, self.inputs.valid, self.config, probe=self.probe)
+            see_routes(self.engine, self.inputs.validation, self.config, probe=self.probe)
         elif self.validate_if_due(step):
             raise StopRequested(f"stopped at step {step} on request")
 
@@ -113,11 +113,11 @@ class _Training:
     def validate_if_due(self, step: int) -> bool:
         """Validate on schedule. Returns whether the run must stop here: a stop interrupts the validation."""
         stops, config = self.watch.stop_is_due(), self.config
-        if stops or not self.inputs.valid or not self.is_due(step, config.eval_every):
+        if stops or not self.inputs.validation or not self.is_due(step, config.eval_every):
             return stops
         self.watch.at_step(step, "validating")
         validation = validate(
-            self.engine, self.inputs.valid, config, probe=self.probe, stop_is_due=self.watch.stop_is_due
+            self.engine, self.inputs.validation, config, probe=self.probe, stop_is_due=self.watch.stop_is_due
         )
         if validation:
             self.log.validated(self.engine, step, validation)

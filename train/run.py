@@ -63,7 +63,7 @@ def run(
     except ValueError as error:
         if not is_ours(error):
             return _crash(config, ranks, error)
-        # A damaged checkpoint or token shard: every error that shows without reading the files was found before.
+        # A damaged checkpoint or token shard: every error that can be found without reading the files was found before.
         print(f"error: rank {ranks.rank} exits: {error}", file=sys.stderr, flush=True)
         write_event(config.run_dir, "bad input", rank=ranks.rank, error=str(error), traceback=traceback.format_exc())
         return EXIT_BAD_INPUT
@@ -85,14 +85,14 @@ def _run(
     watchdog = start_watchdog(config, rank=ranks.rank, world_size=ranks.world_size)
     model = build_model(network, route_tables=inputs.route_tables, ep_size=config.ep_size, seed=config.seed)
     engine = start_engine(model, config, settings)
-    manifest, damages = resume(engine, config)
+    manifest, damage_notices = resume(engine, config)
     first_step = manifest["step"] if manifest else 0
     watch = Supervision(engine, config, watchdog, stop)
     watch.num_skipped = manifest["num_skipped"] if manifest else 0
-    for damage in damages:
+    for damage in damage_notices:
         watch.report("damaged checkpoint", damage=damage)
     log = RunLog(config, predicted_load=inputs.predicted_load, first_step=first_step)
-    notices = [*damages, *resume_notices(manifest, ranks, config), *inputs.notices(config)]
+    notices = [*damage_notices, *resume_notices(manifest, ranks, config), *inputs.notices(config)]
     for notice in [*notices, check_disk_space(config, network)]:
         if notice:
             log.print_line(notice)

@@ -115,7 +115,7 @@ def test_resume_compatibility_covers_tokenizer_data_tables_and_network(tiny_data
 
 
 def test_validation_is_optional(tiny_data):
-    assert open_tiny(tiny_data, eval_data=None).valid is None
+    assert open_tiny(tiny_data, eval_data=None).validation is None
 
 
 def test_a_vocabulary_smaller_than_the_tokenizers_is_refused(error_of):
@@ -184,14 +184,14 @@ def test_predictions_come_with_every_batch(tiny_data, changed_table, with_predic
     config = tiny_config(tiny_data, route_table=changed_table(hash_key="predicted"), **data)
     inputs = open_inputs(config)
     assert inputs.network(config).hash_keys == ["predicted"]
-    for part in (inputs.train, inputs.valid):
+    for part in (inputs.train, inputs.validation):
         batch = part.batch(np.array([[0, 1]]))
         assert batch.predicted.tolist() == batch.input_ids.tolist()
 
 
 def test_predictions_without_validation_are_those_of_training(tiny_data, changed_table, with_predictions):
     data = {"train_data": with_predictions(tiny_data.train), "eval_data": None}
-    assert open_tiny(tiny_data, route_table=changed_table(hash_key="predicted"), **data).valid is None
+    assert open_tiny(tiny_data, route_table=changed_table(hash_key="predicted"), **data).validation is None
 
 
 def test_validation_data_of_another_tokenizer_is_refused(tiny_data, error_of, shards_of_another_tokenizer):

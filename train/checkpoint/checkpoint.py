@@ -36,7 +36,7 @@ def take_snapshot(
 ) -> Snapshot:
     """The training state after `step` steps.
 
-    resume_compatibility: as train.config.resume_compatibility makes it. copy: of the state, so that training may
+    resume_compatibility: see train/config/resume_compatibility.py. copy: copies the state, so that training may
     continue while the snapshot is written; otherwise the snapshot is a view of the live state.
     """
     shards = [replace(shard, values=shard.values.clone()) if copy else shard for shard in owned_shards(engine)]

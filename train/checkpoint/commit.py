@@ -1,4 +1,4 @@
-"""Commit: a checkpoint exists if and only if all its files are on the disk, under a manifest of their digests.
+"""Commit: a checkpoint exists if and only if all its files are on disk, under a manifest of their digests.
 
 Every rank writes into step_N.partial and flushes; sizes and digests are gathered; rank 0 writes the manifest, flushes,
 renames the folder and flushes its parent. If a run is killed at any moment, step_N is either absent or complete.
@@ -80,7 +80,7 @@ def _make_empty(partial: Path) -> None:
 
 
 def _flush(partial: Path, names: Iterable[str]) -> dict[str, dict]:
-    """Flush files to the disk and return their entries in the manifest."""
+    """Flush files to disk and return their entries in the manifest."""
     for name in names:
         with open(partial / name, "rb") as file:
             os.fsync(file.fileno())

@@ -19,7 +19,7 @@ def checkpoint_bytes(config: RunConfig, network: HashGPTConfig) -> int:
 
 
 def num_checkpoints(config: RunConfig) -> int:
-    """Checkpoints that are on the disk at once, while the last one is being written."""
+    """Checkpoints that are on disk at once, while the last one is being written."""
     written = config.max_steps // config.save_every + 1 if config.save_every else 1
     if config.keep_last == 0:
         return written
@@ -28,7 +28,7 @@ def num_checkpoints(config: RunConfig) -> int:
 
 
 def check_disk_space(config: RunConfig, network: HashGPTConfig) -> str | None:
-    """A line if the disk may fill up during the run, else None. ValueError if not even one checkpoint fits."""
+    """A notice if the disk may become full during the run, else None. ValueError if not even one checkpoint fits."""
     size, free = checkpoint_bytes(config, network), shutil.disk_usage(_existing(config.run_dir)).free
     if free < size:
         raise ValueError(

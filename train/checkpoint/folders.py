@@ -1,4 +1,4 @@
-"""The checkpoints of a run on the disk: open, find, quarantine and delete them."""
+"""The checkpoints of a run on disk: open, find, quarantine and delete them."""
 
 import os
 import shutil
@@ -32,14 +32,14 @@ def open_checkpoint(folder: Path) -> Checkpoint:
 
 
 def find_newest(checkpoints: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest checkpoint that can be opened, and what is wrong with those newer than it."""
-    damages = []
+    """The newest checkpoint that can be opened, and the problem of each newer one."""
+    problems = []
     for folder in completed_checkpoints(checkpoints):
         try:
-            return open_checkpoint(folder), damages
+            return open_checkpoint(folder), problems
         except (OSError, ValueError) as error:
-            damages.append(str(error))
-    return None, damages
+            problems.append(str(error))
+    return None, problems
 
 
 def find_model(path: str | Path) -> Path:

@@ -38,7 +38,7 @@ def describe_file(path: Path) -> dict:
 
 
 def check_sizes(folder: Path, manifest: dict) -> None:
-    """ValueError naming the first file that is missing or has another size."""
+    """ValueError naming the first file that is missing or has the wrong size."""
     for name, description in manifest["files"].items():
         path = folder / name
         size = path.stat().st_size if path.is_file() else None

@@ -1,4 +1,4 @@
-"""Recovery: the checkpoint that a run resumes from, every byte of which was compared with its digest."""
+"""Recovery: find the checkpoint that a run resumes from, and compare every byte of it with its digest."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def latest_valid_checkpoint(checkpoints: Path, group: Group) -> tuple[Checkpoint
     if group.rank == 0:
         clean_up(checkpoints)
     while True:
-        # Rank 0 looks and tells the others, whose view of a shared disk may lag behind.
+        # Rank 0 looks for all ranks, since their views of a shared disk may lag behind.
         folder, damaged = group.gather(_look(checkpoints) if group.rank == 0 else None)[0]
         if folder is None and damaged:
             raise ValueError(

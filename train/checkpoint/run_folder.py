@@ -20,10 +20,10 @@ def check_run_folder(config: RunConfig) -> Checkpoint | None:
         raise ValueError(f"run_dir {folder} exists, is not empty and is not a run (no run.yaml); choose another folder")
     if not is_empty and config.resume == "never":
         raise ValueError(f"run_dir {folder} holds a run and resume=never; choose another folder, or resume=auto")
-    checkpoint, damages = find_newest(checkpoints_dir(config.run_dir))
-    if checkpoint is None and damages:
+    checkpoint, problems = find_newest(checkpoints_dir(config.run_dir))
+    if checkpoint is None and problems:
         raise ValueError(
-            f"none of the {len(damages)} checkpoints in {checkpoints_dir(folder)} is sound ({'; '.join(damages)}); "
+            f"none of the {len(problems)} checkpoints in {checkpoints_dir(folder)} is sound ({'; '.join(problems)}); "
             "restore one from a copy, or start again in another run_dir"
         )
     if checkpoint is None and config.resume == "must":
@@ -39,7 +39,7 @@ def _is_from_a_killed_start(path: Path, run_yaml: Path) -> bool:
 def check_resume(config: RunConfig, compatibility: dict, checkpoint: Checkpoint | None) -> None:
     """ValueError, with both values, if the checkpoint is from another kind of run, or for a wrong allow_mismatch.
 
-    compatibility: this run's values, as train.config.resume_compatibility makes them.
+    compatibility: this run's values; see train/config/resume_compatibility.py.
     """
     check_allowed_mismatches(config.allow_mismatch, compatibility)
     if checkpoint is not None:

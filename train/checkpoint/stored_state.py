@@ -40,7 +40,7 @@ class StoredState:
         # (kind, name) -> shards by offset: (offset, index of the file, key in it)
         self._shards: dict[tuple[str, str], list[tuple[int, int, str]]] = {}
         for index, file in enumerate(self._files):
-            for key in file.keys():  # noqa: SIM118 - it is no dict
+            for key in file.keys():  # noqa: SIM118 - it is not a dict
                 kind, offset, name = key.split(":", 2)
                 self._shards.setdefault((kind, name), []).append((int(offset), index, key))
         for shards in self._shards.values():

@@ -34,7 +34,7 @@ def _argument_parser() -> argparse.ArgumentParser:
         prog="launch/train.py",
         description="Train a hash-layer language model.",
         argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,  # `--max_step` is a misspelling to report, not `--max_steps`
+        allow_abbrev=False,  # `--max_step` must be an error, not stand for `--max_steps`
     )
     parser.add_argument("--config", metavar="FILE", default=None, help="recipe, a YAML file of the fields below")
     parser.add_argument(

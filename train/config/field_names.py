@@ -1,4 +1,4 @@
-"""The error for a name that is no field of a run: it gives the new name, or the nearest one."""
+"""The error for a name that is not a field of a run: it gives the new name, or the nearest one."""
 
 import dataclasses
 import difflib

@@ -28,7 +28,7 @@ class RunConfig:
         0.0,
         at_least=0,
         below=1,
-        help="fraction of each part of train_data to hold out for validation, without eval_data",
+        help="fraction of each part of train_data to hold out for validation, in place of eval_data",
     )
     document_mask: bool = setting(
         False,
@@ -51,7 +51,7 @@ class RunConfig:
     )
 
     # The network.
-    vocab_size: int | None = setting(None, at_least=1, help="vocabulary; None takes that of train_data's tokenizer")
+    vocab_size: int | None = setting(None, at_least=1, help="vocabulary size; None takes the tokenizer's")
     context_length: int = setting(128, at_least=1, help="sequence length in tokens")
     hidden_size: int = setting(128, at_least=1, help="width d of the hidden states")
     num_hidden_layers: int = setting(4, at_least=1, help="transformer blocks")
@@ -91,7 +91,7 @@ class RunConfig:
         help="capacity of an expert in training, relative to its even share of the tokens; None is unlimited; "
         "with expert_choice, the mean number of experts per token; None is then 2",
     )
-    expert_choice_cap: int = setting(0, help="maximum experts per token (expert_choice); 0 is unlimited")
+    expert_choice_cap: int = setting(0, help="maximum number of experts per token (expert_choice); 0 is unlimited")
 
     # The optimisation. A batch is counted in sequences of context_length tokens.
     max_steps: int = setting(1000, at_least=1, free_on_resume=True, help="optimizer steps")
@@ -109,7 +109,7 @@ class RunConfig:
     warmup_steps: int = setting(100, at_least=0, help="steps of linear warm-up")
     decay_steps: int = setting(0, at_least=0, help="steps of the final decay (warmup_stable_decay)")
     max_grad_norm: float = setting(
-        1.0, at_least=0, free_on_resume=True, help="gradient norm to clip to; 0 does not clip"
+        1.0, at_least=0, free_on_resume=True, help="gradient norm to clip to; 0 disables clipping"
     )
     grad_norm_scope: str = setting(
         "all",
@@ -170,7 +170,7 @@ class RunConfig:
         0, at_least=0, free_on_resume=True, help="steps with NaN or Inf to skip before the run fails"
     )
     hang_timeout_seconds: float = setting(
-        1800, at_least=0, free_on_resume=True, help="time without a step after which the run ends; 0 never ends it"
+        1800, at_least=0, free_on_resume=True, help="seconds without a step before the run ends; 0 disables the limit"
     )
     loggers: list[str] = setting(
         [], choices=LOGGERS, free_on_resume=True, help="DeepSpeed monitors that receive the metrics"

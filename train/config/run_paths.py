@@ -1,4 +1,4 @@
-"""Run paths: where in its folder a run leaves what, and how its checkpoints are named."""
+"""Run paths: the files in the folder of a run, and the names of its checkpoints."""
 
 from pathlib import Path
 

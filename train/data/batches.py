@@ -79,7 +79,7 @@ class PackedSequences:
         return sum(part.num_sequences for part in self.parts)
 
     def batch(self, addresses: np.ndarray, *, weights: np.ndarray | None = None) -> Batch:
-        """Read the sequences at addresses [B, 2]. weights: of each, all 1 by default."""
+        """Read the sequences at addresses [B, 2]. weights: one per sequence, 1 by default."""
         tokens = read_sequences(self._tokens, addresses)
         inputs = torch.from_numpy(tokens[:, :-1]).contiguous()
         targets = torch.from_numpy(tokens[:, 1:]).contiguous()
@@ -98,7 +98,7 @@ class PackedSequences:
         return np.concatenate([self._first_of_part(part, count) for part, count in enumerate(counts)])
 
     def padding(self, num_sequences: int) -> np.ndarray:
-        """Return num_sequences times the address of the first sequence of all."""
+        """Return the address of the very first sequence, num_sequences times."""
         part = next(number for number, part in enumerate(self.parts) if part.num_sequences > 0)
         return np.tile(self._first_of_part(part, 1), (num_sequences, 1))
 

@@ -28,7 +28,7 @@ class LayerTable:
 
     @property
     def layer_digest(self) -> str:
-        """Of all tensors of the layer, as models.router_hash.HashRouter.layer_digest."""
+        """The digest of all tensors of the layer, equal to that of models.router_hash.HashRouter.layer_digest."""
         digests = [tensor_digest(tensor.numpy()) for tensor in self.tensors.values()]
         return digests[0] if len(digests) == 1 else "sha256:" + hashlib.sha256("".join(digests).encode()).hexdigest()
 

@@ -10,7 +10,7 @@ from train.config.run_paths import checkpoints_dir, completed_checkpoints, event
 
 
 def write_event(run_dir: str | Path, what: str, **details) -> None:
-    """Append a line and flush it to the disk. If this fails, the event is printed instead: nothing is raised."""
+    """Append a line and flush it to disk. If this fails, the event is printed instead: nothing is raised."""
     checkpoints = completed_checkpoints(checkpoints_dir(run_dir))
     event = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

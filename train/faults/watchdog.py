@@ -30,11 +30,11 @@ class Heartbeat:
     step: int
     phase: str  # TRAINING, or another activity between steps
     stack: str  # of the training thread, outermost call first
-    seconds_waited: float = 0.0  # for other ranks, with this very stack; 0 if the rank is busy
+    seconds_waited: float = 0.0  # for other ranks, while the stack stayed the same; 0 if the rank is busy
 
 
 class Watchdog:
-    """Call at() on every progress; if no rank makes progress for timeout_seconds, a thread calls fail(report).
+    """Call at() at every sign of progress; if no rank makes any for timeout_seconds, a thread calls fail(report).
 
     Every rank that still runs reaches the same report on its own, within two seconds after the timeout.
     """

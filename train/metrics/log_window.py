@@ -15,7 +15,7 @@ from train.metrics.routing_stats import RoutingStats
 
 @dataclass(frozen=True)
 class WindowSummary:
-    """What all ranks did in one window."""
+    """The measurements of all ranks in one window."""
 
     num_steps: int
     seconds: float  # of this rank's steps

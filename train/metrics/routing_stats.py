@@ -27,7 +27,7 @@ class RoutingStats:
         del self._micro_batches[len(self._micro_batches) - num_micro_batches :]
 
     def take(self, device: torch.device) -> dict[str, float | None]:
-        """Means since the last call. Collective over all ranks, which have added equally many micro-batches.
+        """Means since the last call. Collective over all ranks, which must have added the same number of micro-batches.
 
         dropped_share: of the tokens, mean over layers. routing_entropy: in nats, mean over layers.
         auxiliary_loss: added to the loss, summed over layers.

@@ -75,7 +75,7 @@ class ExpertParallelExperts(AutoEPMoELayer):
         self.tag_parameters()
 
     def initialize(self, weights: dict[str, torch.Tensor]) -> None:
-        """As models.experts.Experts.initialize."""
+        """Like models.experts.Experts.initialize."""
         self.experts.initialize(weights)
 
     @property
@@ -110,7 +110,7 @@ class ExpertParallelExperts(AutoEPMoELayer):
         return combine(AllToAll.apply(outputs, splits.reversed, self.ep_group), plan)
 
     def _placement(self, parameter: nn.Parameter) -> dict:
-        """Which experts this shard holds, as DeepSpeed's checkpoints describe it; they refuse a shard without it."""
+        """The experts of this shard in the form of DeepSpeed's checkpoints, which refuse a shard without it."""
         shape = [self.num_experts, *parameter.shape[1:]]
         return {
             AUTOEP_EXPERT_PLACEMENT: self.expert_placement_descriptor,

@@ -32,14 +32,14 @@ class PackedExperts(nn.Module):
         return {name: packed[name].view(len(self.w1), *shape) for name, shape in self._shapes.items()}
 
     def initialize(self, weights: dict[str, torch.Tensor]) -> None:
-        """As models.experts.Experts.initialize."""
+        """Like models.experts.Experts.initialize."""
         self._initialize(weights)
 
     def forward(self, hidden_TD: torch.Tensor, plan: DispatchPlan, segment: Segment | None) -> torch.Tensor:
         return self._compute(hidden_TD, plan, self.weights(), segment)
 
     def offsets(self) -> dict[str, list["ShardOffsets"]]:
-        """Of w1, w2 and w3, in the tensors of models.experts."""
+        """The offsets of w1, w2 and w3 in the tensors of models.experts."""
         offsets = {}
         for parameter, name in (("w1", "up_proj"), ("w2", "down_proj")):
             size = self._shapes[name].numel()
@@ -73,7 +73,7 @@ class ShardOffsets:
 
 
 def parameter_offsets(model: nn.Module) -> dict[str, list[ShardOffsets]]:
-    """Where the elements of each local parameter lie in the whole model, by the parameter's name in this one."""
+    """The offsets of each local parameter's elements in the whole model, by the parameter's name in this one."""
     offsets = {name: [ShardOffsets(0, _numel(p), name, 0)] for name, p in model.named_parameters()}
     for name, module in model.named_modules():
         if isinstance(module, PackedExperts):

@@ -24,9 +24,9 @@ def shuffle_base_tokens(model: nn.Module) -> None:
 
 
 class TokenShuffle:
-    """Exchanges random tokens between the ranks of the experts' group, each of which draws its own permutation.
+    """Swaps random tokens between the ranks of the experts' group; each rank draws its own permutation.
 
-    Collective over the expert-parallel group, whose ranks hold equally many tokens.
+    Collective over the expert-parallel group, whose ranks hold the same number of tokens.
     """
 
     def __init__(self, experts: ExpertParallelExperts):

@@ -111,7 +111,7 @@ class BatchesAhead(Iterator[Batch]):
     def close(self) -> None:
         """End the thread: Python would kill it at exit, and abort if it is inside torch's code.
 
-        Collective over all ranks, which have taken equally many batches: one more is ready and one is being made, so
+        Collective over all ranks, which have taken equal numbers of batches: one is ready and one is being made, so
         every rank completes the plans of both.
         """
         self._last = self._num_taken + 2

@@ -1,4 +1,4 @@
-"""Whose code raised an error: this project's messages are for users, those of libraries are for debugging."""
+"""The origin of an error: messages of this project are for users, those of libraries are for debugging."""
 
 import traceback
 from pathlib import Path

@@ -68,8 +68,8 @@ def test_a_run_records_the_digest_of_its_mixture(tiny_data, mixed):
 
 def test_validation_reads_each_part_once_for_any_epochs(tiny_data, mixed):
     inputs = open_tiny(tiny_data, eval_data=str(mixed))
-    alone = [open_tiny(tiny_data, eval_data=str(folder)).valid for folder in (tiny_data.train, tiny_data.valid)]
-    assert texts(inputs.valid) == texts(alone[0]) + texts(alone[1])
+    alone = [open_tiny(tiny_data, eval_data=str(folder)).validation for folder in (tiny_data.train, tiny_data.valid)]
+    assert texts(inputs.validation) == texts(alone[0]) + texts(alone[1])
 
 
 # ---- the split ----
@@ -80,20 +80,20 @@ FRACTION = 0.3
 def test_the_split_takes_sequences_of_all_parts_from_training(tiny_data, mixed):
     whole = open_tiny(tiny_data, train_data=str(mixed)).train
     inputs = open_tiny(tiny_data, train_data=str(mixed), eval_data=None, eval_fraction=FRACTION)
-    assert sorted(texts(inputs.train) + texts(inputs.valid)) == sorted(texts(whole))
-    assert inputs.valid.parts[0].num_sequences > 0
+    assert sorted(texts(inputs.train) + texts(inputs.validation)) == sorted(texts(whole))
+    assert inputs.validation.parts[0].num_sequences > 0
     drawn = inputs.order.addresses(0, 3 * inputs.order.num_slots)
     assert set(texts(inputs.train, drawn)) <= set(texts(inputs.train))
     assert not set(map(tuple, drawn.tolist())) & set(
-        map(tuple, inputs.valid.first(inputs.valid.num_sequences).tolist())
+        map(tuple, inputs.validation.first(inputs.validation.num_sequences).tolist())
     )
 
 
 def test_the_split_of_a_corpus_is_the_same_in_every_run(tiny_data, mixed):
     options = {"eval_data": None, "eval_fraction": FRACTION}
-    alone = open_tiny(tiny_data, **options).valid
-    another_seed = open_tiny(tiny_data, seed=9, **options).valid
-    in_a_mixture = open_tiny(tiny_data, train_data=str(mixed), **options).valid
+    alone = open_tiny(tiny_data, **options).validation
+    another_seed = open_tiny(tiny_data, seed=9, **options).validation
+    in_a_mixture = open_tiny(tiny_data, train_data=str(mixed), **options).validation
     assert texts(alone) == texts(another_seed) == texts(in_a_mixture)[: alone.num_sequences]
 
 
@@ -113,7 +113,7 @@ def test_a_fraction_of_less_than_a_group_is_refused(tiny_data):
 def test_a_document_mask_masks_documents_from_each_other(tiny_data):
     config = RunConfig(**tiny_run_fields(tiny_data, document_mask=True))
     inputs = open_inputs(config)
-    for sequences in (inputs.train, inputs.valid):
+    for sequences in (inputs.train, inputs.validation):
         batch = sequences.batch(sequences.first(20))
         assert ((batch.position_ids[:, 1:] == 0) == (batch.input_ids[:, :-1] == inputs.end_token_id)).all()
         assert (batch.position_ids[:, 0] == 0).all() and (batch.position_ids[:, 1:] == 0).any()
@@ -126,7 +126,7 @@ def test_documents_need_an_end_token_that_only_ends_documents(tiny_data, tmp_pat
     write_manifest(folder, replace(read_manifest(folder), rules=DocumentRules(end_token_rule="fairseq")))
     message = error_of(tiny_data, eval_data=str(folder), document_mask=True)
     assert str(folder) in message and "end_token_rule='fairseq'" in message and "end_token_rule='gpt2'" in message
-    assert open_tiny(tiny_data, eval_data=str(folder)).valid is not None
+    assert open_tiny(tiny_data, eval_data=str(folder)).validation is not None
 
 
 # ---- token ids ----
