@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> None:
         "folders",
         metavar="FOLDER",
         nargs="+",
-        help="token shards, or a mixture of them; writes FOLDER/predictions for each part",
+        help="token shards, or a mixture of them; the command writes FOLDER/predictions for each part",
     )
     parser.add_argument("--batch_size", type=int, default=8, help="sequences per forward pass (default: 8)")
     options = parser.parse_args(argv)

@@ -97,10 +97,10 @@ def summary(*, seconds: float) -> str:
     )
 
 
-def unigram_perplexity(train_counts: np.ndarray, valid_counts: np.ndarray) -> float:
+def unigram_perplexity(train_counts: np.ndarray, eval_counts: np.ndarray) -> float:
     """Perplexity of the validation tokens under their frequencies in the training tokens, with add-one smoothing."""
     probability = (train_counts + 1) / (train_counts.sum() + len(train_counts))
-    return float(np.exp(-(valid_counts @ np.log(probability)) / valid_counts.sum()))
+    return float(np.exp(-(eval_counts @ np.log(probability)) / eval_counts.sum()))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
 
     On CUDA, the counter of the caching allocator. The CPU allocator keeps no peak, so PyTorch's profiler reports every
     allocation and release of torch's CPU allocator, temporaries inside operators included; releases of older memory
-    do not count. Buffers of MKL, oneDNN and gloo are not torch's, and are not seen.
+    do not count. Buffers of MKL, oneDNN and gloo are not torch's, and are not counted.
     """
     if device.type == "cuda":
         return _cuda_peak_bytes(run, device)
@@ -85,7 +85,7 @@ def count_traffic() -> Iterator[Traffic]:
 
 
 def sent_bytes(tensor: torch.Tensor, input_splits: list[int] | None, group) -> int:
-    """Bytes of the tensor's rows that go to other ranks of the group; without splits, each rank gets equally many."""
+    """Bytes of the tensor's rows that go to other ranks of the group; without splits, each rank gets an equal share."""
     num_ranks, own = dist.get_world_size(group), dist.get_rank(group)
     sizes = list(input_splits) if input_splits else [len(tensor) // num_ranks] * num_ranks
     row_bytes = tensor[:1].nbytes

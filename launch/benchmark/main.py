@@ -76,7 +76,7 @@ def report_steps(options: Options) -> str:
 
 
 def describe(options: Options, argv: list[str]) -> str:
-    """What is measured, and on which machine, for the head of a result. ValueError if tokens or table do not fit."""
+    """The head of a result: what is measured, and on which machine. ValueError if tokens or table do not fit."""
     source = TokenSource(options.tokens, vocab_size=options.vocab_size, seed=options.seed)
     if options.table:
         source.table(options.table, num_experts=options.num_experts, ep_size=max(options.ep_sizes))

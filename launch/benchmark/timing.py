@@ -48,7 +48,7 @@ def time_variants(
 
 
 def _probes(layer: Hash, case: Case) -> dict[str, Callable[[], object]]:
-    """What Times.planning, .matmul and .fill time."""
+    """The operations that Times.planning, .matmul and .fill measure."""
     hidden_TD, matrices = case.hidden_BSD.flatten(0, 1), [case.weights[name] for name in ("up_proj", "down_proj")]
     return {
         "planning": layer.make_plans,

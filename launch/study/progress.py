@@ -32,7 +32,7 @@ class Progress:
     def watch(self, run: StudyRun) -> None:
         """Move the bar to the last step in the metrics of the run that trains."""
         if not self._bar.disable:
-            self._bar.n = self._num_steps - run.num_steps_saved + run.num_steps_done
+            self._bar.n = self._num_steps - run.num_steps_saved + run.num_steps_reported
             self._bar.refresh()
 
     def end(self, run: StudyRun, outcome: str) -> None:

@@ -1,4 +1,4 @@
-"""The runs of a study: where each lies, how far it has come, and whether its folder holds another run."""
+"""The runs of a study: the folder of each, its progress, and whether its folder holds another run."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -57,13 +57,13 @@ class StudyRun:
     @property
     def is_finished(self) -> bool:
         """Whether the last checkpoint exists, and the last validation, which a stop may have skipped."""
-        checkpoint, damages = find_newest(checkpoints_dir(self.folder))
-        if damages or checkpoint is None or checkpoint.folder != self.model:
+        checkpoint, problems = find_newest(checkpoints_dir(self.folder))
+        if problems or checkpoint is None or checkpoint.folder != self.model:
             return False
         return any(point.step == self.config.max_steps for point in self._points(ValidationRecord))
 
     @property
-    def num_steps_done(self) -> int:
+    def num_steps_reported(self) -> int:
         """Steps that the metrics report so far."""
         points = self._points(TrainRecord)
         return points[-1].step if points else 0

@@ -18,7 +18,7 @@ from train.parallel.expert_parallel import ExpertParallelExperts, stacked_expert
 
 @dataclass(frozen=True)
 class Case:
-    """What every variant computes with, on one rank."""
+    """The inputs of every variant on one rank."""
 
     config: HashGPTConfig  # of the layer, with dropout 0
     layer: SparseFFN  # the hash layer, whose expert weights all variants share

@@ -96,7 +96,7 @@ def _check(options: Options) -> None:
                 )
         if tokens_per_rank < 1 or tokens_per_rank % options.context_length:
             raise ValueError(
-                f"{tokens_per_rank} tokens per rank are no whole number of sequences of "
+                f"{tokens_per_rank} tokens per rank are not a whole number of sequences of "
                 f"context_length={options.context_length}; choose a multiple"
             )
     if options.device == "cuda" and max(options.ep_sizes) > torch.cuda.device_count():
