@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def damages(paths: list[Path], *, number: int, seed: int = 0) -> Iterator[Path]:
-    """Yield `number` damaged files of `paths`, each restored afterwards. Two thirds of the damages are flipped bits."""
+    """Yield `number` damaged files of `paths`, each restored afterwards. Two thirds of the damage is flipped bits."""
     generator = random.Random(seed)
     contents = {path: path.read_bytes() for path in paths}
     for _ in range(number):

@@ -58,7 +58,7 @@ class Block:
 
     @property
     def kind(self) -> str:
-        """What the first line that is no comment makes of it: shell, transcript, python, yaml or drawing."""
+        """Shell, transcript, python, yaml or drawing, told by the first line that is not a comment."""
         first = next((line for line in self.lines if not line.startswith("#")), "")
         if any(line.startswith("$ ") for line in self.lines):
             return "transcript"
@@ -70,7 +70,7 @@ class Block:
 
     @property
     def commands(self) -> list[Command]:
-        """Of a shell block every line, of a transcript those behind a prompt."""
+        """Every line of a shell block; the lines behind a prompt in a transcript."""
         if self.kind == "shell":
             return _commands(self, enumerate(self.lines, start=self.line))
         prompts = [(number, text) for number, text in enumerate(self.lines, start=self.line) if text.startswith("$ ")]
@@ -122,7 +122,7 @@ def blocks(page: Path) -> list[Block]:
             block = [text[4:] for text in lines[start - 1 : number - 1]]
             found.append(Block(page, start, tuple("\n".join(block).rstrip().splitlines())))
             start = None
-    return [block for block in found if not lines[block.line - 2].strip()]  # else a line of a list goes on
+    return [block for block in found if not lines[block.line - 2].strip()]  # else the block continues an item of a list
 
 
 def spans(page: Path) -> list[str]:
@@ -138,6 +138,6 @@ def links(page: Path) -> list[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    """What `PAGE#...` may name: the page's headings, as GitHub writes them."""
+    """The anchors in `PAGE#ANCHOR`: the page's headings, as GitHub writes them."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(), flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from train.processes.project_root import ROOT
 
-# What takes seconds to import, most of it only when an engine starts. Each process imports the project's own files.
+# They take seconds to import, most of it only when an engine starts. Each process imports the project's own files.
 LIBRARIES = [
     "numpy", "torch", "deepspeed", "deepspeed.runtime.zero.muon.muon_optimizer", "yaml", "matplotlib.pyplot",
     "transformers.models.gpt2.modeling_gpt2", "torch.utils.tensorboard", "safetensors.torch", "tokenizers",

@@ -73,7 +73,7 @@ def check_targets(words: tuple[str, ...]) -> None:
 
 
 def check_launcher(words: tuple[str, ...]) -> None:
-    """The launcher takes its options. Those of MPI and Slurm are not checked: their launchers are other machines'."""
+    """The launcher accepts its options. Those of MPI and Slurm are not checked: this machine may lack them."""
     if words[0] == "deepspeed":
         from deepspeed.launcher.runner import parse_args
     elif words[0] == "torchrun":
@@ -84,7 +84,7 @@ def check_launcher(words: tuple[str, ...]) -> None:
 
 
 def split_program(words: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
-    """The module or script of this project that a command line runs, and the arguments that it hands over."""
+    """The module or script of this project that a command line runs, and the arguments that it passes."""
     for index, word in enumerate(words):
         if word == "-m":
             return words[index + 1], words[index + 2 :]
@@ -95,7 +95,7 @@ def split_program(words: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
 
 
 def readable_recipe(command: Command, word: str, folder: Path) -> str:
-    """RECIPE stands for any recipe; a file at the top of the project is the recipe that the page tells to write."""
+    """RECIPE stands for any recipe; a file at the top of the project is the recipe that the page shows."""
     if word == "RECIPE":
         return QUICKSTART
     if not word.endswith(".yaml") or "/" in word:

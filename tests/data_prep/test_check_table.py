@@ -1,4 +1,4 @@
-"""A table is measured on tokens that it was not made from: as a whole and by batch, in figures and words."""
+"""A table is measured on tokens that it was not built from: as a whole and by batch, in figures and words."""
 
 import html.parser
 from dataclasses import replace

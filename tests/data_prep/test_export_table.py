@@ -92,7 +92,7 @@ def test_deepseek_v4_of_transformers_routes_as_predicted(tmp_path):
     ("options", "kind"),
     [({"num_hashes": 2}, "key token, 2 hashes"), ({"hash_key": "next"}, "key next, 1 hashes")],
 )
-def test_what_other_programs_cannot_look_up_is_refused(options, kind):
+def test_tables_that_other_programs_cannot_look_up_are_refused(options, kind):
     with pytest.raises(ValueError, match=f"tables of key token with 1 hash and no rotation, but this one has {kind}"):
         export_table(make(COUNTS, 8, **options), "megatron")
 

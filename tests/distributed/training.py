@@ -143,7 +143,7 @@ def train_plainly(config: RunConfig, *, routing: str = "token", max_norm: float 
 
 
 def train_plainly_as_ranks(config: RunConfig, *, routing: str, world_size: int) -> dict:
-    """As train_plainly, but one micro-batch at a time, since a learned router routes a whole micro-batch."""
+    """Like train_plainly, but one micro-batch at a time, since a learned router routes a whole micro-batch."""
     model = make_model(routing)
     optimizer = torch.optim.SGD(model.parameters(), lr=config.lr)
     for step in range(config.max_steps):

@@ -1,4 +1,4 @@
-"""Training over two hosts whose link is cut: both sides end in time, and the same command goes on when it is back."""
+"""Training over two hosts whose link is cut: both sides end in time, and the same command resumes when it is back."""
 
 import subprocess
 import time

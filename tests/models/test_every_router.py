@@ -221,7 +221,7 @@ def test_saved_models_open_where_neither_deepspeed_nor_this_repository_is(tmp_pa
     assert json.loads(result.stdout.strip().splitlines()[-1]) == expected
 
 
-def test_embeddings_without_ids_are_refused_where_ids_are_read():
+def test_embeddings_without_ids_are_refused_if_the_router_reads_ids():
     embeddings = torch.zeros(1, 3, 8)
     with pytest.raises(ValueError, match="token_switch route by token ids"):
         make_model("token_switch")(inputs_embeds=embeddings)

@@ -94,7 +94,7 @@ def test_the_configuration_on_disk_names_sizes_as_other_models_do(tmp_path):
     assert HashGPTConfig.from_pretrained(tmp_path).to_dict() == config.to_dict()
 
 
-def test_a_feed_forward_is_four_times_as_wide_as_hidden_states_unless_said_otherwise():
+def test_a_feed_forward_is_four_times_as_wide_as_hidden_states_by_default():
     assert tiny_config().intermediate_size == 32
 
 
@@ -194,7 +194,7 @@ def test_a_configuration_that_cannot_be_built_is_refused(fields, message):
 
 @pytest.mark.filterwarnings("default")  # torch.compile warns of what it meets itself while it traces
 def test_the_dense_part_compiles():
-    """Hash layers route by data, where a compiler's graph ends; everything between them can be compiled."""
+    """Hash layers route by data, which ends a compiler's graph; everything between them can be compiled."""
     model, ids = tiny_model(), token_ids()
     expected = model(ids, labels=ids).loss
     expected_grads = torch.autograd.grad(expected, list(model.parameters()))

@@ -51,7 +51,7 @@ def test_switch_is_deepspeeds_top1_gate(factor):
     assert routing.num_dropped == TOKENS - (theirs > 0).sum() and (factor != 0.6 or routing.num_dropped > 0)
     if factor is None:
         torch.testing.assert_close(ours, theirs)
-    # Of a full expert DeepSpeed keeps any tokens, Switch those that come first.
+    # DeepSpeed keeps any tokens of a full expert, Switch those that come first.
     for e in range(EXPERTS):
         wanted = (logits.argmax(1) == e).nonzero().flatten()
         assert (ours[:, e] > 0).nonzero().flatten().tolist() == wanted[: (ours[:, e] > 0).sum()].tolist()
@@ -77,7 +77,7 @@ def test_gshard_draws_the_second_expert_by_its_probability():
     torch.testing.assert_close(drawn_E, rest_E / rest_E.sum(), atol=0.03, rtol=0)
 
 
-def test_the_balance_loss_is_one_where_it_is_even_and_e_where_one_expert_has_all():
+def test_the_balance_loss_is_one_if_the_load_is_even_and_e_if_one_expert_has_all():
     assert balance_loss(torch.full((6, 3), 1 / 3), torch.tensor([0, 1, 2, 0, 1, 2])) == pytest.approx(1.0)
     assert balance_loss(torch.tensor([[1.0, 0, 0]] * 6), torch.zeros(6, dtype=torch.int64)) == pytest.approx(3.0)
     assert z_loss(torch.zeros(2, 3)) == pytest.approx(torch.tensor(3.0).log().square().item())

@@ -115,7 +115,7 @@ def test_a_key_without_its_number_is_refused(key, message):
         num_keys(key, vocab_size=5)
 
 
-def test_positions_begin_again_after_each_end_token():
+def test_positions_restart_after_each_end_token():
     tokens = np.array([[9, 1, 2, 9, 9, 3], [1, 2, 3, 4, 5, 9]])
     found = document_positions(tokens, end_token_id=9)
     assert found.tolist() == [[0, 0, 1, 2, 0, 0], [0, 1, 2, 3, 4, 5]] and found.dtype == np.int64

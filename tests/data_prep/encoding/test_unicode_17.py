@@ -1,4 +1,4 @@
-"""All backends agree which characters are letters, numbers, whitespace and signs, except those new in Unicode 17."""
+"""All backends agree on which characters are letters, numbers, whitespace and signs, except those new in Unicode 17."""
 
 import numpy as np
 import pytest

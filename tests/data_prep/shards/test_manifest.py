@@ -24,7 +24,7 @@ def test_the_corpus_digest_follows_tokens_borders_and_tokenizer(tmp_path):
 
 
 @pytest.mark.parametrize(("vocab_size", "dtype"), [(65499, "uint16"), (65500, "int32")])
-def test_tokens_take_two_bytes_where_megatron_chooses_them(vocab_size, dtype):
+def test_tokens_take_two_bytes_if_megatron_stores_them_in_two(vocab_size, dtype):
     assert token_dtype(vocab_size) == dtype
 
 

@@ -56,7 +56,7 @@ def test_epochs_may_be_written_as_yaml_has_them(folder):
     assert mixture(folder, "parts: {one: 1/3}").epochs == [Fraction(1, 3)]
 
 
-def test_a_part_of_0_epochs_is_left_out(folder):
+def test_a_part_of_0_epochs_is_skipped(folder):
     found = mixture(folder, "parts: {one: 0, two: 1}")
     assert found.corpus_digest == read_manifest(folder / "two").corpus_digest
 
@@ -83,7 +83,7 @@ def test_a_part_of_0_epochs_is_left_out(folder):
         ("parts: {one: 1", "is not YAML"),
     ],
 )
-def test_a_file_that_is_no_mixture_is_refused_with_its_name_and_value(folder, text, message):
+def test_a_file_that_is_not_a_mixture_is_refused_with_its_name_and_value(folder, text, message):
     assert message in error_of(folder, text)
 
 

@@ -106,7 +106,7 @@ def test_an_error_names_the_damaged_file_its_bytes_and_both_digests(tmp_path):
             TokenStream(tmp_path).read(8, 1)
 
 
-def test_damage_in_blocks_that_are_not_read_is_no_error(tmp_path):
+def test_damage_in_blocks_that_are_not_read_is_not_an_error(tmp_path):
     write_folder(tmp_path)
     flip_bit(tmp_path / "shard2.bin", 5)  # tokens 7 and 8 of the stream
     flip_bit(tmp_path / "shard0.idx", 40)

@@ -1,4 +1,4 @@
-"""A table's load on other tokens equals a plain count, and no batch exceeds the worst possible one."""
+"""A table's load on held-out tokens equals a plain count, and no batch exceeds the worst possible one."""
 
 import numpy as np
 import pytest

@@ -15,7 +15,7 @@ EMBEDDINGS = np.random.Generator(np.random.PCG64(0)).normal(size=(384, 4)).astyp
 
 
 def make(counts, num_experts, *, embeddings=None, counted_tokens=None, context_length=0, **options) -> RouteTable:
-    """A table of the counted key, unless told another."""
+    """A table of the counted key, unless another one is given."""
     return make_route_table(
         counts,
         TableOptions(num_experts, **{"hash_key": counts.hash_key} | options),
@@ -110,6 +110,6 @@ def test_every_key_has_its_tables(key):
         ),
     ],
 )
-def test_options_at_odds_are_refused(options, message):
+def test_conflicting_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         make(COUNTS, 8, **options)

@@ -169,7 +169,7 @@ def test_the_command_builds_a_rotation_that_survives_the_file(tmp_path, skewed, 
         ({"rotation_period": 2, "top_k": 3}, "--rotation_period 2 needs .* not balanced, token, 1 and 3"),
     ],
 )
-def test_options_at_odds_are_refused(options, message):
+def test_conflicting_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         make(COUNTS, 8, **options)
 

@@ -54,7 +54,7 @@ def test_choices_count_as_pairs():
     assert (top_2.num_choices, top_2.num_hashes, top_2.top_k) == (2, 1, 2)
 
 
-def test_columns_of_a_rotation_are_no_choices():
+def test_columns_of_a_rotation_are_not_choices():
     load = np.full((1, 4), 5)
     rotation = replace(TABLE, tables=TABLE.tables.reshape(1, 5, 2), columns="rotation", load=load)
     assert (rotation.rotation_period, rotation.num_choices, rotation.num_tokens) == (2, 1, 20)

@@ -125,7 +125,7 @@ def test_a_key_other_than_the_token_survives_the_file(path):
     check_belongs(read, **BELONGS | {"vocab_size": 9})
 
 
-def test_a_counts_file_is_no_route_table(tmp_path):
+def test_a_counts_file_is_not_a_route_table(tmp_path):
     write_counts(tmp_path / "counts", Counts(np.ones(3, dtype=np.int64), "sha256:t", "sha256:c"))
     with pytest.raises(ValueError, match="holds token_counts .*, but route_table"):
         read_route_table(tmp_path / "counts")

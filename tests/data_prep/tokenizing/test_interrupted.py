@@ -1,4 +1,4 @@
-"""After a kill before any change of the disk, the same call keeps the finished shards and ends with the same folder."""
+"""A call killed before any change of the disk keeps its finished shards; repeated, it ends with the same folder."""
 
 import os
 import signal

@@ -14,7 +14,7 @@ def test_plans_ahead_equal_the_plans_of_the_layers_for_every_hash():
         assert rank == {name: True for name in HASHES}
 
 
-def test_a_micro_batch_costs_one_exchange_of_sizes_and_four_of_rows_per_layer():
+def test_a_micro_batch_costs_one_all_to_all_of_counts_and_four_of_tokens_per_layer():
     for counts in run_ranks(count_collectives, 2):
-        # two sparse layers: rows there and back in the forward pass, and again in the backward pass
+        # two sparse layers: tokens there and back in the forward pass, and again in the backward pass
         assert counts == {"planning": 1, "forward": 2 * 2, "backward": 2 * 2}

@@ -1,4 +1,4 @@
-"""Checkpoints are found, kept, deleted and put into quarantine by their names and manifests."""
+"""Checkpoints are found, kept, deleted and quarantined by their names and manifests."""
 
 import pytest
 

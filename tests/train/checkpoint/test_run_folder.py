@@ -59,7 +59,7 @@ def test_a_run_without_any_sound_checkpoint_does_not_restart_from_step_0(tmp_pat
         check_run_folder(run_config(tmp_path))
 
 
-def test_a_run_killed_in_its_first_save_starts_again(tmp_path):
+def test_a_run_killed_in_its_first_save_restarts(tmp_path):
     (tmp_path / "run.yaml").touch()
     (tmp_path / "checkpoints" / "step_00000010.partial").mkdir(parents=True)
     assert check_run_folder(run_config(tmp_path)) is None

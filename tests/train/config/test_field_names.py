@@ -1,4 +1,4 @@
-"""A name that is no field of a run is refused with its new name, or with the nearest one."""
+"""A name that is not a field of a run is refused with its new name, or with the nearest one."""
 
 import dataclasses
 
@@ -44,6 +44,6 @@ def test_an_old_name_is_refused_with_its_new_name(recipe, old, new):
         load_run_config(recipe(f"train_data: shards\n{old}: 5"))
 
 
-def test_old_names_are_no_fields_and_new_names_are():
+def test_old_names_are_not_fields_and_new_names_are():
     fields = {spec.name for spec in dataclasses.fields(RunConfig)}
     assert set(RENAMED.values()) <= fields and not RENAMED.keys() & fields

@@ -64,7 +64,7 @@ def test_every_sequence_of_half_a_part_is_seen_once_before_any_is_seen_twice():
     assert np.add(epochs[0], epochs[1]).tolist() == np.add(epochs[2], epochs[3]).tolist() == [1] * 8
 
 
-def test_epochs_that_are_no_whole_number_even_out_over_time():
+def test_fractional_epochs_even_out_over_time():
     order = make_order([7], ["1.5"])  # 10.5 -> 11 of 7 per epoch
     for num_epochs in range(1, 8):
         seen = np.bincount(order.addresses(0, num_epochs * 11)[:, 1], minlength=7)

@@ -1,4 +1,4 @@
-"""Every launcher tells a process its rank in variables of its own."""
+"""Every launcher sets a process's rank in variables of its own."""
 
 import pytest
 
