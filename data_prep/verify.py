@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         "folders",
         nargs="+",
         metavar="DIR",
-        help="folder of token shards, predictions, or a mixture with all its parts",
+        help="folder of token shards or of predictions, or a mixture, whose parts are all checked",
     )
     return parser
 

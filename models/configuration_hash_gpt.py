@@ -1,4 +1,4 @@
-"""HashGPTConfig: GPT-2's configuration plus which layers are sparse, how they route and what their experts are."""
+"""HashGPTConfig: GPT-2's configuration plus the sparse layers, their routing and their experts."""
 
 import math
 from dataclasses import field

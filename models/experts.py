@@ -1,4 +1,4 @@
-"""Experts: E feed-forwards of one shape in stacked weights, each applied to the tokens that a plan gives it."""
+"""Experts: E feed-forwards of one shape in stacked weights, each applied to its tokens by a dispatch plan."""
 
 import math
 from dataclasses import dataclass

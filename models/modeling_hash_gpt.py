@@ -137,7 +137,7 @@ class HashGPTModel(HashGPTPreTrainedModel, GPT2Model):
     def plan(self, input_ids: torch.Tensor | None, **known) -> dict[int, list[DispatchPlan]]:
         """The plans of all sparse layers, from token ids [B, S] alone: no hidden state is needed.
 
-        known: further arguments of models/hash_keys.py's token_context(). A layer whose router learns has no plan here:
+        known: other arguments of models/hash_keys.py's token_context(). A layer whose router learns has no plan here:
         it plans in the forward pass.
         """
         context = self.token_context(input_ids, **known) if self.config.hash_keys else None

@@ -1,4 +1,4 @@
-"""The rooms: what each may import, how many files it holds, and the sentence with which every file and room opens."""
+"""The rooms: the imports that each may have, its number of files, and the sentence that opens every file and room."""
 
 import ast
 import sys

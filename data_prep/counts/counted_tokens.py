@@ -1,4 +1,4 @@
-"""Find the tokens that a counts file was made from, beside it or by name, and check that they are the ones."""
+"""Find the tokens that a counts file was made from, beside it or by name, and compare their digests."""
 
 from collections.abc import Collection
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How often each hash key occurs in a corpus: the counts and their file."""
+"""Counts: the occurrences of each hash key in a corpus, and their file."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +25,7 @@ class Counts:
     tokenizer_digest: str  # of the tokenizer that gave the ids their meaning
     corpus_digest: str  # of the counted token shards, with the epochs of a mixture's parts
     hash_key: str = "token"
-    vocab_size: int = 0  # number of token ids; 0: as many as there are keys
+    vocab_size: int = 0  # number of token ids; 0: the number of keys
     num_buckets: int = 0  # of key bigram
     context_length: int = 0  # tokens per context; 0: the corpus is one context
 

@@ -1,4 +1,4 @@
-"""DocumentRules: how raw shards are divided into documents, and where end tokens stand."""
+"""DocumentRules: the division of raw shards into documents, and the places of end tokens."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ END_TOKEN_RULES = ("gpt2", "fairseq")
 
 @dataclass(frozen=True)
 class DocumentRules:
-    """How raw shards are read. A .txt consists of lines; .jsonl, .parquet and data sets consist of rows.
+    """Rules for reading raw shards. A .txt consists of lines; .jsonl, .parquet and data sets consist of rows.
 
     text_field: the field or column with the text of a row.
     document_rule: "blank_line" ends a document at a blank line, or at a row without text. "line" ends it after every

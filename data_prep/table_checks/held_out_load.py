@@ -1,4 +1,4 @@
-"""The load that a route table gives experts on tokens it was not made from, as a whole and batch by batch.
+"""The load that a route table gives experts on held-out tokens, as a whole and batch by batch.
 
 Suffixes of arrays in this folder: E experts, R ranks, L tables (layers), N pieces of contexts, B batches.
 """

@@ -1,4 +1,4 @@
-"""Everything that check_table measures of one table, as one value."""
+"""All measurements of check_table on one table, as one value."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from data_prep.tables.route_table import RouteTable
 
 @dataclass(frozen=True, eq=False)
 class TableCheck:
-    """A table's load on tokens that it was not made from; loads count (token, choice) pairs."""
+    """A table's load on tokens that it was not built from; loads count (token, choice) pairs."""
 
     name: str
     table: RouteTable

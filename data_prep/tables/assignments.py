@@ -1,4 +1,4 @@
-"""Which experts serve which key, from counts alone: balanced, random or round robin, the same on every machine.
+"""Assign experts to keys from counts alone: balanced, random or round robin, the same on every machine.
 
 Each function returns int32 [num_keys, top_k] with entries in 0..num_experts-1; a key's `top_k` experts are different.
 """
@@ -21,7 +21,7 @@ def balanced_table(
 ) -> np.ndarray:
     """Give the most frequent keys, in turn, to the emptiest experts (Roller et al., 2021, section 3.2).
 
-    `variant` 0 is the paper's table and ignores `seed`. Variants j > 0, for further sparse layers, visit the keys in
+    `variant` 0 is the paper's table and ignores `seed`. Variants j > 0, for more sparse layers, visit the keys in
     an order shuffled by (seed, j) within windows of num_experts keys: other tables, equally well balanced.
     With ep_size > 1, a key goes to the emptiest rank, then to that rank's emptiest expert: ranks are balanced too.
     Keys that were never counted are dealt out evenly: by load alone, one expert would get them all.

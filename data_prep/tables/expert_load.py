@@ -1,4 +1,4 @@
-"""How evenly tokens are spread over experts and over ranks; rank r holds experts r * E / R to (r + 1) * E / R - 1."""
+"""Load: the spread of tokens over experts and over ranks; rank r holds experts r * E / R to (r + 1) * E / R - 1."""
 
 from dataclasses import dataclass
 

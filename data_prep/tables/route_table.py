@@ -31,7 +31,7 @@ class RouteTable:
     columns: str = "hashes"
     ep_size: int = 1  # number of ranks the table was balanced for
     hash_key: str = "token"  # what is looked up, see hash_keys.py
-    vocab_size: int = 0  # number of token ids; 0: as many as there are keys
+    vocab_size: int = 0  # number of token ids; 0: the number of keys
     num_buckets: int = 0  # of key bigram
     context_length: int = 0  # of key position; of other keys, that of the counts, 0: none
     tokenizer_digest: str = ""  # of the tokenizer whose ids are the keys

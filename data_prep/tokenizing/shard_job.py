@@ -31,7 +31,7 @@ class ShardJob:
     output: Path  # folder of the token shard
     spec_digest: str  # of the folder's FolderSpec
     rules: DocumentRules = DocumentRules()
-    max_bad_records: int = 0  # how many records may be skipped
+    max_bad_records: int = 0  # maximum number of records to skip
 
 
 class ShardTokenizer:

@@ -33,7 +33,7 @@ def tokenize_folder(
 ) -> Manifest | None:
     """Write the folder `output`: token shards, a copy of the tokenizer and, last of all, the manifest.
 
-    max_bad_records: how many unreadable records may be skipped in all raw shards together; the manifest lists them.
+    max_bad_records: maximum number of unreadable records to skip in all raw shards together; the manifest lists them.
 
     If the same call left the folder unfinished, it is finished. ValueError for any other folder that is not empty;
     `overwrite` replaces its token shards. Collective over `ranks`: every rank writes its share of the token shards.
@@ -62,7 +62,7 @@ def tokenize_folder(
 
 
 def summary(manifest: Manifest, *, seconds: float) -> str:
-    """Return one line: what the folder holds, how fast it was written, and how many records were skipped, if any."""
+    """Return one line: the content of the folder, the writing speed, and the number of skipped records, if any."""
     num_skipped = sum(len(shard.skipped) for shard in manifest.shards)
     skipped = f", {num_skipped:,} records skipped (manifest.json lists them)" if num_skipped else ""
     return (

@@ -53,7 +53,7 @@ def highest_sum(changes: list[int]) -> int:
 
 @dataclass
 class Traffic:
-    """What this rank sends in all-to-alls."""
+    """The all-to-all traffic that this rank sends."""
 
     num_bytes: int = 0  # sent to other ranks, without the part that a rank keeps
     num_calls: int = 0  # of collectives

@@ -99,7 +99,7 @@ def _seconds_between(start, end) -> float:
 
 
 def _of_slowest_rank(seconds: float, case: Case) -> float:
-    """The same number on every rank, so that all ranks decide alike."""
+    """The same number on every rank, so that all ranks make the same decision."""
     if case.ep_size == 1:
         return seconds
     slowest = torch.tensor(seconds, device=case.hidden_BSD.device)

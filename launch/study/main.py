@@ -69,7 +69,7 @@ def check(study: Study, output: Path, rounds: list[list[StudyRun]], facts: dict,
         check_topology(run.config, world_size=num_ranks)
         deepspeed_config(run.config, world_size=num_ranks)
     check_shared(facts, output)
-    read_results(study, output)  # checks finished runs that this command does not train, too
+    read_results(study, output)  # also checks finished runs that this command does not train
     for runs in rounds:
         for run in runs:
             check_same_run(run)
@@ -197,6 +197,6 @@ def _parser() -> argparse.ArgumentParser:
         help="processes per run; deepspeed launches them if there are several (default: 1)",
     )
     add("--variants", nargs="+", default=[], metavar="NAME", help="train only these variants and those that they need")
-    add("--may_differ", nargs="+", default=[], metavar="FIELD", help="further fields in which recipes may differ")
+    add("--may_differ", nargs="+", default=[], metavar="FIELD", help="additional fields in which recipes may differ")
     add("--report_only", action="store_true", help="train nothing; report the finished runs")
     return parser

@@ -1,4 +1,4 @@
-"""One run of a study as a process of its own: started, watched, stopped, or awaited if a killed study left it."""
+"""One run of a study as a process of its own: started, watched and stopped, or awaited if a study left it running."""
 
 import fcntl
 import os

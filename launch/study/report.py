@@ -70,7 +70,7 @@ def perplexities(results: list[RunResult]) -> dict[str, dict[int, float]]:
 
 
 def basis(study: Study, results: list[RunResult], diverged: list[str]) -> str:
-    """How much was trained and measured, what was equal, and what is missing."""
+    """The amount of training and measurement, the equal settings, and the missing runs."""
     first, seeds = results[0], sorted({result.seed for result in results})
     found = perplexities(results)
     missing = [

@@ -133,7 +133,7 @@ def refusal(data: TinyData, capsys, *arguments) -> str:
 
 
 @pytest.mark.parametrize("spoil", SPOILT, ids=lambda spoil: spoil.__name__)
-def test_a_spoilt_or_foreign_artefact_is_refused_with_its_name(data, capsys, spoil):
+def test_a_damaged_or_foreign_file_is_refused_with_its_name(data, capsys, spoil):
     expected = spoil(data)
     message = refusal(data, capsys)
     assert all(text in message for text in expected), message

@@ -1,4 +1,4 @@
-"""Export: the Hugging Face directory of a model whose weights lie in the files of all ranks, one expert at a time."""
+"""Export: write a model's Hugging Face directory from the files of all ranks, one expert at a time."""
 
 import copy
 import json
@@ -21,7 +21,7 @@ _SHARED = "model-shared.safetensors"
 
 @dataclass(frozen=True)
 class ModelExport:
-    """What an exported model has besides its weights."""
+    """The parts of an exported model besides its weights."""
 
     model: HashGPTForCausalLM  # only its configuration, buffers and dtype are read: a rank holds some experts only
     tokenizer_dir: Path

@@ -1,4 +1,4 @@
-"""Batches of sequences, read by their addresses (part, sequence), and this rank's among those of all ranks."""
+"""Batches of sequences, read by their addresses (part, sequence), and the share of each rank in them."""
 
 import copy
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ class Batch:
 
     @property
     def known(self) -> dict[str, torch.Tensor]:
-        """What a hash may read besides input_ids, as keyword arguments of models/hash_keys.py's token_context."""
+        """Inputs of hashes besides input_ids, as keyword arguments of models/hash_keys.py's token_context."""
         known = {"next_ids": self.targets, "predicted_ids": self.predicted, "position_ids": self.position_ids}
         return {name: ids for name, ids in known.items() if ids is not None}
 

@@ -1,4 +1,4 @@
-"""The model of a run: built without memory, made expert parallel, initialised alike on any number of ranks."""
+"""The model of a run: built without memory, made expert parallel, initialised identically on any number of ranks."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Watchdog: notices that the ranks take no more steps, and reports which rank is the cause and where it hangs.
+"""Watchdog: notices when the ranks stop taking steps, and reports which rank is the cause and where it hangs.
 
 A thread of every rank writes heartbeats into the run folder: a counter, the step, and the stack of the training thread.
 Files need no process group, which fails when a rank does; the last heartbeat of a stopped rank stays readable.

@@ -1,4 +1,4 @@
-"""RoutingProbe: the share of a fixed batch's tokens that are routed differently than at the previous validation."""
+"""RoutingProbe: the share of a fixed batch's tokens that are routed differently from the previous validation."""
 
 import deepspeed.comm as dist
 import torch

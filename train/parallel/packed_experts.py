@@ -1,4 +1,4 @@
-"""PackedExperts: one rank's experts under the parameter names that DeepSpeed requires, and where their elements lie."""
+"""PackedExperts: one rank's experts under the parameter names that DeepSpeed requires, with their elements' offsets."""
 
 from dataclasses import dataclass, replace
 

@@ -1,4 +1,4 @@
-"""Route-ahead: batches and their dispatch plans, made on the host while the device computes the batch before.
+"""Route-ahead: batches and their dispatch plans, made on the host while the device computes the previous batch.
 
 Three makers of plans exist, and all call models/dispatch.py's make_plan:
 - Training makes local plans from copies of the hash routers (local_plans.py), in the thread below or in loader
@@ -54,7 +54,7 @@ def make_local_planner(model: HashGPTForCausalLM) -> LocalPlanner | None:
 
 
 class PlanCompleter:
-    """Adds splits to local plans: tells ranks that share experts how many tokens each sends to each expert."""
+    """Adds splits to local plans: ranks that share experts learn how many tokens each sends to each expert."""
 
     def __init__(self, model: HashGPTForCausalLM):
         """Collective over all ranks."""

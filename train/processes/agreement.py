@@ -1,4 +1,4 @@
-"""Agreement: small collectives on hosts by which all ranks learn the same values and decide alike."""
+"""Agreement: small collectives on hosts by which all ranks learn the same values and make the same decisions."""
 
 from typing import Protocol
 
@@ -7,7 +7,7 @@ import torch.distributed
 
 
 class Group(Protocol):
-    """Ranks that act together: this one's number among them, and their values on every one of them."""
+    """Ranks that act together: the number of this rank among them, and a way to share their values."""
 
     rank: int
     size: int

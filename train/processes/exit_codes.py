@@ -1,4 +1,4 @@
-"""Exit codes of a run; docs/reliability.md says what to do about each."""
+"""Exit codes of a run; docs/reliability.md lists what to do about each."""
 
 EXIT_DONE = 0
 EXIT_CRASHED = 1  # also Python's own

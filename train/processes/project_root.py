@@ -1,4 +1,4 @@
-"""ROOT: the folder that holds train/, models/, launch/ and ds_configs/, wherever the project is installed."""
+"""ROOT: the folder that contains train/, models/, launch/ and ds_configs/, wherever the project is installed."""
 
 from pathlib import Path
 

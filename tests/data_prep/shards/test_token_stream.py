@@ -101,7 +101,7 @@ def test_an_error_names_the_damaged_file_its_bytes_and_both_digests(tmp_path):
     flip_bit(path, 5)
     found = xxhash.xxh3_64_hexdigest(path.read_bytes()[4:8])
     message = f"{path} is damaged: bytes 4..7 have digest {found} but were written with {written}"
-    for _ in range(2):  # a retry fails, too
+    for _ in range(2):  # a retry fails too
         with pytest.raises(ValueError, match=message):
             TokenStream(tmp_path).read(8, 1)
 

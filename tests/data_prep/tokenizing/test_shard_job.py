@@ -31,7 +31,7 @@ def tokenize(tmp_path, tokenizer_folder, content, *, name="shard.txt", **rules):
     [
         ({}, "ax\nbx|cx|"),
         ({"document_rule": "line"}, "ax|bx|cx|"),
-        ({"end_token_rule": "fairseq"}, "ax|bx||cx||"),  # the blank line is a newline, too
+        ({"end_token_rule": "fairseq"}, "ax|bx||cx||"),  # the blank line is a newline too
         ({"end_token_rule": "fairseq", "document_rule": "line", "lines_per_document": 2}, "ax|bx|cx|"),
     ],
 )
