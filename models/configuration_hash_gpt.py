@@ -149,7 +149,7 @@ class HashGPTConfig(PreTrainedConfig):
         if len(set(self.sparse_layers)) < len(self.sparse_layers):
             raise ValueError(f"sparse_layers={self.sparse_layers} names a layer twice")
         if self.sparse_layers and self.num_experts < 1:
-            raise ValueError(f"num_experts={self.num_experts} must be at least 1 when there are sparse layers")
+            raise ValueError(f"num_experts={self.num_experts} must be at least 1 if there are sparse layers")
         if self.placement == "replace" and self.num_sublayers != 1:
             raise ValueError(
                 f"num_sublayers={self.num_sublayers} with placement='replace': only inserted experts are stacks; "

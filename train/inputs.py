@@ -104,7 +104,8 @@ def open_inputs(config: RunConfig) -> Inputs:
     vocab_size = config.vocab_size or mixture.vocab_size
     if vocab_size < mixture.vocab_size:
         raise ValueError(
-            f"vocab_size={vocab_size} is smaller than the tokenizer's {mixture.vocab_size} in {config.train_data}"
+            f"vocab_size={vocab_size} is smaller than the tokenizer's {mixture.vocab_size} in {config.train_data}; "
+            f"set it to at least {mixture.vocab_size}"
         )
     tables = open_layer_tables(config, vocab_size=vocab_size, tokenizer_digest=mixture.tokenizer_digest)
     needs_predictions = _need_predictions(tables)

@@ -1,4 +1,4 @@
-"""A route table as a value: which expert serves which key in each sparse layer, and how that was decided.
+"""A route table as a value: the experts of every key in each sparse layer, with their provenance.
 
 Suffixes of arrays in this folder: E experts, R ranks, L tables (layers), K keys, C columns; of split tokens: V token
 ids, F split (frequent) tokens, P = V + 1 previous tokens, the last of which is none, G groups of parts.

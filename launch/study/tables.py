@@ -88,7 +88,7 @@ def _is_built(path: Path, origin: dict) -> bool:
     for name in found | origin:
         if found.get(name) != origin.get(name):
             raise ValueError(
-                f"{path} was built with {name}={found.get(name)}, now it would be with {name}={origin.get(name)}; give "
+                f"{path} was built with {name}={found.get(name)}, but this study has {name}={origin.get(name)}; give "
                 "another --output, or remove the table and the runs that used it"
             )
     return True

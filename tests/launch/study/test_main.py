@@ -122,7 +122,7 @@ def edit(path, old, new):
 def test_a_table_with_other_arguments_is_refused(train, tmp_path):
     train(Trainer(), num_seeds=1)
     edit(tmp_path / "recipes" / "study.yaml", "method: random", "method: round_robin")
-    with pytest.raises(ValueError, match="was built with method=random, now it would be with method=round_robin"):
+    with pytest.raises(ValueError, match="was built with method=random, but this study has method=round_robin"):
         train(Trainer(), num_seeds=1)
 
 
