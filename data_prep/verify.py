@@ -16,7 +16,7 @@ from data_prep.shards.manifest import Manifest, Shard, read_manifest
 from data_prep.shards.megatron_index import check_index, index_size
 from data_prep.shards.mixture import mixture_folders
 from data_prep.shards.token_stream import check_size
-from data_prep.tokenizing.output_folder import TOKENIZER_FOLDER
+from data_prep.shards.tokenizer_files import TOKENIZER_FOLDER, check_tokenizer_files
 
 
 @user_errors_in_one_line
@@ -52,8 +52,8 @@ def _checks(
 ) -> Iterator[tuple[Path, Callable[[], None]]]:
     """Yield (file, or folder of the tokenizer; function that raises ValueError or OSError if it is damaged)."""
     tokenizer = folder / TOKENIZER_FOLDER
-    if tokenizer.is_dir():  # predictions have none
-        yield tokenizer, partial(_check_tokenizer, tokenizer, manifest.tokenizer_digest)
+    if tokenizer.is_dir() or manifest.tokenizer_files:  # predictions have none
+        yield tokenizer, partial(_check_tokenizer, tokenizer, manifest)
     for shard in manifest.shards:
         index, tokens = (folder / f"{shard.name}.{suffix}" for suffix in ("idx", "bin"))
         yield index, partial(_check_index, index, shard)
@@ -88,10 +88,11 @@ def _check_index(path: Path, shard: Shard) -> None:
     check_index(path, path.read_bytes(), xxh3=shard.index_xxh3)
 
 
-def _check_tokenizer(path: Path, expected: str) -> None:
-    found = tokenizer_digest(load_tokenizer(path))
+def _check_tokenizer(path: Path, manifest: Manifest) -> None:
+    check_tokenizer_files(path.parent, manifest.tokenizer_files)
+    found, expected = tokenizer_digest(load_tokenizer(path)), manifest.tokenizer_digest
     if found != expected:
-        raise ValueError(f"{path} has digest {found}, but the tokens were written with {expected}; copy it again")
+        raise ValueError(f"{path} has digest {found}, but the tokens were made with {expected}; copy it again")
 
 
 def _intact(folder: Path) -> str:

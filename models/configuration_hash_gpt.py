@@ -34,8 +34,7 @@ class HashGPTConfig(PreTrainedConfig):
         rotation_period: above 1, a token at position p uses table column p % rotation_period, so the expert of a token
             rotates with its position.
         num_buckets: buckets of bigram keys.
-        hash_vocab_size: vocabulary size from which previous-token and bigram keys are computed, that of the tables when
-            they were built; None: vocab_size.
+        hash_vocab_size: vocabulary size that the tables were built for, from which keys are computed; None: vocab_size.
         split_sizes: sizes [H, G, P] of each layer's tables for split frequent tokens, [0, 0, 0] for a layer without
             them; None: no layer has them.
         position_embedding: "learned" (GPT-2's) or "sinusoidal" (no parameters; appendix B.2 of the paper).

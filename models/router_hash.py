@@ -9,6 +9,7 @@ from .hash_keys import TokenContext, hash_keys
 from .routes import Routes
 
 UNSET = -1  # not 0: an unset table must fail in the first batch, not send every token to expert 0
+TOKEN_ID_KEYS = ("token", "next", "predicted")  # a token id is the key, so their tables grow with the vocabulary
 
 
 class HashRouter(nn.Module):
@@ -59,9 +60,9 @@ class HashRouter(nn.Module):
     def resize(self, vocab_size: int) -> None:
         """Cut the tables, or extend them: new tokens go to the experts in turn, least used by the vocabulary first.
 
-        Previous-token, bigram and position tables stay: their keys depend on the vocabulary they were built for.
+        The tables of other keys stay: these keys depend on the vocabulary that the tables were built for.
         """
-        if self.hash_key in ("token", "next", "predicted"):
+        if self.hash_key in TOKEN_ID_KEYS:
             self.route_table = self._resized(self.route_table, vocab_size)
         if self.splits:
             new = self.split_index.new_full((max(vocab_size - len(self.split_index), 0),), UNSET)
@@ -132,9 +133,11 @@ def _digest(table: torch.Tensor) -> str:
 
 def num_keys(hash_key: str, config) -> int:
     """Number of rows of the route table of a hash key."""
+    if hash_key in TOKEN_ID_KEYS:
+        return config.vocab_size
     sizes = {
         "previous": config.hash_vocab_size + 1,  # the last row: no previous token
         "bigram": config.num_buckets,
         "position": config.max_position_embeddings,
     }
-    return sizes.get(hash_key, config.vocab_size)
+    return sizes.get(hash_key, config.hash_vocab_size)

@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "train.data": (
         "models train.config train.processes data_prep.tables data_prep.counts data_prep.shards data_prep.storage"
     ),
-    "train.checkpoint": "models train.parallel train.config train.processes data_prep.storage",
+    "train.checkpoint": "models train.parallel train.config train.processes data_prep.shards data_prep.storage",
     "train.faults": "train.config train.processes data_prep.storage",
     "train.metrics": "models train.data train.config train.processes data_prep.tables data_prep.storage",
     "train.prefetch": "models train.data train.parallel train.processes",

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from data_prep.shards.mixture import Mixture, read_mixture
-from data_prep.tokenizing.output_folder import TOKENIZER_FOLDER
+from data_prep.shards.tokenizer_files import TOKENIZER_FOLDER, check_tokenizer_files
 from models.configuration_hash_gpt import HashGPTConfig
 from models.router_expert_choice import NOT_CAUSAL
 from train.config.resume_compatibility import resume_compatibility
@@ -107,6 +107,8 @@ def open_inputs(config: RunConfig) -> Inputs:
             f"vocab_size={vocab_size} is smaller than the tokenizer's {mixture.vocab_size} in {config.train_data}; "
             f"set it to at least {mixture.vocab_size}"
         )
+    source = mixture.streams[0]  # its tokenizer travels with the model
+    check_tokenizer_files(source.folder, source.manifest.tokenizer_files)
     tables = open_layer_tables(config, vocab_size=vocab_size, tokenizer_digest=mixture.tokenizer_digest)
     needs_predictions = _need_predictions(tables)
     corpora = open_corpora(config, mixture, vocab_size=vocab_size, needs_predictions=needs_predictions)

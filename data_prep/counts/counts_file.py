@@ -80,9 +80,9 @@ def with_vocab_size(counts: Counts, vocab_size: int | None) -> Counts:
             f"--vocab_size {vocab_size} is smaller than the {counts.vocab_size} token ids that were counted; "
             f"give at least {counts.vocab_size}"
         )
-    if counts.hash_key == "bigram":
+    if counts.hash_key not in ("token", "previous", "position"):  # such as the buckets of bigrams
         raise ValueError(
-            f"the buckets of bigrams were counted for vocab_size={counts.vocab_size}, not {vocab_size}; "
+            f"{counts.hash_key} keys were counted for vocab_size={counts.vocab_size}, not {vocab_size}; "
             f"count again with --vocab_size {vocab_size}"
         )
     padded = counts.counts

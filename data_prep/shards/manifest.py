@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from data_prep.documents.document_rules import DocumentRules
+from data_prep.shards.tokenizer_files import TokenizerFile
 from data_prep.storage.atomic_file import atomic_file
 from data_prep.storage.sealed_json import sealed_json, unsealed
 
@@ -41,6 +42,7 @@ class Manifest:
     corpus_digest: str  # of the tokenizer and the shards in their order
     num_tokens: int
     num_documents: int
+    tokenizer_files: tuple[TokenizerFile, ...]  # of <folder>/tokenizer; predictions have none
     shards: tuple[Shard, ...]
 
 
@@ -51,6 +53,7 @@ def make_manifest(
     vocab_size: int,
     end_token_id: int,
     rules: DocumentRules = DocumentRules(),
+    tokenizer_files: tuple[TokenizerFile, ...] = (),
 ) -> Manifest:
     """Return the manifest of finished shards."""
     return Manifest(
@@ -63,6 +66,7 @@ def make_manifest(
         corpus_digest=corpus_digest(shards, tokenizer_digest),
         num_tokens=sum(shard.num_tokens for shard in shards),
         num_documents=sum(shard.num_documents for shard in shards),
+        tokenizer_files=tokenizer_files,
         shards=tuple(shards),
     )
 
@@ -116,10 +120,21 @@ def _parse(path: Path) -> Manifest:
         found = values["schema_version"]
         raise ValueError(f"{path} has schema_version {found}, this code reads {SCHEMA_VERSION}; {MAKE_AGAIN}")
     try:
-        parsed = {"rules": DocumentRules(**values["rules"]), "shards": tuple(map(shard_from_json, values["shards"]))}
-        return Manifest(**_exactly(Manifest, values) | parsed)
+        values = _exactly(Manifest, values)
+        parsed = {
+            "rules": DocumentRules(**values["rules"]),
+            "tokenizer_files": tuple(
+                TokenizerFile(**_exactly(TokenizerFile, file)) for file in values["tokenizer_files"]
+            ),
+            "shards": tuple(map(shard_from_json, values["shards"])),
+        }
+        return Manifest(**values | parsed)
     except ValueError as error:
         raise ValueError(f"{path} is not a manifest of token shards ({error}); {MAKE_AGAIN}") from error
+
+
+def _tokenizer_file(values: dict) -> TokenizerFile:
+    return TokenizerFile(**_exactly(TokenizerFile, values))
 
 
 def _content(path: Path) -> dict:

@@ -1,4 +1,4 @@
-"""Prepare the output folder of token shards: empty or left unfinished with the same spec, with its own tokenizer."""
+"""Prepare the output folder of token shards: empty or left unfinished with the same spec."""
 
 import fcntl
 import os
@@ -7,11 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from data_prep.shards.manifest import MANIFEST_NAME
-from data_prep.storage.atomic_file import atomic_file
 from data_prep.tokenizing.unfinished import SPEC_NAME, FolderSpec, check_spec, remove_records, write_spec
-
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
-TOKENIZER_FOLDER = "tokenizer"
 
 
 @contextmanager
@@ -48,21 +44,6 @@ def prepare_folder(folder: Path, spec: FolderSpec, *, overwrite: bool) -> bool:
         _remove_token_shards(folder)
     write_spec(folder, spec)
     return False
-
-
-def copy_tokenizer(source: str | Path, folder: Path) -> Path:
-    """Copy the tokenizer's files to <folder>/tokenizer, where later steps find them; return that folder."""
-    target = folder / TOKENIZER_FOLDER
-    target.mkdir(exist_ok=True)
-    _remove(target, ".*.tmp")
-    for name in TOKENIZER_FILES:
-        original, copy = Path(source) / name, target / name
-        if not original.is_file():
-            copy.unlink(missing_ok=True)  # from an earlier tokenizer
-        elif original.resolve() != copy.resolve():
-            with atomic_file(copy) as file:
-                file.write(original.read_bytes())
-    return target
 
 
 def _lock(descriptor: int, folder: Path) -> None:

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from data_prep.processes.mpi_ranks import ONE_PROCESS, MpiRanks
 from data_prep.processes.worker_pool import CONTEXT, worker_pool
 from data_prep.shards.manifest import Shard
-from data_prep.tokenizing.output_folder import TOKENIZER_FOLDER
+from data_prep.shards.tokenizer_files import TOKENIZER_FOLDER
 from data_prep.tokenizing.shard_job import ShardJob, ShardTokenizer, finish_shard
 
 POLL_SECONDS = 0.2

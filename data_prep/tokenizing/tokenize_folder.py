@@ -13,7 +13,8 @@ from data_prep.encoding.tokenizer import end_token_id, load_tokenizer, tokenizer
 from data_prep.processes.mpi_ranks import ONE_PROCESS, MpiRanks
 from data_prep.shards.blocks import BLOCK_BYTES
 from data_prep.shards.manifest import Manifest, Shard, make_manifest, read_manifest, write_manifest
-from data_prep.tokenizing.output_folder import copy_tokenizer, locked_folder, prepare_folder
+from data_prep.shards.tokenizer_files import TokenizerFile, copy_tokenizer
+from data_prep.tokenizing.output_folder import locked_folder, prepare_folder
 from data_prep.tokenizing.shard_job import ShardJob, share_jobs
 from data_prep.tokenizing.shard_workers import run_jobs
 from data_prep.tokenizing.unfinished import FolderSpec, remove_records
@@ -53,12 +54,14 @@ def tokenize_folder(
         if prepare_folder(output, spec, overwrite=overwrite):
             run([])
             return read_manifest(output)
-        copy_tokenizer(tokenizer, output)
+        tokenizer_files = copy_tokenizer(tokenizer, output)
         jobs = [
             ShardJob(raw_shard, name, output, spec.digest, rules, max_bad_records)
             for raw_shard, name in zip(raw_shards, spec.shards, strict=True)
         ]
-        return _finish(output, spec, run(jobs), loaded, rules, max_bad_records=max_bad_records)
+        shards = run(jobs)
+        _check_skipped(shards, max_bad_records=max_bad_records)
+        return _finish(output, spec, shards, loaded, rules, tokenizer_files)
 
 
 def summary(manifest: Manifest, *, seconds: float) -> str:
@@ -108,17 +111,16 @@ def _finish(
     shards: list[Shard],
     tokenizer: Tokenizer,
     rules: DocumentRules,
-    *,
-    max_bad_records: int,
+    tokenizer_files: tuple[TokenizerFile, ...],
 ) -> Manifest:
     """Write the manifest, and only then remove the records that it was made from."""
-    _check_skipped(shards, max_bad_records=max_bad_records)
     manifest = make_manifest(
         shards,
         tokenizer_digest=spec.tokenizer_digest,
         vocab_size=vocab_size(tokenizer),
         end_token_id=end_token_id(tokenizer),
         rules=rules,
+        tokenizer_files=tokenizer_files,
     )
     write_manifest(output, manifest)
     remove_records(output, spec)

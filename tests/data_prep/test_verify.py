@@ -1,11 +1,10 @@
 """verify reports in one line that a folder is intact, or for each damaged file what is wrong with it."""
 
-import shutil
 from dataclasses import replace
 
 import pytest
 
-from data_prep.shards.manifest import read_manifest, write_manifest
+from data_prep.shards.manifest import corpus_digest, read_manifest, write_manifest
 from data_prep.shards.mixture import write_mixture
 from data_prep.tokenizing.tokenize_folder import tokenize_folder
 from data_prep.verify import main, verify
@@ -85,18 +84,39 @@ def test_every_damage_is_found(folder):
     assert verify(folder) == []
 
 
-def test_the_tokenizer_is_compared_with_the_one_that_made_the_tokens(tmp_path, tokenizer_folder, documents, capsys):
+@pytest.fixture
+def tokenized(tmp_path, tokenizer_folder, documents):
     raw = write_raw_shard(tmp_path / "raw" / "part.txt", documents)
     tokenize_folder([raw], tokenizer=tokenizer_folder, output=tmp_path / "tokens")
-    assert main([str(tmp_path / "tokens")]) == 0
+    return tmp_path / "tokens"
+
+
+def test_every_byte_of_the_tokenizer_is_compared(tokenized, capsys):
+    assert main([str(tokenized)]) == 0
     assert capsys.readouterr().out.endswith("blocks: 1, records skipped: 0, tokenizer: intact)\n")
-    path = tmp_path / "tokens" / "tokenizer" / "tokenizer.json"
-    text = path.read_text()
-    path.write_text(text.replace("<|endoftext|>", "<|endofbooks|>"))
-    assert main([str(tmp_path / "tokens")]) == 1
-    assert f"{path.parent} has digest sha256:" in capsys.readouterr().out
-    path.write_text(text[:-9])
-    [problem] = verify(tmp_path / "tokens")
-    assert problem.startswith(f"{path} cannot be loaded by the tokenizers library")
-    shutil.rmtree(path.parent)
-    assert verify(tmp_path / "tokens") == []
+    for path in sorted((tokenized / "tokenizer").iterdir()):
+        content = path.read_bytes()
+        path.write_bytes(content[:-1] + b"!")
+        [problem] = verify(tokenized)
+        assert problem.startswith(f"{path} has {len(content)} bytes and digest ")
+        path.unlink()
+        [problem] = verify(tokenized)
+        assert problem.startswith(f"{path} is missing")
+        path.write_bytes(content)
+    assert main([str(tokenized)]) == 0
+
+
+def test_a_file_beside_the_tokenizers_own_is_reported(tokenized):
+    path = tokenized / "tokenizer" / "modeling_hash_gpt.py"
+    path.write_text("print('code')")
+    [problem] = verify(tokenized)
+    assert problem.startswith(f"{path} is not one of the tokenizer's files")
+
+
+def test_a_tokenizer_that_did_not_make_the_tokens_is_reported(tokenized):
+    manifest = read_manifest(tokenized)
+    write_manifest(
+        tokenized, replace(manifest, tokenizer_digest="x", corpus_digest=corpus_digest(manifest.shards, "x"))
+    )
+    [problem] = verify(tokenized)
+    assert problem.startswith(f"{tokenized / 'tokenizer'} has digest sha256:") and "were made with x" in problem

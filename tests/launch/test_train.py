@@ -99,7 +99,7 @@ def test_the_exported_model_has_the_validation_loss_of_the_run(finished_run, rec
         logits = model(batch.input_ids).logits
     loss = F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten()).item()
     assert loss == pytest.approx(read_metrics(finished_run, "validation")[-1]["loss"], abs=1e-5)
-    tokenizer = AutoTokenizer.from_pretrained(newest_model(finished_run), trust_remote_code=True)
+    tokenizer = AutoTokenizer.from_pretrained(newest_model(finished_run), trust_remote_code=False)
     assert tokenizer.eos_token == "<|endoftext|>"
 
 

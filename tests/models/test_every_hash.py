@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from models.choices import HASH_KEYS
 from models.hash_keys import TokenContext, bigram_buckets, hash_keys, previous_tokens
 from models.modeling_hash_gpt import HashGPTForCausalLM
+from models.router_hash import num_keys
 from tests.models.hashes import HASHES, make_tables
 from tests.models.tiny import VOCAB, tiny_config, token_ids
 
@@ -211,9 +213,22 @@ def test_a_cache_without_the_previous_token_is_refused():
         model(ids[:, 4:5], past_key_values=cache)
 
 
-@pytest.mark.parametrize("name", ["previous", "bigram", "split tokens", "rotation", "split tokens, rotation"])
-def test_tokens_added_to_the_vocabulary_are_routed_too(name):
+@pytest.mark.parametrize("name", HASHES)
+def test_tokens_added_to_the_vocabulary_are_routed_too_and_saved(name, tmp_path):
     model = make_model(name)
     model.resize_token_embeddings(VOCAB + 5)
     ids = torch.tensor([[VOCAB, VOCAB + 4, 1, VOCAB + 4, 2]])
-    assert model(ids).logits.shape == (1, 5, VOCAB + 5)
+    logits = model(ids, **known(name, ids)).logits
+    assert logits.shape == (1, 5, VOCAB + 5)
+    model.save_pretrained(tmp_path)
+    loaded = HashGPTForCausalLM.from_pretrained(tmp_path).eval()
+    assert torch.equal(loaded(ids, **known(name, ids)).logits, logits)
+
+
+@pytest.mark.parametrize("name", HASH_KEYS)
+def test_keys_are_rows_of_the_table_for_tokens_of_a_larger_vocabulary_too(name):
+    model, ids = make_model(name), torch.tensor([[VOCAB + 4, VOCAB, 1, 0, VOCAB + 4]])
+    model.resize_token_embeddings(VOCAB + 5)
+    context = model.transformer.token_context(ids, **known(name, ids))
+    keys = hash_keys(name, context, none=model.config.hash_vocab_size, num_buckets=model.config.num_buckets)
+    assert 0 <= keys.min() and keys.max() < num_keys(name, model.config)

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import torch
 from transformers import GenerationConfig
 from transformers.dynamic_module_utils import custom_object_save
 
+from data_prep.shards.tokenizer_files import add_tokenizer_files
 from models.configuration_hash_gpt import HashGPTConfig
 from models.modeling_hash_gpt import HashGPTForCausalLM
 from train.checkpoint.safetensors_stream import SafetensorsStream, TensorSpec
@@ -36,7 +36,7 @@ class ModelExport:
         weight_map = _write_weights(self.model, stored, folder, dtype)
         (folder / _INDEX).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}, indent=2))
         _write_description(self.model, folder, dtype=dtype)
-        shutil.copytree(self.tokenizer_dir, folder, dirs_exist_ok=True)
+        add_tokenizer_files(self.tokenizer_dir, folder)
         return sorted(_names(folder) - before)
 
 

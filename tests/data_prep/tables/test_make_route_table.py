@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_prep.counts.counts_file import Counts, with_vocab_size
-from data_prep.counts.hash_keys import KEYS, num_keys
+from data_prep.counts.hash_keys import COUNTED_AS, KEYS, num_keys
 from data_prep.tables.assignments import balanced_table
 from data_prep.tables.make_route_table import TableOptions, make_route_table
 from data_prep.tables.methods import HAVE_TOP_K, METHODS, NEED_EMBEDDINGS
@@ -79,7 +79,7 @@ def test_every_hash_of_a_balanced_table_is_balanced_and_frequent_keys_do_not_mee
 @pytest.mark.parametrize("key", KEYS)
 def test_every_key_has_its_tables(key):
     options = {"vocab_size": 260, "num_buckets": 100, "context_length": 50}
-    counted = key if key in ("previous", "bigram", "position") else "token"
+    counted = COUNTED_AS[key]
     counts = 1000 // np.arange(1, num_keys(counted, **options) + 1)
     counts = Counts(counts, "sha256:t", "sha256:c", hash_key=counted, **options)
     table = make(counts, 4, hash_key=key)

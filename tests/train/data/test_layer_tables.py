@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from data_prep.counts.hash_keys import KEYS, route_keys
 from data_prep.tables.apply_table import apply_table
 from data_prep.tables.frequent_tokens import FrequentTokenSplit
 from data_prep.tables.route_table import RouteTable
 from data_prep.tables.route_table_file import read_route_table, write_route_table
-from models.hash_keys import TokenContext, previous_tokens
+from models.choices import HASH_KEYS
+from models.hash_keys import TokenContext, hash_keys, previous_tokens, token_context
 from models.modeling_hash_gpt import HashGPTForCausalLM
 from train.config.run_config import RunConfig
 from train.data.layer_tables import LayerTable, open_layer_tables
@@ -149,9 +151,24 @@ def test_tables_of_different_rotation_periods_are_refused(write):
         model_with(config, open_layer_tables(config, **FACTS))
 
 
-@pytest.mark.parametrize("key", ["token", "previous", "bigram", "position", "next", "predicted"])
+@pytest.mark.parametrize("key", KEYS)
 def test_the_digest_of_every_key_is_the_models(write, key):
     assert_digests_are_the_models(write(hash_key=key, num_tables=2), layers=[0, 2])
+
+
+def test_the_model_knows_the_keys_that_are_counted():
+    assert HASH_KEYS == KEYS
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_the_model_computes_the_keys_that_are_counted(key):
+    tokens = np.random.default_rng(0).integers(0, VOCAB, (3, LENGTH))
+    future = np.roll(tokens, -1, axis=1)
+    options = {"vocab_size": VOCAB, "num_buckets": 7, "context_length": LENGTH}
+    ids, later = torch.from_numpy(tokens), torch.from_numpy(future)
+    context = token_context(ids, none=VOCAB, next_ids=later, predicted_ids=later)
+    keys = hash_keys(key, context, none=VOCAB, num_buckets=7)
+    assert np.array_equal(keys.numpy(), route_keys(tokens, hash_key=key, future=future, **options))
 
 
 @pytest.mark.parametrize("choices", [2, 4])
