@@ -1,7 +1,7 @@
 """The tokenizer's files that travel with token shards and checkpoints: known names, plain files, no code to run.
 
 Folders of token shards are exchanged between strangers, and a checkpoint opens with trust_remote_code. So a file that
-is not one of TOKENIZER_FILES never leaves a folder, and neither does the content of a file elsewhere on the disk.
+is not one of TOKENIZER_FILES never leaves a folder, and neither does the content of a file elsewhere on disk.
 """
 
 import json
@@ -21,7 +21,7 @@ _MAX_BYTES = 2**28  # 256 MiB; the largest vocabularies in use take about 35 MB
 
 @dataclass(frozen=True)
 class TokenizerFile:
-    """A file of <folder>/tokenizer as it was written; ValueError for a name that no tokenizer's file has."""
+    """A file of <folder>/tokenizer as it was written; ValueError for a name that is not in TOKENIZER_FILES."""
 
     name: str
     size: int
@@ -36,7 +36,7 @@ def read_tokenizer_files(folder: str | Path) -> dict[str, bytes]:
     """Return the content of each of TOKENIZER_FILES in `folder`, by name; other files are ignored.
 
     tokenizer_config.json loses auto_map, by which transformers would import code. ValueError for a file that is a link
-    to another place, is no plain file, is too large, or is no JSON.
+    to another place, not a plain file, too large, or not JSON.
     """
     present = [name for name in TOKENIZER_FILES if (Path(folder) / name).is_symlink() or (Path(folder) / name).exists()]
     contents = {name: _read(Path(folder) / name) for name in present}
