@@ -8,6 +8,7 @@ mutants.
 import argparse
 import ast
 import contextlib
+import gc
 import importlib.machinery
 import importlib.util
 import io
@@ -248,6 +249,8 @@ def _import_libraries() -> None:
 
     for name in ("pytest", *LIBRARIES):
         importlib.import_module(name)
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # anyio's takes half a second
+    gc.freeze()  # pytest collects garbage ten times, which takes a second with the libraries' objects
 
 
 if __name__ == "__main__":
