@@ -213,6 +213,7 @@ def _run_tests(path: str, mutant: Mutant | None, tests: list[str]) -> int:
     if mutant:
         sys.meta_path.insert(0, MutantFinder(path, mutant))
     options = ["-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:timeout"]
+    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # _import_libraries came before pytest
     with contextlib.redirect_stdout(io.StringIO()):
         return int(pytest.main([*options, *tests]))
 
