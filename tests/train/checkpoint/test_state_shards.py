@@ -108,6 +108,14 @@ def test_every_counter_of_steps_is_restored():
     assert (engine.micro_steps, engine.global_samples) == (10, 40)
 
 
+def test_a_parameter_that_is_not_trained_does_not_lower_the_number_of_updates():
+    engine = make_engine()
+    owned_shards(engine)  # creates the moments, with 0 updates
+    engine.module.bias.requires_grad = False
+    train(engine, 1)
+    assert num_updates(engine) == 1
+
+
 @pytest.mark.parametrize(
     ("start", "begin", "size", "found"),
     [
@@ -142,7 +150,7 @@ def with_zero(kind: type, partitions: str) -> tuple[SimpleNamespace, torch.Tenso
 
     partitions: the optimizer's name for the flat tensors of master weights.
     """
-    engine, flat = make_engine(), [torch.zeros(2), torch.arange(6.0)]
+    engine, flat = make_engine(), [torch.zeros(2), torch.arange(7.0)]
     engine.optimizer = kind.__new__(kind)
     engine.optimizer.optimizer = torch.optim.AdamW(flat, lr=0.1)
     setattr(engine.optimizer, partitions, flat)
@@ -174,7 +182,7 @@ def test_with_zero_1_and_2_the_shards_are_views_of_the_master_weights(zero_2):
         (WEIGHT, "weight", 2, [1, 2, 3]), ("exp_avg", "weight", 2, [0] * 3), ("exp_avg_sq", "weight", 2, [0] * 3),
     ]  # fmt: skip
     shards[0].values[0] = 7
-    assert partition.tolist() == [0, 7, 2, 3, 4, 5]
+    assert partition.tolist() == [0, 7, 2, 3, 4, 5, 6]
 
 
 def test_with_zero_1_and_2_whole_parameters_are_restored_beside_the_slice(tmp_path, zero_2):
@@ -232,7 +240,7 @@ def test_with_zero_3_the_slices_of_the_parameters_are_restored(tmp_path, rank):
     engine.optimizer.persistent_parameters = [small]
     restore_state(engine, save(saved, tmp_path / "state.safetensors"))
     weight, bias = saved.module.weight.flatten().tolist(), saved.module.bias.tolist()
-    assert partition.tolist() == [0, *weight[4:], 3, 4, bias[0]]
+    assert partition.tolist() == [0, *weight[4:], 3, 4, bias[0], 6]
     assert engine.module.weight.ds_tensor.tolist() == [*weight[4:], -1, -1]
     assert engine.module.bias.ds_tensor.tolist() == bias[:1]
     assert calls == [("partition", [small]), ("all_gather", [small])]
