@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from data_prep.counts.hash_keys import COUNTED_AS, KEYS, bigram_buckets, document_positions, mix64, num_keys, route_keys
+from data_prep.counts.hash_keys import (
+    COUNTED_AS,
+    KEYS,
+    bigram_buckets,
+    document_positions,
+    mix64,
+    num_keys,
+    positions,
+    previous_tokens,
+    route_keys,
+)
 
 TOKENS = np.array([[3, 1, 4, 1], [2, 0, 2, 4]])
 OPTIONS = {"vocab_size": 5, "num_buckets": 7, "context_length": 4}
@@ -41,6 +51,20 @@ def test_keys_follow_their_definition(key, context_length):
     assert keys.tolist() == expected and keys.dtype == np.int64
 
 
+def test_without_a_context_length_the_last_axis_is_one_context():
+    previous = previous_tokens(TOKENS, vocab_size=5)
+    assert previous.tolist() == [[5, 3, 1, 4], [5, 2, 0, 2]]
+    assert route_keys(TOKENS, hash_key="previous", vocab_size=5).tolist() == previous.tolist()
+    assert positions(4).tolist() == [0, 1, 2, 3]
+    assert route_keys(TOKENS, hash_key="position", vocab_size=5).tolist() == [[0, 1, 2, 3]] * 2
+    buckets = bigram_buckets(previous, TOKENS, vocab_size=5, num_buckets=7)
+    assert route_keys(TOKENS, hash_key="bigram", vocab_size=5, num_buckets=7).tolist() == buckets.tolist()
+
+
+def test_an_empty_axis_has_no_keys():
+    assert positions(0).tolist() == [] and previous_tokens(TOKENS[:, :0], vocab_size=5).tolist() == [[], []]
+
+
 @pytest.mark.parametrize("key", ["next", "predicted"])
 def test_keys_of_the_future_are_handed_in(key):
     assert route_keys(TOKENS, hash_key=key, vocab_size=5, future=TOKENS + 1).tolist() == (TOKENS + 1).tolist()
@@ -55,6 +79,15 @@ def test_keys_fit_their_number(key):
     keys = route_keys(TOKENS, hash_key=key, **OPTIONS, future=TOKENS)
     assert 0 <= keys.min() and keys.max() < num_keys(key, **OPTIONS)
     assert num_keys(COUNTED_AS[key], **OPTIONS) == num_keys(key, **OPTIONS)
+
+
+def test_each_key_has_its_number():
+    numbers = {"token": 5, "previous": 6, "bigram": 7, "position": 4, "next": 5, "predicted": 5}
+    assert {key: num_keys(key, **OPTIONS) for key in KEYS} == numbers
+
+
+def test_one_bucket_and_one_position_are_enough():
+    assert num_keys("bigram", vocab_size=5, num_buckets=1) == num_keys("position", vocab_size=5, context_length=1) == 1
 
 
 def test_mix64_is_splitmix64s_finaliser():

@@ -48,7 +48,7 @@ def test_a_long_line_without_a_newline_at_the_end_of_the_file_ends_there():
     assert chunks(b"1234567890") == [Chunk("1234567890", False), Chunk("", True)]
 
 
-@pytest.mark.parametrize("character", ["é", "€", "😀", "\u0800", "\u2000", "\U00010000"])
+@pytest.mark.parametrize("character", ["é", "€", "😀", "\u07ff", "\u0800", "\u2000", "\uffff", "\U00010000"])
 def test_a_character_is_never_cut(character):
     raw = character.encode()
     for cut in range(1, len(raw)):
@@ -73,8 +73,9 @@ def test_a_byte_that_may_begin_a_character_waits_for_the_next_block_and_no_other
     assert next(waits) == Chunk("12345678", False)
     with pytest.raises(DamagedShard, match="byte 8 of its text"):
         next(waits)
-    with pytest.raises(DamagedShard, match="byte 8 of its text"):
-        next(read_chunks(iter([b"12345678\xbf", b"9\n"]), SkippedRecords("part0.txt")))
+    for no_character in (b"\xbf", b"\xe2\x7f"):
+        with pytest.raises(DamagedShard, match="byte 8 of its text"):
+            next(read_chunks(iter([b"12345678" + no_character, b"9\n"]), SkippedRecords("part0.txt")))
 
 
 def test_a_chunk_has_32_kib_of_text(monkeypatch):

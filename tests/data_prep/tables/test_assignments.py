@@ -26,7 +26,7 @@ def test_keys_that_were_never_counted_get_different_experts():
 
 
 def test_variants_differ_from_each_other_and_follow_the_seed():
-    counts = zipf()
+    counts = zipf(5000, largest=100_000)
     tables = [
         balanced_table(counts, 64, seed=seed, variant=variant) for seed, variant in [(0, 0), (0, 1), (0, 2), (1, 1)]
     ]
@@ -69,6 +69,22 @@ def test_relabelling_keeps_ranks_together_and_separates_the_most_frequent_keys(n
         assert (ranks == ranks[:, :1]).all()
 
 
+@pytest.mark.parametrize(
+    ("num_experts", "ep_size", "num_hashes", "hash_number", "found"),
+    [
+        (6, 1, 3, 1, [2, 3, 4, 5, 0, 1]),  # 3 hashes over 6 experts: 2 apart
+        (12, 2, 6, 1, [6, 7, 8, 9, 10, 11, 0, 1, 2, 3, 4, 5]),  # the other rank
+        (12, 2, 6, 2, [2, 3, 4, 5, 0, 1, 8, 9, 10, 11, 6, 7]),  # the second of 3 rounds over 6 experts per rank
+        (2, 1, 8, 1, [1, 0]),  # more hashes than experts: 1 apart
+    ],
+)
+def test_relabelling_moves_to_the_next_rank_then_along_its_experts(
+    num_experts, ep_size, num_hashes, hash_number, found
+):
+    options = {"hash_number": hash_number, "num_hashes": num_hashes, "ep_size": ep_size}
+    assert relabelled(np.arange(num_experts), num_experts, **options).tolist() == found
+
+
 def test_round_robin_is_the_key_modulo_the_experts():
     assert round_robin_table(7, 3)[:, 0].tolist() == [0, 1, 2, 0, 1, 2, 0]
     assert round_robin_table(4, 3, top_k=2).tolist() == [[0, 1], [1, 2], [2, 0], [0, 1]]
@@ -100,9 +116,35 @@ def test_same_seed_gives_the_same_bytes_everywhere(name):
     assert hashlib.sha256(table.astype("<i4").tobytes()).hexdigest()[:16] == GOLDEN[name]
 
 
-def test_more_choices_than_experts_are_refused():
-    with pytest.raises(ValueError, match="top_k=5 different experts cannot be chosen among 4; lower top_k"):
-        balanced_table(np.ones(8, dtype=np.int64), 4, top_k=5)
+COUNTS = np.arange(8)
+
+
+def test_a_table_has_one_expert_per_key_and_is_the_first_of_seed_0_unless_told():
+    table = balanced_table(COUNTS, 4, variant=1)
+    assert table.shape == (8, 1) and table.tolist() == balanced_table(COUNTS, 4, seed=0, variant=1).tolist()
+    table = random_table(8, 4, seed=1)
+    assert table.shape == (8, 1) and table.tolist() == random_table(8, 4, seed=1, variant=0).tolist()
+    assert round_robin_table(8, 4).shape == (8, 1)
+
+
+@pytest.mark.parametrize(
+    "table_of",
+    [
+        lambda top_k: balanced_table(COUNTS, 4, top_k=top_k),
+        lambda top_k: random_table(8, 4, top_k=top_k, seed=0),
+        lambda top_k: round_robin_table(8, 4, top_k=top_k),
+    ],
+)
+def test_as_many_choices_as_experts_are_possible_and_more_are_refused(table_of):
+    assert table_of(4).shape == (8, 4)
+    for top_k in (0, 5):
+        with pytest.raises(ValueError, match=f"top_k={top_k} different experts cannot be chosen among 4; lower top_k"):
+            table_of(top_k)
+
+
+def test_experts_that_cannot_be_divided_among_ranks_are_refused():
+    with pytest.raises(ValueError, match="4 experts cannot be split evenly over ep_size=3 ranks"):
+        balanced_table(COUNTS, 4, ep_size=3)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64])

@@ -132,6 +132,20 @@ def test_files_of_other_ranks_are_in_the_manifest(tmp_path):
     assert files.keys() == {STATE_FILE, *MODEL_FILES, *described}
 
 
+def test_ranks_write_their_states_into_one_folder(tmp_path):
+    names = [snapshot(tmp_path, 1).write_state(tmp_path, rank=rank) for rank in (0, 1)]
+    assert names == [["training/rank_00000.safetensors"], ["training/rank_00001.safetensors"]]
+    assert sorted(path.name for path in (tmp_path / "training").iterdir()) == [
+        "rank_00000.safetensors", "rank_00001.safetensors",
+    ]  # fmt: skip
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_of_the_checkpoint(tmp_path):
+    (tmp_path / "checkpoints").touch()
+    with pytest.raises(CheckpointError, match="rank 0: NotADirectoryError"):
+        save(tmp_path / "checkpoints", 1)
+
+
 def test_an_error_of_the_program_is_reported_with_its_traceback(tmp_path):
     broken = replace(snapshot(tmp_path, 1), export=object())
     with pytest.raises(CheckpointError, match="(?s)rank 0: Traceback.*AttributeError"):

@@ -1,10 +1,13 @@
-"""The shards of a plain optimizer are views of its whole state, and filling them restores it."""
+"""Shards are views of the state that a rank keeps, without and with ZeRO, and filling them restores it."""
 
 import copy
 from types import SimpleNamespace
 
 import pytest
 import torch
+from deepspeed.runtime.bf16_optimizer import BF16_Optimizer
+from deepspeed.runtime.zero.stage3 import DeepSpeedZeroOptimizer_Stage3
+from deepspeed.runtime.zero.stage_1_and_2 import DeepSpeedZeroOptimizer
 from torch import nn
 
 from train.checkpoint import state_shards
@@ -24,12 +27,13 @@ INPUTS = torch.arange(12.0).view(4, 3) / 12
 
 @pytest.fixture(autouse=True)
 def rank(monkeypatch):
-    """Set the rank of this process; 0 unless set."""
+    """Set the rank of this process, among all or in a group; 0 among all unless set."""
+    ranks = {None: 0}
+    monkeypatch.setattr(state_shards.dist, "get_rank", lambda group=None: ranks[group])
 
-    def set_rank(rank: int) -> None:
-        monkeypatch.setattr(state_shards.dist, "get_rank", lambda group=None: rank)
+    def set_rank(rank: int, group: str | None = None) -> None:
+        ranks[group] = rank
 
-    set_rank(0)
     return set_rank
 
 
@@ -104,6 +108,14 @@ def test_every_counter_of_steps_is_restored():
     assert (engine.micro_steps, engine.global_samples) == (10, 40)
 
 
+def test_a_parameter_that_is_not_trained_does_not_lower_the_number_of_updates():
+    engine = make_engine()
+    owned_shards(engine)  # creates the moments, with 0 updates
+    engine.module.bias.requires_grad = False
+    train(engine, 1)
+    assert num_updates(engine) == 1
+
+
 @pytest.mark.parametrize(
     ("start", "begin", "size", "found"),
     [
@@ -122,3 +134,113 @@ def test_the_overlap_of_a_part_and_a_piece(start, begin, size, found):
     assert [(s.name, s.kind, s.offset, s.values.tolist()) for s in shards] == (
         [("w", WEIGHT, *found)] if found is not None else []
     )
+
+
+def test_without_zero_the_first_rank_that_holds_an_expert_saves_it(rank, monkeypatch):
+    monkeypatch.setattr(state_shards.groups, "_get_expert_data_parallel_group", lambda name: f"equals in {name}")
+    engine = make_engine()
+    engine.module.weight.allreduce, engine.module.weight.group_name = False, "ep_size_2"
+    rank(1)  # of four, and the first of the two with these experts
+    rank(0, "equals in ep_size_2")
+    assert {shard.name for shard in owned_shards(engine)} == {"weight"}
+
+
+def with_zero(kind: type, partitions: str) -> tuple[SimpleNamespace, torch.Tensor]:
+    """An engine whose optimizer is DeepSpeed's, as far as the shards know it, and the partition that holds its slices.
+
+    partitions: the optimizer's name for the flat tensors of master weights.
+    """
+    engine, flat = make_engine(), [torch.zeros(2), torch.arange(7.0)]
+    engine.optimizer = kind.__new__(kind)
+    engine.optimizer.optimizer = torch.optim.AdamW(flat, lr=0.1)
+    setattr(engine.optimizer, partitions, flat)
+    return engine, flat[1]
+
+
+@pytest.fixture(
+    params=[
+        (DeepSpeedZeroOptimizer, "single_partition_of_fp32_groups"),
+        (BF16_Optimizer, "fp32_groups_flat_partition"),
+    ]
+)
+def zero_2(request):
+    """A rank with elements 2 to 4 of the weight, from element 1 of the second partition on; others keep the bias."""
+    engine, partition = with_zero(*request.param)
+    engine.module.weight._hp_mapping = SimpleNamespace(
+        param_group_index=1,
+        lp_fragment_address=SimpleNamespace(start=2, numel=3),
+        hp_fragment_address=SimpleNamespace(start=1, numel=3),
+    )
+    engine.module.bias._hp_mapping = None
+    return engine, partition
+
+
+def test_with_zero_1_and_2_the_shards_are_views_of_the_master_weights(zero_2):
+    engine, partition = zero_2
+    shards = owned_shards(engine)
+    assert [(s.kind, s.name, s.offset, s.values.tolist()) for s in shards] == [
+        (WEIGHT, "weight", 2, [1, 2, 3]), ("exp_avg", "weight", 2, [0] * 3), ("exp_avg_sq", "weight", 2, [0] * 3),
+    ]  # fmt: skip
+    shards[0].values[0] = 7
+    assert partition.tolist() == [0, 7, 2, 3, 4, 5, 6]
+
+
+def test_with_zero_1_and_2_whole_parameters_are_restored_beside_the_slice(tmp_path, zero_2):
+    saved, (engine, partition) = make_engine(seed=1), zero_2
+    train(saved, 1)
+    restore_state(engine, save(saved, tmp_path / "state.safetensors"))
+    assert torch.equal(engine.module.weight, saved.module.weight) and torch.equal(engine.module.bias, saved.module.bias)
+    assert torch.equal(partition[1:4], saved.module.weight.flatten()[2:5])
+    restore_counters(engine, step=5, updates=4)
+    assert num_updates(engine) == 4
+
+
+def zero_3() -> tuple[SimpleNamespace, torch.Tensor]:
+    """A rank with up to 4 of the weight's 6 elements, from element 1 of the second partition on, and 1 of the bias's 2.
+
+    The process group is called "weight" or "bias".
+    """
+    engine, partition = with_zero(DeepSpeedZeroOptimizer_Stage3, "fp32_partitioned_groups_flat")
+    names = {}
+    for number, (name, size) in enumerate([("weight", 4), ("bias", 1)]):
+        parameter = engine.module.get_parameter(name)
+        parameter.ds_id, parameter.ds_numel, parameter.ds_tensor = number, parameter.numel(), torch.full((size,), -1.0)
+        parameter.data, names[parameter] = torch.empty(0), name
+    engine.optimizer.grad_position = {0: [1, 1, 4], 1: [1, 5, 1]}
+    engine.optimizer._get_param_partition_group = names.get
+    engine.optimizer.persistent_parameters = []
+    return engine, partition
+
+
+@pytest.mark.parametrize(
+    ("number", "found"),
+    [
+        (0, [("weight", 0, [1, 2, 3, 4]), ("bias", 0, [5])]),
+        (1, [("weight", 4, [1, 2]), ("bias", 1, [5])]),  # elements 6 and 7 of the weight are padding
+        (2, []),
+    ],
+)
+def test_with_zero_3_a_rank_saves_its_slice_without_the_padding(rank, number, found):
+    engine, _ = zero_3()
+    rank(number, "weight")
+    rank(number, "bias")
+    shards = owned_shards(engine)
+    assert [(s.name, s.offset, s.values.tolist()) for s in shards if s.kind == WEIGHT] == found
+    assert len(shards) == 3 * len(found)
+
+
+def test_with_zero_3_the_slices_of_the_parameters_are_restored(tmp_path, rank):
+    saved, (engine, partition), calls = make_engine(seed=1), zero_3(), []
+    rank(1, "weight")
+    rank(0, "bias")
+    small = SimpleNamespace(
+        partition=lambda parameters: calls.append(("partition", parameters)),
+        all_gather=lambda parameters: calls.append(("all_gather", parameters)),
+    )
+    engine.optimizer.persistent_parameters = [small]
+    restore_state(engine, save(saved, tmp_path / "state.safetensors"))
+    weight, bias = saved.module.weight.flatten().tolist(), saved.module.bias.tolist()
+    assert partition.tolist() == [0, *weight[4:], 3, 4, bias[0], 6]
+    assert engine.module.weight.ds_tensor.tolist() == [*weight[4:], -1, -1]
+    assert engine.module.bias.ds_tensor.tolist() == bias[:1]
+    assert calls == [("partition", [small]), ("all_gather", [small])]

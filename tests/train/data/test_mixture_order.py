@@ -71,6 +71,17 @@ def test_fractional_epochs_even_out_over_time():
         assert seen.max() - seen.min() <= 1 and seen.sum() == num_epochs * 11
 
 
+def test_a_part_of_one_sequence_repeats_it_and_an_empty_part_never_comes():
+    assert make_order([1], ["1"]).addresses(0, 3).tolist() == [[0, 0]] * 3
+    assert make_order([0, 1], ["1", "2"]).addresses(0, 4).tolist() == [[1, 0]] * 4
+
+
+@pytest.mark.parametrize(("epochs", "part_seeds"), [(["1"], [0, 1]), (["1", "1"], [0])])
+def test_every_part_needs_its_epochs_and_its_seed(epochs, part_seeds):
+    with pytest.raises(ValueError, match="shorter"):
+        make_order([7, 5], epochs, part_seeds=part_seeds)
+
+
 def test_parts_are_mixed_and_repeated_in_another_order():
     order = make_order()
     assert (np.diff(order.addresses(0, 21)[:, 0]) != 0).sum() > 5

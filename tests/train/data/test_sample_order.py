@@ -33,6 +33,7 @@ def test_the_order_is_the_same_in_chunks_of_any_size(chunk):
 @pytest.mark.parametrize(
     "size, seed, epoch_0, epoch_1",
     [
+        (4, 0, [1, 2, 0, 3], [3, 2, 0, 1]),
         (5, 0, [0, 2, 3, 4, 1], [0, 2, 4, 3, 1]),
         (5, 1, [1, 2, 0, 4, 3], [1, 0, 3, 2, 4]),
         (10, 1234, [8, 1, 5, 3, 9, 7, 2, 6, 4, 0], [4, 1, 2, 0, 9, 5, 7, 3, 6, 8]),
