@@ -52,6 +52,18 @@ def test_the_gradients_of_idle_experts_are_zero(way):
         assert [bool(grad[e].any()) for e in range(4)] == [True, False, True, False]
 
 
+def test_the_gradients_of_idle_experts_are_zero_although_the_kernel_leaves_them_unwritten(monkeypatch):
+    def multiply(a, b, *, offs):
+        product = grouped_mm(a, b, offs=offs)
+        return product.index_fill(0, torch.tensor([1, 3]), torch.nan) if product.dim() == 3 else product
+
+    grouped_mm = torch.nn.functional.grouped_mm
+    monkeypatch.setattr("models.grouped.functional.grouped_mm", multiply)
+    plan, leaves = make_inputs(torch.float32, experts_of_tokens=[2, 0, 2], num_experts=4)
+    _, _, *grads = results(lambda tokens, *weights: GroupedMMFeedForward.apply(tokens, plan, ACT, *weights), leaves)
+    assert not any(grad[[1, 3]].any() or grad.isnan().any() for grad in grads)
+
+
 def test_a_device_without_tokens_gets_zero_gradients():
     plan, leaves = make_inputs(torch.bfloat16, experts_of_tokens=[], num_experts=2)
     outputs, *grads = results(
