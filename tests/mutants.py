@@ -31,7 +31,7 @@ TWO_RANKS = [
 CORES = {
     "models/dispatch.py": ["models/test_dispatch.py", "models/test_sparse_ffn.py", "models/test_grouped.py"],
     "models/grouped.py": ["models/test_grouped.py", "models/test_fits_grouped_mm.py", "models/test_sparse_ffn.py"],
-    "models/router_hash.py": ["models/test_router_hash.py", "models/test_every_hash.py"],
+    "models/router_hash.py": ["models/test_router_hash.py"],
     "models/hash_keys.py": ["models/test_hash_keys.py"],
     "data_prep/counts/hash_keys.py": ["data_prep/counts/test_hash_keys.py"],
     "data_prep/tables/assignments.py": ["data_prep/tables/test_assignments.py"],
