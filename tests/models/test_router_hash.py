@@ -116,6 +116,12 @@ def test_new_tokens_go_to_the_least_used_experts_in_turn():
     assert router.route_table.flatten().tolist() == [2, 0, 2, 0, 0, 1, 2, 0, 1]
 
 
+def test_a_single_new_token_goes_to_the_least_used_expert():
+    router = make_router([[2], [0]])
+    router.resize(3)
+    assert router.route_table.flatten().tolist() == [2, 0, 1]
+
+
 def test_every_column_has_its_least_used_experts():
     router = make_router([[2, 0], [1, 1]], num_hashes=2)
     router.resize(4)
