@@ -24,10 +24,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 REQUIRED_SHARE = 0.85
 # A core file -> the fast tests that should notice its faults, from tests/, the fastest first.
-TWO_RANKS = [
-    "distributed/parallel",
-    "distributed/test_equals_one_process.py::test_ranks_equal_one_process[2-ep_sizes0-stages0]",
-]
 CORES = {
     "models/dispatch.py": ["models/test_dispatch.py", "models/test_sparse_ffn.py", "models/test_grouped.py"],
     "models/grouped.py": ["models/test_grouped.py", "models/test_fits_grouped_mm.py", "models/test_sparse_ffn.py"],
@@ -39,9 +35,10 @@ CORES = {
     "data_prep/documents/text_chunks.py": ["data_prep/documents/test_text_chunks.py"],
     "train/data/sample_order.py": ["train/data/test_sample_order.py"],
     "train/data/mixture_order.py": ["train/data/test_mixture_order.py"],
-    "train/parallel/all_to_all.py": ["train/parallel", *TWO_RANKS],
-    "train/parallel/expert_parallel.py": ["train/parallel", *TWO_RANKS],
-    "train/parallel/token_shuffle.py": ["train/parallel", "distributed/parallel/test_token_shuffle.py"],
+    "train/parallel/all_to_all.py": ["train/parallel/test_all_to_all.py"],
+    "train/parallel/expert_parallel.py": ["train/parallel/test_expert_parallel.py"],
+    "train/parallel/packed_experts.py": ["train/parallel/test_packed_experts.py"],
+    "train/parallel/token_shuffle.py": ["train/parallel/test_token_shuffle.py"],
     "train/checkpoint/commit.py": ["train/checkpoint/test_commit.py"],
     "train/checkpoint/state_shards.py": ["train/checkpoint/test_state_shards.py"],
 }

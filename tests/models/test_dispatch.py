@@ -35,10 +35,6 @@ def test_combine_is_the_inverse_of_dispatch_and_so_are_their_gradients():
     assert torch.equal(hidden_TD.grad[plan.order_N], weight_TD)
 
 
-def test_without_first_experts_those_of_expert_0_come_first():
-    assert make_plan(Routes(torch.tensor([2, 0, 1])), 3).order_N.tolist() == [1, 2, 0]
-
-
 TOKENS_TD = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
 # Experts 0 and 1 take token 2, expert 1 takes token 0, and nobody takes token 1.
 TWO_PAIRS_OF_ONE_TOKEN = Routes(

@@ -46,14 +46,14 @@ def make_splitting_router(*, num_groups=2) -> HashRouter:
     router.set_table(
         torch.tensor([[0], [0], [2]]),
         split_index=torch.tensor([-1, 0, -1]),
-        split_table=torch.tensor([[-1, 2, -2, 1]]) if num_groups else torch.tensor([[0, 2, 1, 1]]),
+        split_table=torch.tensor([[-1, 0, -2, 1]]) if num_groups else torch.tensor([[0, 2, 1, 1]]),
         position_table=torch.tensor([[0, 1], [2, 0]])[:num_groups],
     )
     return router
 
 
 def test_a_frequent_token_is_split_by_the_previous_token_and_others_are_not():
-    assert experts(make_splitting_router(), [1, 1, 0, 2], [1, 3, 1, 3]) == [[2, 1, 0, 2]]
+    assert experts(make_splitting_router(), [1, 1, 0, 2], [1, 3, 3, 1], [1] * 4) == [[0, 1, 0, 2]]
 
 
 def test_a_frequent_bigram_is_split_by_position():
@@ -116,6 +116,12 @@ def test_new_tokens_go_to_the_least_used_experts_in_turn():
     assert router.route_table.flatten().tolist() == [2, 0, 2, 0, 0, 1, 2, 0, 1]
 
 
+def test_a_single_new_token_goes_to_the_least_used_expert():
+    router = make_router([[2], [0]])
+    router.resize(3)
+    assert router.route_table.flatten().tolist() == [2, 0, 1]
+
+
 def test_every_column_has_its_least_used_experts():
     router = make_router([[2, 0], [1, 1]], num_hashes=2)
     router.resize(4)
@@ -159,7 +165,7 @@ def test_the_digest_is_that_of_the_shape_and_the_values():
 
 
 def test_the_digest_of_a_layer_that_splits_covers_all_tables():
-    tables = [("3,1", [0, 0, 2]), ("3", [-1, 0, -1]), ("1,4", [-1, 2, -2, 1]), ("2,2", [0, 1, 2, 0])]
+    tables = [("3,1", [0, 0, 2]), ("3", [-1, 0, -1]), ("1,4", [-1, 0, -2, 1]), ("2,2", [0, 1, 2, 0])]
     joined = "".join(digest(*table) for table in tables)
     assert make_splitting_router().layer_digest == "sha256:" + hashlib.sha256(joined.encode()).hexdigest()
 

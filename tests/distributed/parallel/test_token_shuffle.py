@@ -5,18 +5,8 @@ import torch
 
 from tests.distributed.parallel.token_shuffle_checks import TOKENS, check_on_ranks
 from tests.distributed.ranks import run_ranks
-from train.parallel.token_shuffle import even_splits
 
 pytestmark = pytest.mark.distributed
-
-
-@pytest.mark.parametrize("num_tokens, num_ranks", [(12, 3), (13, 3), (2, 3), (5, 1)])
-def test_every_rank_has_as_many_tokens_as_before(num_tokens, num_ranks):
-    splits = [even_splits(num_tokens, rank=rank, num_ranks=num_ranks) for rank in range(num_ranks)]
-    for rank, own in enumerate(splits):
-        assert own.num_kept + sum(own.output_splits) == num_tokens
-        assert own.input_splits[rank] == 0
-        assert own.output_splits == [other.input_splits[rank] for other in splits]
 
 
 @pytest.fixture(scope="module")

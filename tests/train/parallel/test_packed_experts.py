@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from models.dispatch import make_plan
 from models.experts import Experts, StackedExperts
+from models.routes import Routes
 from tests.models.tiny import tiny_config
 from train.parallel.packed_experts import PackedExperts, parameter_offsets
 
@@ -52,3 +54,16 @@ def test_offsets_locate_every_element_in_the_whole_model(whole):
 def test_parameters_outside_the_experts_lie_where_they_are():
     [part] = parameter_offsets(torch.nn.ModuleDict({"norm": torch.nn.LayerNorm(4, bias=False)}))["norm.weight"]
     assert (part.begin, part.size, part.name, part.offset) == (0, 4, "norm.weight", 0)
+
+
+def test_packed_experts_compute_what_the_whole_does(whole):
+    hidden_TD, expert_N = torch.randn(3, 8), torch.tensor([1, 0, 1])
+    parts = pack(whole, range(2, 4))
+    found = parts(hidden_TD, make_plan(Routes(expert_N), 2), None)
+    torch.testing.assert_close(found, whole(hidden_TD, make_plan(Routes(expert_N + 2), 5)))
+
+
+def test_weights_are_drawn_as_those_of_the_whole(whole):
+    weights = {name: torch.full_like(parameter, 7.0) for name, parameter in whole.named_parameters()}
+    PackedExperts(whole, range(2, 4)).initialize(weights)
+    assert not weights["up_proj_bias"].any() and not (weights["up_proj"] == 7).any()
