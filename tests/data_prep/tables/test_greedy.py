@@ -44,6 +44,42 @@ def test_two_choices_of_one_key_take_different_experts_of_one_rank_only_if_no_ot
     assert place([4], [0, 0, 0, 0], top_k=3, ep_size=2) == [[0, 2, 1]]
 
 
+def slow_place(counts, base_load, *, top_k, ep_size):
+    """The placement without heaps: every choice looks at every expert that the key does not have yet."""
+    load, num_keys, placed = list(base_load), [0] * len(base_load), []
+    per_rank = len(load) // ep_size
+    limit = max(-(-(sum(counts) * top_k + sum(load)) // len(load)), *counts)
+
+    def rank_entry(rank):
+        mine = slice(rank * per_rank, (rank + 1) * per_rank)
+        return sum(load[mine]), sum(num_keys[mine]), rank
+
+    for count in counts:
+        free = set(range(len(load)))
+        placed.append([])
+        for _ in range(top_k):
+            emptiest = min(free, key=lambda e: (load[e], num_keys[e], e))
+            with_room = {e // per_rank for e in free if load[e] + count <= limit}
+            rank = min(with_room, key=rank_entry) if with_room else emptiest // per_rank
+            expert = min((e for e in free if e // per_rank == rank), key=lambda e: (load[e], num_keys[e], e))
+            free.remove(expert)
+            placed[-1].append(expert)
+            load[expert] += count
+            num_keys[expert] += 1
+    return placed
+
+
+@pytest.mark.parametrize("ep_size", [1, 2, 4, 8])
+@pytest.mark.parametrize("top_k", [1, 3])
+def test_heaps_place_as_a_search_of_all_experts_does(ep_size, top_k):
+    generator = np.random.Generator(np.random.PCG64(0))
+    for largest in (1, 3, 10, 100) * 10:
+        counts = generator.integers(0, largest, 40, endpoint=True).tolist()
+        base_load = generator.integers(0, 5 * largest, 8, endpoint=True).tolist()
+        options = {"top_k": top_k, "ep_size": ep_size}
+        assert place(counts, base_load, **options) == slow_place(counts, base_load, **options)
+
+
 def test_variant_0_is_the_papers_greedy():
     counts = zipf(300, largest=5000) + 1
     assert balanced_table(counts, 7, seed=9).tolist() == paper_greedy(counts.tolist(), 7)
