@@ -1,5 +1,7 @@
 """Balanced tables are balanced as far as any can be, over experts and ranks, for one expert per key and for several."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 
@@ -73,9 +75,9 @@ def slow_place(counts, base_load, *, top_k, ep_size):
 @pytest.mark.parametrize("top_k", [1, 3])
 def test_heaps_place_as_a_search_of_all_experts_does(ep_size, top_k):
     generator = np.random.Generator(np.random.PCG64(0))
-    for largest in (1, 3, 10, 100) * 10:
-        counts = generator.integers(0, largest, 40, endpoint=True).tolist()
-        base_load = generator.integers(0, 5 * largest, 8, endpoint=True).tolist()
+    for number, largest in product((2, 5, 40), (1, 3, 10, 100) * 10):  # few keys may exceed the mean load
+        counts = generator.integers(0, largest, number, endpoint=True).tolist()
+        base_load = generator.integers(0, number * largest // 8, 8, endpoint=True).tolist()
         options = {"top_k": top_k, "ep_size": ep_size}
         assert place(counts, base_load, **options) == slow_place(counts, base_load, **options)
 
