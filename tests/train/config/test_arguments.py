@@ -10,18 +10,6 @@ from train.processes.project_root import ROOT
 RECIPES = sorted((ROOT / "launch" / "recipes").glob("*.yaml"))
 
 
-@pytest.fixture
-def recipe(tmp_path):
-    """Write a recipe and return the arguments that name it."""
-
-    def write(text: str) -> list[str]:
-        path = tmp_path / "recipe.yaml"
-        path.write_text(text)
-        return ["--config", str(path)]
-
-    return write
-
-
 def parse(*argv: str) -> RunConfig:
     return load_run_config(["--train_data", "shards", *argv])
 

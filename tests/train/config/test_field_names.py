@@ -9,18 +9,6 @@ from train.config.field_names import RENAMED
 from train.config.run_config import RunConfig
 
 
-@pytest.fixture
-def recipe(tmp_path):
-    """Write a recipe and return the arguments that name it."""
-
-    def write(text: str) -> list[str]:
-        path = tmp_path / "recipe.yaml"
-        path.write_text(text)
-        return ["--config", str(path)]
-
-    return write
-
-
 def parse(*argv: str) -> RunConfig:
     return load_run_config(["--train_data", "shards", *argv])
 
