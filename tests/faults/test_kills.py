@@ -17,7 +17,7 @@ def kill_runs(num_kills: int) -> dict:
 
 
 @pytest.mark.distributed
-@pytest.mark.parametrize("num_kills", [20, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("num_kills", [10, pytest.param(200, marks=pytest.mark.slow)])
 def test_killed_runs_equal_untouched_ones(num_kills):
     result = kill_runs(num_kills)
     assert result["kills"] >= num_kills and result["wrong"] == []
