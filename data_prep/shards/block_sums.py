@@ -5,7 +5,7 @@ It holds the low 32 bits of the xxh3-64 of each block, as <u4, in pages of 1,024
 covers 4 MiB of tokens, and once per shard a few KiB.
 """
 
-from array import array
+import struct
 from functools import lru_cache
 from pathlib import Path
 
@@ -24,22 +24,21 @@ class BlockHasher:
 
     def __init__(self, block_bytes: int):
         self.block_bytes = block_bytes
-        self._digests = array("I")  # 4 bytes per block
+        self._digests = bytearray()
         self._rest = b""  # of a block that is incomplete so far
 
     def update(self, content: bytes) -> None:
         content = self._rest + content
         complete = len(content) // self.block_bytes * self.block_bytes
-        self._digests.extend(block_digests(memoryview(content)[:complete], self.block_bytes))
+        self._digests += block_digests(memoryview(content)[:complete], self.block_bytes)
         self._rest = content[complete:]
 
     def finish(self) -> tuple[bytes, str]:
         """End the file; return the content of its .sum, and the digest of that for the manifest."""
-        self._digests.extend(block_digests(self._rest, self.block_bytes))
-        digests = np.array(self._digests, dtype="<u4")
-        pages = [digests[first : first + PAGE_BLOCKS] for first in range(0, len(digests), PAGE_BLOCKS)]
-        roots = np.array([xxhash.xxh3_64_intdigest(page.tobytes()) for page in pages], dtype="<u8").tobytes()
-        return digests.tobytes() + roots, xxhash.xxh3_128_hexdigest(roots)
+        digests = bytes(self._digests + block_digests(self._rest, self.block_bytes))
+        pages = [digests[first : first + 4 * PAGE_BLOCKS] for first in range(0, len(digests), 4 * PAGE_BLOCKS)]
+        roots = b"".join(xxhash.xxh3_64_intdigest(page).to_bytes(8, "little") for page in pages)
+        return digests + roots, xxhash.xxh3_128_hexdigest(roots)
 
 
 class BlockSums:
@@ -54,18 +53,18 @@ class BlockSums:
         self._compare(xxhash.xxh3_128_hexdigest(roots), xxh3)
         self._roots = np.frombuffer(roots, dtype="<u8")
 
-    def digests(self, first: int, last: int) -> np.ndarray:
-        """Return the digests of the blocks first..last-1, uint32 [last - first]."""
-        pages = range(first // PAGE_BLOCKS, -(-last // PAGE_BLOCKS))
-        found = [_recent_page(self, page) for page in pages]
-        start = first - pages.start * PAGE_BLOCKS
-        return (found[0] if len(found) == 1 else np.concatenate(found))[start : start + last - first]
+    def digests(self, first: int, last: int) -> bytes:
+        """Return the digests of the blocks first..last-1, <u4."""
+        page, offset = divmod(first, PAGE_BLOCKS)
+        num_pages = -(-(offset + last - first) // PAGE_BLOCKS)
+        content = b"".join([_recent_page(self, page + n) for n in range(num_pages)])
+        return content[4 * offset : 4 * (offset + last - first)]
 
-    def read_page(self, page: int) -> np.ndarray:
+    def read_page(self, page: int) -> bytes:
         first = page * PAGE_BLOCKS
         content = self._read(4 * first, 4 * min(PAGE_BLOCKS, self.num_blocks - first))
         self._compare(f"{xxhash.xxh3_64_intdigest(content):016x}", f"{self._roots[page]:016x}")
-        return np.frombuffer(content, dtype="<u4")
+        return content
 
     def _read(self, start: int, num_bytes: int) -> bytes:
         with open(self.path, "rb", buffering=0) as file:
@@ -81,14 +80,15 @@ class BlockSums:
 
 
 @lru_cache(maxsize=_RECENT_PAGES)
-def _recent_page(sums: BlockSums, page: int) -> np.ndarray:
+def _recent_page(sums: BlockSums, page: int) -> bytes:
     return sums.read_page(page)
 
 
-def block_digests(content: bytes | memoryview, block_bytes: int) -> list[int]:
-    """Return the digest of each block of `content`, which starts with a block; the last one may be shorter."""
-    digest = xxhash.xxh3_64_intdigest
-    return [digest(content[first : first + block_bytes]) & _LOW for first in range(0, len(content), block_bytes)]
+def block_digests(content: bytes | memoryview, block_bytes: int) -> bytes:
+    """Return the digest of each block of `content`, <u4; it starts with a block, and the last one may be shorter."""
+    digest, content = xxhash.xxh3_64_intdigest, memoryview(content)
+    starts = range(0, len(content), block_bytes)
+    return struct.pack(f"<{len(starts)}I", *[digest(content[start : start + block_bytes]) & _LOW for start in starts])
 
 
 def sums_size(num_blocks: int) -> int:

@@ -64,10 +64,13 @@ class BlockCheck:
 
     def damage(self, content: bytes, *, first: int) -> list[str]:
         """Return a sentence per damaged block of `content`, which starts with block number `first`."""
-        found = np.array(block_digests(content, self.block_bytes), dtype=np.uint32)
-        written = self._sums.digests(first, first + len(found))
-        numbers = np.flatnonzero(found != written).tolist()
-        return [self._sentence(first + n, len(content), first, found[n], written[n]) for n in numbers]
+        found = block_digests(content, self.block_bytes)
+        written = self._sums.digests(first, first + len(found) // 4)
+        if found == written:
+            return []
+        pairs = zip(np.frombuffer(found, "<u4").tolist(), np.frombuffer(written, "<u4").tolist(), strict=True)
+        end = first * self.block_bytes + len(content)
+        return [self._sentence(first + n, end, *pair) for n, pair in enumerate(pairs) if len(set(pair)) == 2]
 
     def pieces(self) -> Iterator[tuple[int, bytes]]:
         """Yield (number of its first block, content) of the file's pieces in order, unchecked."""
@@ -75,11 +78,11 @@ class BlockCheck:
             for first in range(0, self.num_blocks, PAGE_BLOCKS):
                 yield first, file.read(PAGE_BLOCKS * self.block_bytes)
 
-    def _sentence(self, block: int, num_bytes: int, first: int, found: int, written: int) -> str:
+    def _sentence(self, block: int, end: int, found: int, written: int) -> str:
         start = block * self.block_bytes
-        end = min(start + self.block_bytes, first * self.block_bytes + num_bytes)
+        last = min(start + self.block_bytes, end) - 1
         return (
-            f"{self.path} is damaged: bytes {start}..{end - 1} have digest {found:08x} but were written with "
+            f"{self.path} is damaged: bytes {start}..{last} have digest {found:08x} but were written with "
             f"{written:08x}; copy it again or tokenize again"
         )
 

@@ -6,7 +6,9 @@ so that damage is never read as tokens. The folder also holds a copy of its toke
 """
 
 import os
+from bisect import bisect_right
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +37,7 @@ class TokenStream:
         self.folder = Path(folder)
         self.manifest = read_manifest(folder)
         self.dtype = np.dtype(self.manifest.dtype).newbyteorder("<")
-        self._starts = np.cumsum([0] + [shard.num_tokens for shard in self.manifest.shards])  # [num_shards + 1]
+        self._starts = list(accumulate((shard.num_tokens for shard in self.manifest.shards), initial=0))
         self._key = object()  # tells this stream's open shards from those of others
         self._check_presence()
 
@@ -56,9 +58,9 @@ class TokenStream:
 
     def read_into(self, out: np.ndarray, start: int) -> None:
         """Fill int64 `out` with the tokens from `start` on; the stream must hold len(out) of them."""
-        shard, num_read = int(np.searchsorted(self._starts, start, side="right")) - 1, 0
+        shard, num_read = bisect_right(self._starts, start) - 1, 0
         while num_read < len(out):
-            offset = start + num_read - int(self._starts[shard])
+            offset = start + num_read - self._starts[shard]
             part = self._opened(shard).read(offset, offset + len(out) - num_read)
             out[num_read : num_read + len(part)] = part
             shard, num_read = shard + 1, num_read + len(part)
