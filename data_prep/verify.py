@@ -94,7 +94,8 @@ def _check_tokens(
         on_read(len(content))
     if damage:
         raise ValueError(f"{damage[0]} ({len(damage)} of its {check.num_blocks} blocks are damaged)")
-    verified[shard.name] = mtime_ns
+    if mtime_ns:
+        verified[shard.name] = mtime_ns
 
 
 def _check_index(path: Path, shard: Shard) -> None:
