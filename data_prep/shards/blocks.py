@@ -30,6 +30,11 @@ class CheckedTokens:
         is_verified = self._file.mtime_ns == verified_mtime_ns
         self._check = None if is_verified else BlockCheck(path, shard, num_bytes=self._num_bytes)
 
+    def will_need(self, start: int, end: int) -> None:
+        """Let the disk start to read the tokens start..end-1, as far as they are in this file."""
+        size = self.dtype.itemsize
+        self._file.will_need(start * size, (min(end, self.num_tokens) - start) * size)
+
     def read(self, start: int, end: int) -> np.ndarray:
         """Return the tokens start..end-1, fewer if the file ends earlier."""
         size, end = self.dtype.itemsize, min(end, self.num_tokens)

@@ -65,6 +65,12 @@ class TokenStream:
             out[num_read : num_read + len(part)] = part
             shard, num_read = shard + 1, num_read + len(part)
 
+    def will_need(self, start: int, length: int) -> None:
+        """Let the disk start to read from token `start` on, up to the end of its shard."""
+        shard = bisect_right(self._starts, start) - 1
+        offset = start - self._starts[shard]
+        self._opened(shard).will_need(offset, offset + length)
+
     def shard_tokens(self, shard: int, start: int = 0, end: int | None = None) -> np.ndarray:
         """Return the tokens start..end-1 of shard number `shard`, in its own dtype and read-only."""
         return self._opened(shard).read(start, self.manifest.shards[shard].num_tokens if end is None else end)

@@ -31,6 +31,10 @@ class OpenFile:
         with suppress(AttributeError, OSError):  # of a file that could not be opened
             os.close(self._descriptor)
 
+    def will_need(self, start: int, num_bytes: int) -> None:
+        """Let the disk start to read num_bytes from byte `start` on, and return at once."""
+        os.posix_fadvise(self._descriptor, start, num_bytes, os.POSIX_FADV_WILLNEED)
+
     def read(self, start: int, num_bytes: int) -> bytes:
         """Return num_bytes from byte `start` on; ValueError if the file has become shorter than that."""
         content = os.pread(self._descriptor, num_bytes, start)

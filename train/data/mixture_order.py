@@ -7,7 +7,7 @@ import numpy as np
 from data_prep.shards.mixture import scaled_number
 from train.data.sample_order import SampleOrder
 from train.data.validation_split import Subset
-from train.data.window_order import RegionOrder, Windows, make_order
+from train.data.window_order import RegionOrder, WindowOrder, Windows, make_order
 
 
 class MixtureOrder:
@@ -27,7 +27,8 @@ class MixtureOrder:
         self._slots = [scaled_number(part.num_sequences, passes) for part, passes in zip(parts, epochs, strict=True)]
         self._slot_starts = np.cumsum([0, *self._slots])
         self._order = make_order(max(self.num_slots, 1), seed=seed, windows=windows)
-        region = windows.region if self.num_slots > windows.window else 1  # the windows shuffle what is in regions
+        # Windows shuffle what regions leave in order.
+        region = windows.region if isinstance(self._order, WindowOrder) else 1
         self._own = [
             _own_order(max(part.num_sequences, 1), seed=seed + part_seed, region=region)
             for part, part_seed in zip(parts, part_seeds, strict=True)

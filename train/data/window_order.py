@@ -11,30 +11,39 @@ import numpy as np
 from train.data.sample_order import SampleOrder
 
 WINDOW_TOKENS = 2**29  # 1 GiB on disk, or 2 GiB if tokens take four bytes
-REGION_TOKENS = 2**21  # 4 MiB, for which a .sum has one page of digests
-LANES = 2**10  # 4 per region
-_LEAST_SAMPLES_OF_A_LANE = 2**6  # samples of a lane are shuffled with each other; long sequences need no lanes
+LANE_TOKENS = 2**18
+# Four samples in turn come from one region: they share a page of digests, and yet are of other documents.
+LANES_PER_REGION = 4
+_LEAST_LANE = 16  # samples; those of a lane are shuffled with each other
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Sizes in samples. A corpus of at most one window is shuffled as a whole."""
+    """A window is `lanes` lanes of `lane` samples each; a corpus of less than two windows is shuffled as a whole."""
 
-    window: int  # that are shuffled with each other
-    region: int  # that stay together when windows are chosen
-    lanes: int  # equal shares of a window, from which samples are drawn in turn; at most half of its samples
+    lane: int
+    lanes: int
+
+    @property
+    def window(self) -> int:
+        """Samples that are shuffled with each other."""
+        return self.lanes * self.lane
+
+    @property
+    def region(self) -> int:
+        """Consecutive samples that stay together when the windows are chosen."""
+        return LANES_PER_REGION * self.lane
 
 
 def windows_of(context_length: int) -> Windows:
     """Return the sizes for sequences of context_length tokens."""
-    window = max(WINDOW_TOKENS // context_length, 2)
-    lanes = min(LANES, max(window // _LEAST_SAMPLES_OF_A_LANE, 1))
-    return Windows(window, region=max(REGION_TOKENS // context_length, 1), lanes=lanes)
+    lane = max(LANE_TOKENS // context_length, _LEAST_LANE)
+    return Windows(lane, lanes=max(WINDOW_TOKENS // context_length // lane, LANES_PER_REGION))
 
 
 def make_order(num_samples: int, *, seed: int, windows: Windows) -> "SampleOrder | WindowOrder":
     """Return the order of a corpus: a permutation of all its samples per epoch, window by window if it is large."""
-    if num_samples <= windows.window:
+    if num_samples < 2 * windows.window:
         return SampleOrder(num_samples, seed=seed)
     return WindowOrder(num_samples, seed=seed, windows=windows)
 
@@ -61,37 +70,35 @@ class RegionOrder:
 
 
 class WindowOrder:
-    """A permutation of range(num_samples) per epoch, in windows of equal size; see Windows.
+    """A permutation of range(num_samples) per epoch, in windows; the last one takes the rest, up to twice as many.
 
-    Position i of a window takes a sample from lane i % lanes, a run of whole regions or a part of one. So ranks that
-    take fixed places of each global batch have lanes of their own, and need no page that another rank reads, if the
-    number of lanes is a multiple of those places. A few samples that do not fit into equal lanes come last.
-    Stateless: the sample at a position follows from the seed.
+    Position i of a window takes a sample from lane i % lanes, a quarter of a region. So ranks that take fixed places of
+    each global batch have lanes of their own, and need no page that another rank reads, if the number of lanes is a
+    multiple of those places. The last window has no lanes. Stateless: the sample at a position follows from the seed.
     """
 
     def __init__(self, num_samples: int, *, seed: int, windows: Windows):
-        self.num_samples, self._num_lanes = num_samples, windows.lanes
-        self._num_windows = -(-num_samples // windows.window)
-        self._lane = num_samples // self._num_windows // windows.lanes  # samples per lane
-        self._window = self._lane * windows.lanes
-        self._end = self._num_windows * self._window
+        self.num_samples, self._windows = num_samples, windows
+        self._num_lanes = (num_samples // windows.window - 1) * windows.lanes  # of an epoch
+        self._rest = num_samples - self._num_lanes * windows.lane
         self._regions = RegionOrder(num_samples, seed=seed, region=windows.region)
-        self._in_lane = SampleOrder(self._lane, seed=seed)
-        self._in_rest = SampleOrder(max(num_samples - self._end, 1), seed=seed)
+        self._in_lane = SampleOrder(windows.lane, seed=seed)
+        self._in_rest = SampleOrder(self._rest, seed=seed)
 
     def at(self, positions: np.ndarray) -> np.ndarray:
         """Return the samples at any positions of the run, int64 of the same shape."""
         epochs, places = np.divmod(positions, self.num_samples)
-        is_rest = places >= self._end
-        places[is_rest] = self._end + self._rest_at(epochs[is_rest], places[is_rest] - self._end)
-        places[~is_rest] = self._window_at(epochs[~is_rest], places[~is_rest])
+        first_of_rest = self.num_samples - self._rest
+        is_rest = places >= first_of_rest
+        in_rest = epochs[is_rest] * self._rest + places[is_rest] - first_of_rest
+        places[is_rest] = first_of_rest + self._in_rest.at(in_rest)
+        places[~is_rest] = self._in_windows(epochs[~is_rest], places[~is_rest])
         return self._regions.at(epochs * self.num_samples + places)
 
-    def _window_at(self, epochs: np.ndarray, places: np.ndarray) -> np.ndarray:
-        turns, lanes = np.divmod(places % self._window, self._num_lanes)
-        lanes = places // self._window * self._num_lanes + lanes  # of the epoch
-        number = epochs * self._num_windows * self._num_lanes + lanes  # of the run: each lane has an order of its own
-        return lanes * self._lane + self._in_lane.at(number * self._lane + turns)
-
-    def _rest_at(self, epochs: np.ndarray, places: np.ndarray) -> np.ndarray:
-        return self._in_rest.at(epochs * self._in_rest.num_samples + places)
+    def _in_windows(self, epochs: np.ndarray, places: np.ndarray) -> np.ndarray:
+        sizes = self._windows
+        numbers, offsets = np.divmod(places, sizes.window)
+        turns, lanes = np.divmod(offsets, sizes.lanes)
+        lanes += numbers * sizes.lanes  # of the epoch
+        of_run = epochs * self._num_lanes + lanes  # each lane of the run has an order of its own
+        return lanes * sizes.lane + self._in_lane.at(of_run * sizes.lane + turns)

@@ -22,6 +22,9 @@ class CountingStream:
     def __init__(self, num_tokens: int, *, first: int = 0, folder: str = "shards"):
         self.num_tokens, self.first, self.folder = num_tokens, first, folder
 
+    def will_need(self, start: int, length: int) -> None:
+        assert start + length <= self.num_tokens
+
     def read_into(self, out: np.ndarray, start: int) -> None:
         assert start + len(out) <= self.num_tokens
         out[:] = np.arange(start, start + len(out)) + self.first

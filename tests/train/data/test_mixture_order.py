@@ -54,7 +54,7 @@ def test_the_order_of_subsets_never_changes_silently():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("windows", [WHOLE, Windows(8, region=2, lanes=4), Windows(4, region=3, lanes=1)])
+@pytest.mark.parametrize("windows", [WHOLE, Windows(1, lanes=4), Windows(2, lanes=5)])
 @pytest.mark.parametrize("epoch", [0, 1, 4])
 def test_an_epoch_passes_over_each_part_for_its_epochs(epoch, windows):
     order = make_order(windows=windows)
@@ -64,7 +64,7 @@ def test_an_epoch_passes_over_each_part_for_its_epochs(epoch, windows):
     assert sorted(half) == [0] * 4 + [1] * 4
 
 
-@pytest.mark.parametrize("windows", [WHOLE, Windows(8, region=2, lanes=4)])
+@pytest.mark.parametrize("windows", [WHOLE, Windows(1, lanes=4)])
 def test_every_sequence_of_half_a_part_is_seen_once_before_any_is_seen_twice(windows):
     order = make_order(windows=windows)
     epochs = [counts(order.addresses(epoch * 21, 21))[2] for epoch in range(4)]
@@ -101,7 +101,7 @@ def test_a_part_has_an_order_of_its_own():
     assert set(one.addresses(0, 4)[:, 1].tolist()) != set(other.addresses(0, 4)[:, 1].tolist())
 
 
-@pytest.mark.parametrize("windows", [WHOLE, Windows(8, region=2, lanes=4)])
+@pytest.mark.parametrize("windows", [WHOLE, Windows(1, lanes=4)])
 def test_a_run_resumes_on_any_number_of_ranks_from_its_step_alone(windows):
     seen = []
     for step, (world_size, micro_batch_size) in enumerate([(1, 4), (4, 1), (2, 1), (2, 2), (1, 1), (4, 1)] * 7):
@@ -114,11 +114,11 @@ def test_a_run_resumes_on_any_number_of_ranks_from_its_step_alone(windows):
 
 
 def test_windows_keep_the_sequences_of_a_part_together_that_is_read_twice_or_by_half():
-    windows = Windows(1000, region=50, lanes=20)
+    windows = Windows(lane=13, lanes=80)  # regions of 52 in windows of 1,040
     order = make_order([6000, 6000], ["2", "1/2"], windows=windows)
-    for first in range(0, 15_000, 1000):  # of 15 windows
-        parts, sequences = order.addresses(first, 1000).T
+    for first in range(0, 15_000, 1040)[:13]:  # all windows but the last
+        parts, sequences = order.addresses(first, 1040).T
         for part in (0, 1):
-            regions = np.unique(sequences[parts == part] // 50)
+            regions = np.unique(sequences[parts == part] // 52)
             # A region of slots may lie in two of the part, each of which may begin anywhere.
-            assert len(regions) <= 3 * ((parts == part).sum() / 50 + 2) < 120
+            assert len(regions) <= 3 * ((parts == part).sum() / 52 + 2) < 115
