@@ -11,9 +11,8 @@ from tqdm import tqdm
 
 from data_prep.encoding.tokenizer import load_tokenizer, tokenizer_digest
 from data_prep.processes.command_line import user_errors_in_one_line
-from data_prep.shards.block_sums import sums_size
-from data_prep.shards.blocks import BlockCheck, check_ids, check_listed, check_size
-from data_prep.shards.manifest import Manifest, Shard, read_manifest
+from data_prep.shards.blocks import BlockCheck, check_ids
+from data_prep.shards.manifest import Manifest, Shard, check_listed, check_size, read_manifest
 from data_prep.shards.megatron_index import check_index, index_size
 from data_prep.shards.mixture import mixture_folders
 from data_prep.shards.tokenizer_files import TOKENIZER_FOLDER, check_tokenizer_files
@@ -85,7 +84,6 @@ def _check_tokens(
     num_bytes = shard.num_tokens * dtype.itemsize
     check_size(path, path.stat().st_size, num_bytes)
     check = BlockCheck(path, shard, num_bytes=num_bytes)
-    check_size(check.sums_path, check.sums_path.stat().st_size, sums_size(check.num_blocks))
     damage = []
     for first, content in check.pieces():
         damage += check.damage(content, first=first)

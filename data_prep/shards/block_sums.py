@@ -12,6 +12,9 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
+from data_prep.shards.manifest import check_listed, check_size
+from data_prep.storage.open_files import OpenFile
+
 # A page of memory and of most disks: a sequence of 1,024 tokens of 2 bytes touches one or two of them.
 BLOCK_BYTES = 2**12
 PAGE_BLOCKS = 2**10  # digests per page: 4 KiB
@@ -49,7 +52,10 @@ class BlockSums:
 
     def __init__(self, path: Path, *, num_blocks: int, xxh3: str):
         self.path, self.num_blocks = path, num_blocks
-        roots = self._read(4 * num_blocks, 8 * -(-num_blocks // PAGE_BLOCKS))
+        num_pages = -(-num_blocks // PAGE_BLOCKS)
+        check_listed(path)
+        check_size(path, path.stat().st_size, 4 * num_blocks + 8 * num_pages)
+        roots = self._read(4 * num_blocks, 8 * num_pages)
         self._compare(xxhash.xxh3_128_hexdigest(roots), xxh3)
         self._roots = np.frombuffer(roots, dtype="<u8")
 
@@ -67,9 +73,7 @@ class BlockSums:
         return content
 
     def _read(self, start: int, num_bytes: int) -> bytes:
-        with open(self.path, "rb", buffering=0) as file:
-            file.seek(start)
-            return file.read(num_bytes)
+        return OpenFile(self.path).read(start, num_bytes)  # once per page: it need not stay open
 
     def _compare(self, found: str, written: str) -> None:
         if found != written:
@@ -89,8 +93,3 @@ def block_digests(content: bytes | memoryview, block_bytes: int) -> bytes:
     digest, content = xxhash.xxh3_64_intdigest, memoryview(content)
     starts = range(0, len(content), block_bytes)
     return struct.pack(f"<{len(starts)}I", *[digest(content[start : start + block_bytes]) & _LOW for start in starts])
-
-
-def sums_size(num_blocks: int) -> int:
-    """Return the number of bytes of a .sum."""
-    return 4 * num_blocks + 8 * -(-num_blocks // PAGE_BLOCKS)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.shards.block_sums import PAGE_BLOCKS, BlockSums, block_digests
-from data_prep.shards.manifest import Shard
+from data_prep.shards.manifest import Shard, check_listed, check_size
 from data_prep.storage.open_files import OpenFile
 
 
@@ -64,8 +64,8 @@ class BlockCheck:
         """num_bytes: of the .bin. FileNotFoundError or ValueError if its .sum is missing or not what was written."""
         self.path, self.block_bytes = path, shard.block_bytes
         self.num_blocks = -(-num_bytes // shard.block_bytes)
-        self.sums_path = path.with_name(f"{shard.name}.sum")
-        self._sums = BlockSums(self.sums_path, num_blocks=self.num_blocks, xxh3=shard.sums_xxh3)
+        sums = path.with_name(f"{shard.name}.sum")
+        self._sums = BlockSums(sums, num_blocks=self.num_blocks, xxh3=shard.sums_xxh3)
 
     def damage(self, content: bytes, *, first: int) -> list[str]:
         """Return a sentence per damaged block of `content`, which starts with block number `first`."""
@@ -98,15 +98,3 @@ def check_ids(path: Path, tokens: np.ndarray, *, vocab_size: int) -> None:
     if lowest < 0 or highest >= vocab_size:
         wrong = lowest if lowest < 0 else highest
         raise ValueError(f"{path} holds token id {wrong}, but vocab_size={vocab_size} in its manifest; tokenize again")
-
-
-def check_listed(path: Path) -> None:
-    """Raise FileNotFoundError if a file of the manifest is missing."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is listed in the manifest but missing; copy it here or tokenize again")
-
-
-def check_size(path: Path, found: int, written: int) -> None:
-    """Raise ValueError if a file of the manifest has the wrong number of bytes."""
-    if found != written:
-        raise ValueError(f"{path} has {found} bytes but the manifest says {written}; copy it or tokenize again")

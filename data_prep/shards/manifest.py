@@ -108,6 +108,18 @@ def corpus_digest(shards: list[Shard] | tuple[Shard, ...], tokenizer_digest: str
     return "sha256:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
+def check_listed(path: Path) -> None:
+    """Raise FileNotFoundError if a file of the manifest is missing."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is listed in the manifest but missing; copy it here or tokenize again")
+
+
+def check_size(path: Path, found: int, written: int) -> None:
+    """Raise ValueError if a file of the manifest has the wrong number of bytes."""
+    if found != written:
+        raise ValueError(f"{path} has {found} bytes but the manifest says {written}; copy it or tokenize again")
+
+
 def _digest_line(shard: Shard) -> str:
     return f"{shard.num_tokens} {shard.num_documents} {shard.block_bytes} {shard.index_xxh3} {shard.sums_xxh3}"
 

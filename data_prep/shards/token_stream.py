@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.shards.blocks import CheckedTokens, check_listed, check_size
-from data_prep.shards.manifest import read_manifest
+from data_prep.shards.blocks import CheckedTokens
+from data_prep.shards.manifest import check_listed, check_size, read_manifest
 from data_prep.shards.megatron_index import index_size, read_lengths
 from data_prep.shards.verified import read_stamp
 from data_prep.storage.open_files import RecentlyUsed

@@ -12,8 +12,8 @@ from train.data.sample_order import SampleOrder
 
 WINDOW_TOKENS = 2**29  # 1 GiB on disk, or 2 GiB if tokens take four bytes
 LANE_TOKENS = 2**18
-# Four samples in turn come from one region: they share a page of digests, and yet are of other documents.
-LANES_PER_REGION = 4
+# Eight samples in turn come from one region: they share its one or two pages of digests. Of documents, they share few.
+LANES_PER_REGION = 8
 _LEAST_LANE = 16  # samples; those of a lane are shuffled with each other
 
 
@@ -72,7 +72,7 @@ class RegionOrder:
 class WindowOrder:
     """A permutation of range(num_samples) per epoch, in windows; the last one takes the rest, up to twice as many.
 
-    Position i of a window takes a sample from lane i % lanes, a quarter of a region. So ranks that take fixed places of
+    Position i of a window takes a sample from lane i % lanes, an eighth of a region. So ranks that take fixed places of
     each global batch have lanes of their own, and need no page that another rank reads, if the number of lanes is a
     multiple of those places. The last window has no lanes. Stateless: the sample at a position follows from the seed.
     """

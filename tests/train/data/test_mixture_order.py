@@ -114,11 +114,11 @@ def test_a_run_resumes_on_any_number_of_ranks_from_its_step_alone(windows):
 
 
 def test_windows_keep_the_sequences_of_a_part_together_that_is_read_twice_or_by_half():
-    windows = Windows(lane=13, lanes=80)  # regions of 52 in windows of 1,040
+    windows = Windows(lane=13, lanes=80)  # regions of 104 in windows of 1,040
     order = make_order([6000, 6000], ["2", "1/2"], windows=windows)
     for first in range(0, 15_000, 1040)[:13]:  # all windows but the last
         parts, sequences = order.addresses(first, 1040).T
         for part in (0, 1):
-            regions = np.unique(sequences[parts == part] // 52)
+            regions = np.unique(sequences[parts == part] // 104)
             # A region of slots may lie in two of the part, each of which may begin anywhere.
-            assert len(regions) <= 3 * ((parts == part).sum() / 52 + 2) < 115
+            assert len(regions) <= 3 * ((parts == part).sum() / 104 + 2) < 58
