@@ -82,15 +82,17 @@ def table(measured: dict[str, list[Measurement]]) -> str:
     """
     reference = _median_rate(measured[REFERENCE]) if REFERENCE in measured else None
     lines = [
-        f"{'on one core':44}{'median':>10}{'from':>9}{'to':>9}  {'unit':20}{'x reference':>12}{'disk/needed':>12}{'peak MiB':>10}"
+        f"{'on one core':44}{'median':>10}{'from':>9}{'to':>9}  {'unit':20}{'x reference':>12}{'disk/needed':>12}"
+        f"{'peak MiB':>10}"
     ]
     for name, runs in measured.items():
         case, rates = CASES[name], [run.amount / run.seconds / 1e6 for run in runs]
         times = f"{_median_rate(runs) / reference:.1f}" if reference and case.unit == CASES[REFERENCE].unit else ""
-        disk = max(run.disk_bytes / run.amount for run in runs) / case.bytes_per_unit if case.bytes_per_unit else None
+        needed = case.bytes_per_unit
+        disk = f"{max(run.disk_bytes / run.amount for run in runs) / needed:.2f}" if needed else ""
         lines.append(
             f"{name:44}{statistics.median(rates):>10.2f}{min(rates):>9.2f}{max(rates):>9.2f}  {case.unit:20}"
-            f"{times:>12}{'' if disk is None else f'{disk:.2f}':>12}{max(run.peak_bytes for run in runs) / 2**20:>10,.0f}"
+            f"{times:>12}{disk:>12}{max(run.peak_bytes for run in runs) / 2**20:>10,.0f}"
         )
     return "\n".join(lines)
 
@@ -136,8 +138,8 @@ def _check_disk_was_read(measured: dict[str, list[Measurement]]) -> None:
         needed, found = runs[0].amount * CASES[name].bytes_per_unit, min(run.disk_bytes for run in runs)
         if found < needed:
             raise ValueError(
-                f"{name!r} needs {needed:,} bytes of a disk but read {found:,}: the rest was in memory; give a --scratch "
-                "on a disk, whose pages can be dropped"
+                f"{name!r} needs {needed:,} bytes of a disk but read {found:,}: the rest was in memory; "
+                "give a --scratch on a disk, whose pages can be dropped"
             )
 
 
