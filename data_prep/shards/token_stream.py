@@ -84,6 +84,12 @@ class TokenStream:
         lengths = read_lengths(path, num_documents=entry.num_documents, xxh3=entry.index_xxh3)
         return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
+    def check_sizes(self) -> None:
+        """Raise ValueError for a .bin of the wrong size now, before it is read; it takes an inquiry per file."""
+        for shard in self.manifest.shards:
+            path = self.folder / f"{shard.name}.bin"
+            check_size(path, path.stat().st_size, shard.num_tokens * self.dtype.itemsize)
+
     def _opened(self, shard: int) -> CheckedTokens:
         return _OPEN_SHARDS.get((self._key, shard), lambda: self._open(shard))
 

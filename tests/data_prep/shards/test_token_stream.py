@@ -82,6 +82,9 @@ def test_a_file_of_the_wrong_size_is_named_with_both_sizes_when_it_is_opened(tmp
     assert stream.read(0, 5).tolist() == STREAM[:5] and stream.documents(0).tolist() == [0, 3, 5]
     with pytest.raises(ValueError, match=f"shard2.{suffix} has {expected - 1} bytes but the manifest says {expected}"):
         stream.read(5, 1) if suffix == "bin" else stream.documents(2)
+    if suffix == "bin":
+        with pytest.raises(ValueError, match="shard2.bin has 13 bytes but the manifest says 14"):
+            stream.check_sizes()
 
 
 def test_a_file_that_shrinks_while_it_is_open_is_an_error(tmp_path):
