@@ -122,3 +122,11 @@ def test_windows_keep_the_sequences_of_a_part_together_that_is_read_twice_or_by_
             regions = np.unique(sequences[parts == part] // 104)
             # A region of slots may lie in two of the part, each of which may begin anywhere.
             assert len(regions) <= 3 * ((parts == part).sum() / 104 + 2) < 58
+
+
+def test_a_part_of_one_region_is_shuffled_as_a_whole():
+    windows = Windows(lane=13, lanes=8)  # regions of 104
+    order = make_order([104, 1000], ["1/2", "1"], windows=windows)
+    parts, sequences = order.addresses(0, 1052).T
+    drawn = np.sort(sequences[parts == 0])
+    assert len(drawn) == 52 and (np.diff(drawn) > 1).sum() > 10  # not one half of the part

@@ -126,3 +126,4 @@ def test_windows_of_any_context_length_can_be_shuffled(context_length):
 def test_windows_of_1024_tokens_are_a_gibibyte_of_regions_of_four_mebibytes():
     assert windows_of(1024) == Windows(lane=256, lanes=2048)
     assert (windows_of(1024).window, windows_of(1024).region) == (2**19, 2**11)
+    assert windows_of(2**17) == Windows(lane=16, lanes=2**8)  # a lane has 16 samples of any length
