@@ -38,6 +38,7 @@ CORES = {
     ],
     "data_prep/documents/text_chunks.py": ["data_prep/documents/test_text_chunks.py"],
     "train/data/sample_order.py": ["train/data/test_sample_order.py"],
+    "train/data/window_order.py": ["train/data/test_window_order.py"],
     "train/data/mixture_order.py": ["train/data/test_mixture_order.py"],
     "train/parallel/all_to_all.py": ["train/parallel/test_all_to_all.py"],
     "train/parallel/expert_parallel.py": ["train/parallel/test_expert_parallel.py"],

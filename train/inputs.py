@@ -73,6 +73,12 @@ class Inputs:
             if config.ep_size > 1 and table.ep_size != config.ep_size
         ]
 
+    def check_sizes(self) -> None:
+        """Raise ValueError for a token shard of the wrong size, which is otherwise found when it is first read."""
+        for sequences in filter(None, (self.train, self.validation)):
+            for stream in (*sequences.streams, *(sequences.predictions or ())):
+                stream.check_sizes()
+
     def resume_compatibility(self, config: RunConfig) -> dict:
         """The values that a checkpoint of this run records and that a resumed run compares."""
         data = {

@@ -44,6 +44,8 @@ def check(config: RunConfig, ranks: Ranks) -> tuple[dict, Inputs, HashGPTConfig]
     check_loggers(config)
     settings = deepspeed_config(config, world_size=ranks.world_size)
     inputs = open_inputs(config)
+    if ranks.local_rank == 0:  # one process per host: an inquiry per file and process would load a shared disk
+        inputs.check_sizes()
     network = inputs.network(config)
     if not config.dry_run:
         check_resume(config, inputs.resume_compatibility(config), check_run_folder(config))

@@ -15,6 +15,7 @@ import pyarrow
 import pyarrow.parquet
 import zstandard
 
+from data_prep.benchmark.cold import COLD, FIRST_SEQUENCES, VERIFIED, load_cold
 from data_prep.counts.count_folders import count_folders
 from data_prep.documents.raw_shards import RawFile, find_raw_shards, read_documents
 from data_prep.encoding.make_encoder import BACKENDS
@@ -38,7 +39,10 @@ FORMATS = {
 
 @dataclass(frozen=True)
 class BenchmarkFiles:
-    """One text in all formats (folder/text.SUFFIX), its token shards (folder/tokens), and a tokenizer."""
+    """One text in all formats (folder/text.SUFFIX), its token shards (folder/tokens), and a tokenizer.
+
+    Cold cases also need what write_cold_shards writes.
+    """
 
     folder: Path
     tokenizer: Path
@@ -54,6 +58,7 @@ class Case:
     make: Callable[[BenchmarkFiles], Callable[[], int]]
     unit: str
     tokenizes_the_text: bool = False
+    bytes_per_unit: int = 0  # that the work needs from the disk; 0 if all of it is in memory
 
 
 def write_files(folder: Path, inputs: list[str], tokenizer: str, *, num_bytes: int) -> BenchmarkFiles:
@@ -149,6 +154,11 @@ def load(files: BenchmarkFiles) -> Callable[[], int]:
     return lambda: sum(sequences.read(batch, num_following=1)[:, 1:].size for batch in indices)
 
 
+def load_from_disk(files: BenchmarkFiles, *, copy: str, num_sequences: int | None) -> Callable[[], int]:
+    """Read batches of sequences as load does, of a folder of which nothing is in the page cache."""
+    return load_cold(files.folder / copy, num_sequences=num_sequences)
+
+
 REFERENCE = "tokenizers' own encode_batch"
 LARGE_DOCUMENT = "tokenize_shards, gigatoken, one document"
 TOKENS, CHARACTERS = "M tokens/s", "M characters/s"
@@ -165,4 +175,13 @@ CASES = {
     "count_tokens --hash_key previous": Case(partial(count, hash_key="previous"), "M tokens/s counted"),
     "count_tokens --hash_key bigram": Case(partial(count, hash_key="bigram", num_buckets=50_000), "M tokens/s counted"),
     "load sequences, shuffled": Case(load, "M tokens/s loaded"),
+    **{
+        f"load sequences, {copy}, {amount}": Case(
+            partial(load_from_disk, copy=copy, num_sequences=num_sequences),
+            "M tokens/s loaded",
+            bytes_per_unit=2,  # GPT-2's ids
+        )
+        for copy in (COLD, VERIFIED)
+        for amount, num_sequences in ((f"first {FIRST_SEQUENCES}", FIRST_SEQUENCES), ("all", None))
+    },
 }

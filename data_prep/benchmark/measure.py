@@ -25,6 +25,7 @@ from data_prep.benchmark.cases import (
     write_files,
     write_large_document,
 )
+from data_prep.benchmark.cold import bytes_read_from_disk, write_cold_shards
 from data_prep.processes.command_line import user_errors_in_one_line
 
 
@@ -35,6 +36,7 @@ class Measurement:
     amount: int  # of work, in the units of the case
     seconds: float
     peak_bytes: int  # resident memory, Python and libraries included
+    disk_bytes: int = 0  # read from the disk
 
 
 @user_errors_in_one_line
@@ -46,6 +48,8 @@ def main(argv: list[str] | None = None) -> None:
         files = write_files(
             Path(scratch), arguments.input, arguments.tokenizer, num_bytes=int(arguments.megabytes * 1e6)
         )
+        if any(CASES[name].bytes_per_unit for name in names):
+            write_cold_shards(files.folder, num_bytes=int(arguments.cold_megabytes * 1e6))
         measured = _measure_in_turn(names, files, repeats=arguments.repeats)
         if arguments.large_document:
             write_large_document(files, num_bytes=int(arguments.large_document * 1e9))
@@ -59,10 +63,10 @@ def measure(name: str, files: BenchmarkFiles) -> Measurement:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     run = CASES[name].make(files)
-    start = time.perf_counter()
+    start, disk_bytes = time.perf_counter(), bytes_read_from_disk()
     amount = run()
-    seconds = time.perf_counter() - start
-    return Measurement(amount, seconds, peak_resident_bytes())
+    seconds, disk_bytes = time.perf_counter() - start, bytes_read_from_disk() - disk_bytes
+    return Measurement(amount, seconds, peak_resident_bytes(), disk_bytes)
 
 
 def peak_resident_bytes() -> int:
@@ -72,24 +76,33 @@ def peak_resident_bytes() -> int:
 
 
 def table(measured: dict[str, list[Measurement]]) -> str:
-    """Return one line per case: median, lowest and highest rate, the rate divided by the reference's, and memory."""
+    """Return one line per case: median, lowest and highest rate, the rate divided by the reference's, and memory.
+
+    A case that needs the disk also has the bytes read from it per byte that it needs, at worst.
+    """
     reference = _median_rate(measured[REFERENCE]) if REFERENCE in measured else None
-    lines = [f"{'on one core':44}{'median':>10}{'from':>9}{'to':>9}  {'unit':20}{'x reference':>12}{'peak MiB':>10}"]
+    lines = [
+        f"{'on one core':44}{'median':>10}{'from':>9}{'to':>9}  {'unit':20}{'x reference':>12}{'disk/needed':>12}"
+        f"{'peak MiB':>10}"
+    ]
     for name, runs in measured.items():
         case, rates = CASES[name], [run.amount / run.seconds / 1e6 for run in runs]
         times = f"{_median_rate(runs) / reference:.1f}" if reference and case.unit == CASES[REFERENCE].unit else ""
+        needed = case.bytes_per_unit
+        disk = f"{max(run.disk_bytes / run.amount for run in runs) / needed:.2f}" if needed else ""
         lines.append(
             f"{name:44}{statistics.median(rates):>10.2f}{min(rates):>9.2f}{max(rates):>9.2f}  {case.unit:20}"
-            f"{times:>12}{max(run.peak_bytes for run in runs) / 2**20:>10,.0f}"
+            f"{times:>12}{disk:>12}{max(run.peak_bytes for run in runs) / 2**20:>10,.0f}"
         )
     return "\n".join(lines)
 
 
 def _check(arguments: argparse.Namespace, names: list[str]) -> None:
-    if arguments.repeats < 1 or arguments.megabytes <= 0 or arguments.large_document < 0:
+    sizes = arguments.megabytes, arguments.cold_megabytes
+    if arguments.repeats < 1 or min(sizes) <= 0 or arguments.large_document < 0:
         raise ValueError(
-            f"--repeats {arguments.repeats} must be at least 1, --megabytes {arguments.megabytes:g} above 0, "
-            f"--large_document {arguments.large_document:g} at least 0"
+            f"--repeats {arguments.repeats} must be at least 1, --megabytes {sizes[0]:g} and --cold_megabytes "
+            f"{sizes[1]:g} above 0, --large_document {arguments.large_document:g} at least 0"
         )
     if not names:
         raise ValueError(f"--only {arguments.only!r} matches no case; the cases are: {'; '.join(CASES)}")
@@ -108,6 +121,7 @@ def _measure_in_turn(names: list[str], files: BenchmarkFiles, *, repeats: int) -
                 measured[name].append(pool.submit(measure, name, files).result())
                 bar.update()
     _check_same_amounts(measured)
+    _check_disk_was_read(measured)
     return measured
 
 
@@ -116,6 +130,17 @@ def _check_same_amounts(measured: dict[str, list[Measurement]]) -> None:
     amounts = {name: runs[0].amount for name, runs in measured.items() if CASES[name].tokenizes_the_text}
     if len(set(amounts.values())) > 1:
         raise ValueError(f"the ways to tokenize find different numbers of tokens: {amounts}; do not trust the rates")
+
+
+def _check_disk_was_read(measured: dict[str, list[Measurement]]) -> None:
+    """A case that needs the disk must read it; otherwise its rate is that of memory."""
+    for name, runs in measured.items():
+        needed, found = runs[0].amount * CASES[name].bytes_per_unit, min(run.disk_bytes for run in runs)
+        if found < needed:
+            raise ValueError(
+                f"{name!r} needs {needed:,} bytes of a disk but read {found:,}: the rest was in memory; "
+                "give a --scratch on a disk, whose pages can be dropped"
+            )
 
 
 def _median_rate(runs: list[Measurement]) -> float:
@@ -131,5 +156,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--repeats", type=int, default=3, metavar="N", help="number of measurements per case (default: 3)")
     add("--only", default="", metavar="TEXT", help="run only the cases whose name contains TEXT")
     add("--large_document", type=float, default=0, metavar="GB", help="also tokenize a single document of GB gigabytes")
+    add("--cold_megabytes", type=float, default=1074, metavar="MB", help="size of the cold shard (default: 1074)")
     add("--scratch", metavar="DIR", help="folder for temporary files (default: the system's)")
     return parser

@@ -9,7 +9,7 @@ from data_prep.shards.tokenizer_files import TokenizerFile
 from data_prep.storage.atomic_file import atomic_file
 from data_prep.storage.sealed_json import sealed_json, unsealed
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 KIND = "token_shards"
 MANIFEST_NAME = "manifest.json"
 MAKE_AGAIN = "run data_prep.tokenize_shards again (predictions: launch/predict.py)"
@@ -17,14 +17,14 @@ MAKE_AGAIN = "run data_prep.tokenize_shards again (predictions: launch/predict.p
 
 @dataclass(frozen=True)
 class Shard:
-    """One pair of files, <name>.bin and <name>.idx."""
+    """Three files: the tokens in <name>.bin, documents in <name>.idx, digests of the tokens in <name>.sum."""
 
     name: str
     source: str  # folder and name of the raw shard, or the data set
     num_tokens: int
     num_documents: int
     block_bytes: int  # length of the blocks of <name>.bin; the last one may be shorter
-    block_xxh3: tuple[str, ...]  # 16 hex digits per block, its xxh3-64
+    sums_xxh3: str  # 32 hex digits, xxh3-128 of the end of <name>.sum, which covers the rest of it
     index_xxh3: str  # 16 hex digits, xxh3-64 of <name>.idx
     skipped: tuple[str, ...] = ()  # unreadable records of the raw shard: the place and the problem of each
 
@@ -91,8 +91,7 @@ def write_manifest(folder: str | Path, manifest: Manifest) -> None:
 
 def shard_from_json(values: dict) -> Shard:
     """Return the Shard of which asdict() made `values`; ValueError if fields are missing or unknown."""
-    lists = {name: tuple(values[name]) for name in ("block_xxh3", "skipped")}
-    return Shard(**_exactly(Shard, values) | lists)
+    return Shard(**_exactly(Shard, values) | {"skipped": tuple(values["skipped"])})
 
 
 def token_dtype(vocab_size: int) -> str:
@@ -109,9 +108,20 @@ def corpus_digest(shards: list[Shard] | tuple[Shard, ...], tokenizer_digest: str
     return "sha256:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
+def check_listed(path: Path) -> None:
+    """Raise FileNotFoundError if a file of the manifest is missing."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is listed in the manifest but missing; copy it here or tokenize again")
+
+
+def check_size(path: Path, found: int, written: int) -> None:
+    """Raise ValueError if a file of the manifest has the wrong number of bytes."""
+    if found != written:
+        raise ValueError(f"{path} has {found} bytes but the manifest says {written}; copy it or tokenize again")
+
+
 def _digest_line(shard: Shard) -> str:
-    numbers = f"{shard.num_tokens} {shard.num_documents} {shard.block_bytes}"
-    return " ".join([numbers, shard.index_xxh3, *shard.block_xxh3])
+    return f"{shard.num_tokens} {shard.num_documents} {shard.block_bytes} {shard.index_xxh3} {shard.sums_xxh3}"
 
 
 def _parse(path: Path) -> Manifest:
@@ -131,10 +141,6 @@ def _parse(path: Path) -> Manifest:
         return Manifest(**values | parsed)
     except ValueError as error:
         raise ValueError(f"{path} is not a manifest of token shards ({error}); {MAKE_AGAIN}") from error
-
-
-def _tokenizer_file(values: dict) -> TokenizerFile:
-    return TokenizerFile(**_exactly(TokenizerFile, values))
 
 
 def _content(path: Path) -> dict:

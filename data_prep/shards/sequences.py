@@ -22,6 +22,10 @@ class Sequences:
         """Read sequences of the stream, as read_sequences does."""
         return read_sequences([self], make_addresses(0, sequences), num_following=num_following)
 
+    def will_need(self, sequence: int, length: int) -> None:
+        """Let the disk start to read `length` tokens from the first of `sequence` on."""
+        self.stream.will_need(sequence * self.context_length, length)
+
     def read_into(self, out: np.ndarray, sequence: int) -> None:
         """Fill int64 `out` with the tokens from the first of `sequence` on."""
         self.stream.read_into(out, sequence * self.context_length)
@@ -33,6 +37,8 @@ def read_sequences(parts: list[Sequences], addresses: np.ndarray, *, num_followi
     A damaged block raises ValueError, which names its file.
     """
     tokens = np.empty((len(addresses), parts[0].context_length + num_following), dtype=np.int64)
+    for part, sequence in addresses.tolist():  # a disk that has many requests answers several at a time
+        parts[part].will_need(sequence, tokens.shape[1])
     for out, (part, sequence) in zip(tokens, addresses.tolist(), strict=True):
         parts[part].read_into(out, sequence)
     return tokens

@@ -20,6 +20,7 @@ from train.config.run_config import RunConfig
 from train.data.batches import Batch, PackedSequences
 from train.data.layer_tables import LayerTable
 from train.data.mixture_order import MixtureOrder
+from train.data.window_order import windows_of
 from train.engine.engine import start_engine
 from train.engine.model import build_model
 from train.engine.network import network_config
@@ -105,7 +106,8 @@ def _loaded_per_second(planner: LocalPlanner, config: RunConfig, source: TokenSo
     if source.stream is None:
         return None
     sequences = PackedSequences([source.stream], context_length=config.context_length)
-    order = MixtureOrder(sequences.parts, [Fraction(1)], seed=config.seed, part_seeds=[0])
+    windows = windows_of(config.context_length)
+    order = MixtureOrder(sequences.parts, [Fraction(1)], seed=config.seed, part_seeds=[0], windows=windows)
     loader = MicroBatches(sequences, order, planner, config.micro_batch_size, rank, EP_SIZE)
     dist.barrier()
     start = time.perf_counter()

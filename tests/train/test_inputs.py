@@ -213,6 +213,17 @@ def test_a_path_that_does_not_exist_is_named(tiny_data, tmp_path, field):
         open_tiny(tiny_data, **{field: missing})
 
 
+@pytest.mark.parametrize("part", ["train", "valid"])
+def test_a_shard_of_the_wrong_size_is_named_before_it_is_read(tiny_data, tmp_path, part):
+    shutil.copytree(getattr(tiny_data, part), tmp_path / part)
+    [path] = (tmp_path / part).glob("*.bin")
+    path.write_bytes(path.read_bytes()[:-2])
+    inputs = open_tiny(tiny_data, **{"train_data" if part == "train" else "eval_data": str(tmp_path / part)})
+    with pytest.raises(ValueError, match=f"{path} has [0-9]+ bytes but the manifest says"):
+        inputs.check_sizes()
+    open_tiny(tiny_data, eval_data=None).check_sizes()
+
+
 def test_a_table_balanced_for_another_ep_size_has_a_notice(tiny_data):
     config = RunConfig(**tiny_run_fields(tiny_data, ep_size=4))
     [notice] = open_inputs(config).notices(config)

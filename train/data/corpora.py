@@ -9,6 +9,7 @@ from train.data.batches import PackedSequences
 from train.data.mixture_order import MixtureOrder
 from train.data.predictions import PREDICTIONS_FOLDER, has_predictions
 from train.data.validation_split import GROUP_SEQUENCES, Subset, digest_seed, held_out_groups
+from train.data.window_order import windows_of
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ def open_corpora(config: RunConfig, mixture: Mixture, *, vocab_size: int, needs_
     """
     train = _open_sequences(mixture, config, is_held_out=False)
     part_seeds = [digest_seed(digest) for digest in _digests(mixture.streams)]
-    order = MixtureOrder(train.parts, mixture.epochs, seed=config.seed, part_seeds=part_seeds)
+    windows = windows_of(config.context_length)
+    order = MixtureOrder(train.parts, mixture.epochs, seed=config.seed, part_seeds=part_seeds, windows=windows)
     if order.num_slots < config.global_batch_size:
         raise ValueError(
             f"{config.train_data} holds {order.num_slots} sequences of {config.context_length} tokens, fewer than "

@@ -7,6 +7,7 @@ import numpy as np
 from data_prep.shards.mixture import scaled_number
 from train.data.sample_order import SampleOrder
 from train.data.validation_split import Subset
+from train.data.window_order import RegionOrder, WindowOrder, Windows, make_order
 
 
 class MixtureOrder:
@@ -16,18 +17,22 @@ class MixtureOrder:
     each epoch draws the next m sequences. Stateless: position i of a run is addresses(i, 1) on any number of ranks.
     """
 
-    def __init__(self, parts: list[Subset], epochs: list[Fraction], *, seed: int, part_seeds: list[int]):
+    def __init__(
+        self, parts: list[Subset], epochs: list[Fraction], *, seed: int, part_seeds: list[int], windows: Windows
+    ):
         """parts: the sequences of each part to train on. epochs: passes over each part per epoch of the mixture.
-        part_seeds: a number per part, which seeds its own order.
+        part_seeds: a number per part, which seeds its own order. windows: that are shuffled one after another.
         """
         self._parts = parts
         self._slots = [scaled_number(part.num_sequences, passes) for part, passes in zip(parts, epochs, strict=True)]
         self._slot_starts = np.cumsum([0, *self._slots])
+        self._order = make_order(max(self.num_slots, 1), seed=seed, windows=windows)
+        # Windows shuffle what regions leave in order.
+        region = windows.region if isinstance(self._order, WindowOrder) else 1
         self._own = [
-            SampleOrder(max(part.num_sequences, 1), seed=seed + part_seed)
+            _own_order(max(part.num_sequences, 1), seed=seed + part_seed, region=region)
             for part, part_seed in zip(parts, part_seeds, strict=True)
         ]
-        self._order = SampleOrder(max(self.num_slots, 1), seed=seed)
 
     @property
     def num_slots(self) -> int:
@@ -36,7 +41,8 @@ class MixtureOrder:
 
     def addresses(self, first: int, count: int) -> np.ndarray:
         """Addresses (part, sequence) of the positions [first, first + count) of the run, int64 [count, 2]."""
-        slots, epochs = self._order.samples(first, count), np.arange(first, first + count) // self.num_slots
+        positions = np.arange(first, first + count)
+        slots, epochs = self._order.at(positions), positions // self.num_slots
         parts = np.searchsorted(self._slot_starts, slots, side="right") - 1
         sequences = np.empty(count, dtype=np.int64)
         for part in np.unique(parts).tolist():
@@ -50,3 +56,9 @@ class MixtureOrder:
         if self._slots[part] != self._parts[part].num_sequences:
             of_subset = self._own[part].at(epochs * self._slots[part] + slots)
         return self._parts[part].sequences(of_subset)
+
+
+def _own_order(num_sequences: int, *, seed: int, region: int) -> SampleOrder | RegionOrder:
+    if region == 1 or num_sequences <= region:
+        return SampleOrder(num_sequences, seed=seed)
+    return RegionOrder(num_sequences, seed=seed, region=region)

@@ -4,8 +4,11 @@ import pytest
 
 from data_prep.benchmark import measure
 from data_prep.benchmark.cases import CASES, LARGE_DOCUMENT, REFERENCE, write_files, write_large_document
+from data_prep.benchmark.cold import COLD, VERIFIED, write_cold_shards
 from data_prep.benchmark.measure import Measurement, main, table
 from data_prep.embedded_corpus import write_corpus
+from data_prep.shards.block_sums import BlockSums
+from data_prep.shards.token_stream import TokenStream
 
 
 @pytest.fixture(scope="module")
@@ -13,7 +16,9 @@ def files(tmp_path_factory, tokenizer_folder):
     folder = tmp_path_factory.mktemp("benchmark")
     write_corpus(folder / "text")
     (folder / "files").mkdir()
-    return write_files(folder / "files", [folder / "text" / "train"], str(tokenizer_folder), num_bytes=20_000)
+    files = write_files(folder / "files", [folder / "text" / "train"], str(tokenizer_folder), num_bytes=20_000)
+    write_cold_shards(files.folder, num_bytes=40_000)
+    return files
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name != LARGE_DOCUMENT])
@@ -27,6 +32,35 @@ def test_every_case_returns_the_amount_of_its_work(files, name, monkeypatch):
         assert amount == sum(map(len, files.documents())) > 19_000
     else:
         assert amount > 1000
+
+
+def test_cold_shards_repeat_the_tokens_and_one_copy_is_verified(files, monkeypatch):
+    monkeypatch.setattr(BlockSums, "_read", lambda *_: pytest.fail("digests are read"))
+    stream = TokenStream(files.folder / VERIFIED)
+    tokens = TokenStream(files.folder / "tokens")
+    assert stream.num_tokens * 2 >= 40_000 and stream.num_tokens % tokens.num_tokens == 0
+    start = stream.num_tokens - tokens.num_tokens
+    assert stream.read(start, 9).tolist() == stream.read(0, 9).tolist()
+    with pytest.raises(pytest.fail.Exception, match="digests are read"):
+        TokenStream(files.folder / COLD).read(0, 1)
+
+
+def test_a_cold_case_reads_from_the_disk_or_says_that_it_did_not(tmp_path, tokenizer_folder, capsys):
+    write_corpus(tmp_path)
+    options = ["--megabytes", 0.01, "--cold_megabytes", 4, "--repeats", 1, "--only", "cold, all", "--scratch", tmp_path]
+    status = main(["--input", str(tmp_path / "train"), "--tokenizer", str(tokenizer_folder), *map(str, options)])
+    printed = capsys.readouterr()
+    if status:  # a file system in memory
+        assert "'load sequences, cold, all' needs" in printed.err and "the rest was in memory" in printed.err
+    else:
+        assert 1 <= float(printed.out.split()[-2]) < 1.2
+
+
+def test_a_cold_case_that_read_less_than_it_needs_is_refused():
+    name = "load sequences, cold, all"
+    measure._check_disk_was_read({name: [Measurement(10, 1.0, 1, disk_bytes=20)], REFERENCE: [Measurement(10, 1.0, 1)]})
+    with pytest.raises(ValueError, match="'load sequences, cold, all' needs 20 bytes of a disk but read 19"):
+        measure._check_disk_was_read({name: [Measurement(10, 1.0, 1, n) for n in (25, 19)]})
 
 
 def test_the_large_document_is_one_document(files):
@@ -56,13 +90,16 @@ def test_the_table_has_medians_and_ratios():
     _, first, second = table(measured).splitlines()
     assert first.split()[-7:] == ["2.00", "1.00", "4.00", "M", "tokens/s", "1.0", "2"]
     assert second.split()[-7:] == ["8.00", "8.00", "8.00", "M", "tokens/s", "4.0", "2"]
+    cold = {"load sequences, cold, all": [Measurement(10, 1.0, 2**20, disk_bytes) for disk_bytes in (30, 61, 20)]}
+    assert table(cold).splitlines()[1].split()[-2:] == ["3.05", "1"]
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--repeats", "0"], "--repeats 0 must be at least 1"),
-        (["--megabytes", "0"], "--megabytes 0 above 0"),
+        (["--megabytes", "0"], "--megabytes 0 and --cold_megabytes 1074 above 0"),
+        (["--cold_megabytes", "-1"], "--megabytes 16 and --cold_megabytes -1 above 0"),
         (["--only", "paint"], "--only 'paint' matches no case; the cases are: tokenizers' own encode_batch; "),
     ],
 )

@@ -13,6 +13,7 @@ from tests.data_prep.shards.test_token_stream import write_folder
 from train.data.batches import Batch, PackedSequences, micro_batch_addresses, validation_batches
 from train.data.mixture_order import MixtureOrder
 from train.data.validation_split import GROUP_SEQUENCES, Subset
+from train.data.window_order import windows_of
 
 
 class CountingStream:
@@ -20,6 +21,9 @@ class CountingStream:
 
     def __init__(self, num_tokens: int, *, first: int = 0, folder: str = "shards"):
         self.num_tokens, self.first, self.folder = num_tokens, first, folder
+
+    def will_need(self, start: int, length: int) -> None:
+        assert start + length <= self.num_tokens
 
     def read_into(self, out: np.ndarray, start: int) -> None:
         assert start + len(out) <= self.num_tokens
@@ -144,7 +148,7 @@ SPLITS = [(1, 8), (1, 2), (2, 4), (2, 1), (4, 2), (4, 1), (8, 1)]  # world size,
 
 def make_order() -> MixtureOrder:
     """An epoch of 13 sequences: 5 of part 0 and 8 of part 1."""
-    return MixtureOrder([Subset(5), Subset(8)], [1, 1], seed=4, part_seeds=[0, 0])
+    return MixtureOrder([Subset(5), Subset(8)], [1, 1], seed=4, part_seeds=[0, 0], windows=windows_of(3))
 
 
 def addresses_of_ranks(step: int, world_size: int, micro_batch_size: int) -> list[np.ndarray]:

@@ -9,13 +9,18 @@ from train.data.batches import micro_batch_addresses
 from train.data.mixture_order import MixtureOrder
 from train.data.sample_order import SampleOrder
 from train.data.validation_split import Subset, held_out_groups
+from train.data.window_order import Windows, windows_of
 
 SIZES, EPOCHS = [7, 5, 8], ["1", "2", "1/2"]
 
 
-def make_order(sizes=SIZES, epochs=EPOCHS, *, seed=3, part_seeds=None) -> MixtureOrder:
+WHOLE = windows_of(1024)  # more than any order of these tests holds
+
+
+def make_order(sizes=SIZES, epochs=EPOCHS, *, seed=3, part_seeds=None, windows=WHOLE) -> MixtureOrder:
     parts, epochs = [Subset(size) for size in sizes], list(map(Fraction, epochs))
-    return MixtureOrder(parts, epochs, seed=seed, part_seeds=part_seeds or list(range(len(sizes))))
+    part_seeds = part_seeds or list(range(len(sizes)))
+    return MixtureOrder(parts, epochs, seed=seed, part_seeds=part_seeds, windows=windows)
 
 
 def counts(addresses: np.ndarray) -> list[list[int]]:
@@ -42,24 +47,26 @@ def test_the_order_of_subsets_never_changes_silently():
     digests = ["sha256:" + "1f" * 32, "sha256:" + "2e" * 32]
     sizes = zip([300, 200], digests, strict=True)
     parts = [Subset(n, held_out_groups(n, fraction=0.3, corpus_digest=digest)) for n, digest in sizes]
-    order = MixtureOrder(parts, [Fraction(1, 2), Fraction(2)], seed=5, part_seeds=[1, 2])
+    order = MixtureOrder(parts, [Fraction(1, 2), Fraction(2)], seed=5, part_seeds=[1, 2], windows=WHOLE)
     assert order.num_slots == 172 // 2 + 2 * 136
     assert order.addresses(order.num_slots - 6, 12).tolist() == [
         [0, 270], [1, 47], [1, 91], [1, 30], [1, 33], [1, 90], [1, 99], [1, 15], [0, 138], [1, 114], [1, 102], [0, 6],
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("windows", [WHOLE, Windows(1, lanes=4), Windows(2, lanes=5)])
 @pytest.mark.parametrize("epoch", [0, 1, 4])
-def test_an_epoch_passes_over_each_part_for_its_epochs(epoch):
-    order = make_order()
+def test_an_epoch_passes_over_each_part_for_its_epochs(epoch, windows):
+    order = make_order(windows=windows)
     assert order.num_slots == 7 + 10 + 4
     whole, twice, half = counts(order.addresses(epoch * 21, 21))
     assert (whole, twice) == ([1] * 7, [2] * 5)
     assert sorted(half) == [0] * 4 + [1] * 4
 
 
-def test_every_sequence_of_half_a_part_is_seen_once_before_any_is_seen_twice():
-    order = make_order()
+@pytest.mark.parametrize("windows", [WHOLE, Windows(1, lanes=4)])
+def test_every_sequence_of_half_a_part_is_seen_once_before_any_is_seen_twice(windows):
+    order = make_order(windows=windows)
     epochs = [counts(order.addresses(epoch * 21, 21))[2] for epoch in range(4)]
     assert np.add(epochs[0], epochs[1]).tolist() == np.add(epochs[2], epochs[3]).tolist() == [1] * 8
 
@@ -94,11 +101,32 @@ def test_a_part_has_an_order_of_its_own():
     assert set(one.addresses(0, 4)[:, 1].tolist()) != set(other.addresses(0, 4)[:, 1].tolist())
 
 
-def test_a_run_resumes_on_any_number_of_ranks_from_its_step_alone():
+@pytest.mark.parametrize("windows", [WHOLE, Windows(1, lanes=4)])
+def test_a_run_resumes_on_any_number_of_ranks_from_its_step_alone(windows):
     seen = []
     for step, (world_size, micro_batch_size) in enumerate([(1, 4), (4, 1), (2, 1), (2, 2), (1, 1), (4, 1)] * 7):
-        order, per_step = make_order(), 4 // world_size // micro_batch_size  # nothing is kept between steps
+        order = make_order(windows=windows)  # nothing is kept between steps
+        per_step = 4 // world_size // micro_batch_size
         for number in range(step * per_step, (step + 1) * per_step):
             options = {"micro_batch_size": micro_batch_size, "world_size": world_size}
             seen += [micro_batch_addresses(order, number, rank=rank, **options) for rank in range(world_size)]
     assert counts(np.concatenate(seen)) == [[8] * 7, [16] * 5, [4] * 8]  # 42 steps * 4 = 8 epochs of 21
+
+
+def test_windows_keep_the_sequences_of_a_part_together_that_is_read_twice_or_by_half():
+    windows = Windows(lane=13, lanes=80)  # regions of 104 in windows of 1,040
+    order = make_order([6000, 6000], ["2", "1/2"], windows=windows)
+    for first in range(0, 15_000, 1040)[:13]:  # all windows but the last
+        parts, sequences = order.addresses(first, 1040).T
+        for part in (0, 1):
+            regions = np.unique(sequences[parts == part] // 104)
+            # A region of slots may lie in two of the part, each of which may begin anywhere.
+            assert len(regions) <= 3 * ((parts == part).sum() / 104 + 2) < 58
+
+
+def test_a_part_of_one_region_is_shuffled_as_a_whole():
+    windows = Windows(lane=13, lanes=8)  # regions of 104
+    order = make_order([104, 1000], ["1/2", "1"], windows=windows)
+    parts, sequences = order.addresses(0, 1052).T
+    drawn = np.sort(sequences[parts == 0])
+    assert len(drawn) == 52 and (np.diff(drawn) > 1).sum() > 10  # not one half of the part

@@ -20,6 +20,7 @@ from tests.models.hashes import HASHES, make_tables
 from tests.models.tiny import tiny_config
 from train.data.batches import PackedSequences
 from train.data.mixture_order import MixtureOrder
+from train.data.window_order import windows_of
 from train.engine.model import build_model
 from train.prefetch.loader import MicroBatches, read_ahead
 from train.prefetch.route_ahead import make_local_planner
@@ -37,7 +38,7 @@ def make_micro_batches(folder, hash_name: str = "token and bigram") -> MicroBatc
     """Micro-batches of documents that are masked from each other, with the tokens themselves as predictions."""
     streams = [TokenStream(folder)]
     sequences = PackedSequences(streams, context_length=8, predictions=streams, end_token_id=299)
-    order = MixtureOrder(sequences.parts, [Fraction(1)], seed=0, part_seeds=[0])
+    order = MixtureOrder(sequences.parts, [Fraction(1)], seed=0, part_seeds=[0], windows=windows_of(8))
     planner = make_local_planner(make_model(hash_name))
     return MicroBatches(sequences, order, planner, micro_batch_size=4, rank=1, world_size=2)
 
