@@ -19,6 +19,7 @@ from data_prep.processes.mpi_ranks import MpiRanks, find_ranks, ranks_end_togeth
 from data_prep.shards.manifest import MANIFEST_NAME, Manifest, read_manifest
 from data_prep.shards.mixture import MIXTURE_NAME, write_mixture
 from data_prep.tokenizing.corpus_recipe import CorpusPart, read_corpus_recipe
+from data_prep.tokenizing.sources import read_sources
 from data_prep.tokenizing.tokenize_folder import summary, tokenize_folder
 from data_prep.tokenizing.unfinished import SPEC_NAME
 
@@ -72,7 +73,7 @@ def _check_finished(folder: Path, manifest: Manifest, part: CorpusPart, *, sourc
     found = {
         "tokenizer_digest": manifest.tokenizer_digest,
         "rules": manifest.rules,
-        "sources": [shard.source for shard in manifest.shards],
+        "sources": [each.source for each in read_sources(folder, manifest)],
     }
     for name, value in expected.items():
         if found[name] != value:

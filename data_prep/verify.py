@@ -17,6 +17,7 @@ from data_prep.shards.megatron_index import check_index, index_size
 from data_prep.shards.mixture import mixture_folders
 from data_prep.shards.token_stream import check_size
 from data_prep.shards.tokenizer_files import TOKENIZER_FOLDER, check_tokenizer_files
+from data_prep.tokenizing.sources import SOURCES_NAME, read_sources
 
 
 @user_errors_in_one_line
@@ -54,6 +55,8 @@ def _checks(
     tokenizer = folder / TOKENIZER_FOLDER
     if tokenizer.is_dir() or manifest.tokenizer_files:  # predictions have none
         yield tokenizer, partial(_check_tokenizer, tokenizer, manifest)
+    if manifest.sources_xxh3:
+        yield folder / SOURCES_NAME, partial(read_sources, folder, manifest)
     for shard in manifest.shards:
         index, tokens = (folder / f"{shard.name}.{suffix}" for suffix in ("idx", "bin"))
         yield index, partial(_check_index, index, shard)
@@ -98,7 +101,7 @@ def _check_tokenizer(path: Path, manifest: Manifest) -> None:
 def _intact(folder: Path) -> str:
     manifest = read_manifest(folder)
     num_blocks = sum(len(shard.block_xxh3) for shard in manifest.shards)
-    num_skipped = sum(len(shard.skipped) for shard in manifest.shards)
+    num_skipped = sum(len(source.skipped) for source in read_sources(folder, manifest))
     tokenizer = "intact" if (folder / TOKENIZER_FOLDER).is_dir() else "none in the folder"
     return (
         f"{folder} is intact (shards: {len(manifest.shards):,}, tokens: {manifest.num_tokens:,}, "

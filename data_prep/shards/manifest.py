@@ -1,4 +1,4 @@
-"""The manifest of a folder of token shards: the meaning of the tokens, their sources, and the digests of all files."""
+"""The manifest of a folder of token shards: the meaning of the tokens, and the digests of all files."""
 
 import hashlib
 from dataclasses import asdict, dataclass, fields
@@ -9,7 +9,7 @@ from data_prep.shards.tokenizer_files import TokenizerFile
 from data_prep.storage.atomic_file import atomic_file
 from data_prep.storage.sealed_json import sealed_json, unsealed
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 KIND = "token_shards"
 MANIFEST_NAME = "manifest.json"
 MAKE_AGAIN = "run data_prep.tokenize_shards again (predictions: launch/predict.py)"
@@ -20,13 +20,11 @@ class Shard:
     """One pair of files, <name>.bin and <name>.idx."""
 
     name: str
-    source: str  # folder and name of the raw shard, or the data set
     num_tokens: int
     num_documents: int
     block_bytes: int  # length of the blocks of <name>.bin; the last one may be shorter
     block_xxh3: tuple[str, ...]  # 16 hex digits per block, its xxh3-64
     index_xxh3: str  # 16 hex digits, xxh3-64 of <name>.idx
-    skipped: tuple[str, ...] = ()  # unreadable records of the raw shard: the place and the problem of each
 
 
 @dataclass(frozen=True)
@@ -43,6 +41,7 @@ class Manifest:
     num_tokens: int
     num_documents: int
     tokenizer_files: tuple[TokenizerFile, ...]  # of <folder>/tokenizer; predictions have none
+    sources_xxh3: str  # 32 hex digits, xxh3-128 of sources.jsonl; "" for predictions
     shards: tuple[Shard, ...]
 
 
@@ -54,6 +53,7 @@ def make_manifest(
     end_token_id: int,
     rules: DocumentRules = DocumentRules(),
     tokenizer_files: tuple[TokenizerFile, ...] = (),
+    sources_xxh3: str = "",
 ) -> Manifest:
     """Return the manifest of finished shards."""
     return Manifest(
@@ -67,6 +67,7 @@ def make_manifest(
         num_tokens=sum(shard.num_tokens for shard in shards),
         num_documents=sum(shard.num_documents for shard in shards),
         tokenizer_files=tokenizer_files,
+        sources_xxh3=sources_xxh3,
         shards=tuple(shards),
     )
 
@@ -91,8 +92,7 @@ def write_manifest(folder: str | Path, manifest: Manifest) -> None:
 
 def shard_from_json(values: dict) -> Shard:
     """Return the Shard of which asdict() made `values`; ValueError if fields are missing or unknown."""
-    lists = {name: tuple(values[name]) for name in ("block_xxh3", "skipped")}
-    return Shard(**_exactly(Shard, values) | lists)
+    return Shard(**_exactly(Shard, values) | {"block_xxh3": tuple(values["block_xxh3"])})
 
 
 def token_dtype(vocab_size: int) -> str:
