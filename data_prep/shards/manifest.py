@@ -17,13 +17,13 @@ MAKE_AGAIN = "run data_prep.tokenize_shards again (predictions: launch/predict.p
 
 @dataclass(frozen=True)
 class Shard:
-    """One pair of files, <name>.bin and <name>.idx."""
+    """Three files: the tokens in <name>.bin, documents in <name>.idx, digests of the tokens in <name>.sum."""
 
     name: str
     num_tokens: int
     num_documents: int
     block_bytes: int  # length of the blocks of <name>.bin; the last one may be shorter
-    block_xxh3: tuple[str, ...]  # 16 hex digits per block, its xxh3-64
+    sums_xxh3: str  # 32 hex digits, xxh3-128 of the end of <name>.sum, which covers the rest of it
     index_xxh3: str  # 16 hex digits, xxh3-64 of <name>.idx
 
 
@@ -92,7 +92,7 @@ def write_manifest(folder: str | Path, manifest: Manifest) -> None:
 
 def shard_from_json(values: dict) -> Shard:
     """Return the Shard of which asdict() made `values`; ValueError if fields are missing or unknown."""
-    return Shard(**_exactly(Shard, values) | {"block_xxh3": tuple(values["block_xxh3"])})
+    return Shard(**_exactly(Shard, values))
 
 
 def token_dtype(vocab_size: int) -> str:
@@ -110,8 +110,7 @@ def corpus_digest(shards: list[Shard] | tuple[Shard, ...], tokenizer_digest: str
 
 
 def _digest_line(shard: Shard) -> str:
-    numbers = f"{shard.num_tokens} {shard.num_documents} {shard.block_bytes}"
-    return " ".join([numbers, shard.index_xxh3, *shard.block_xxh3])
+    return f"{shard.num_tokens} {shard.num_documents} {shard.block_bytes} {shard.index_xxh3} {shard.sums_xxh3}"
 
 
 def _parse(path: Path) -> Manifest:
@@ -131,10 +130,6 @@ def _parse(path: Path) -> Manifest:
         return Manifest(**values | parsed)
     except ValueError as error:
         raise ValueError(f"{path} is not a manifest of token shards ({error}); {MAKE_AGAIN}") from error
-
-
-def _tokenizer_file(values: dict) -> TokenizerFile:
-    return TokenizerFile(**_exactly(TokenizerFile, values))
 
 
 def _content(path: Path) -> dict:

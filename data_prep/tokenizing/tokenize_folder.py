@@ -11,7 +11,7 @@ from data_prep.documents.raw_shards import RawShard, find_raw_shards
 from data_prep.encoding.make_encoder import make_encoder
 from data_prep.encoding.tokenizer import end_token_id, load_tokenizer, tokenizer_digest, vocab_size
 from data_prep.processes.mpi_ranks import ONE_PROCESS, MpiRanks
-from data_prep.shards.blocks import BLOCK_BYTES
+from data_prep.shards.block_sums import BLOCK_BYTES
 from data_prep.shards.manifest import Manifest, make_manifest, read_manifest, write_manifest
 from data_prep.shards.tokenizer_files import TokenizerFile, copy_tokenizer
 from data_prep.tokenizing.output_folder import locked_folder, prepare_folder

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import xxhash
 
-from data_prep.shards.blocks import check_block, read_blocks
+from data_prep.shards.blocks import BlockCheck
 from data_prep.shards.manifest import Shard, shard_from_json
 from data_prep.shards.megatron_index import check_index
 from data_prep.storage.atomic_file import atomic_file, sync_folder
@@ -87,7 +87,7 @@ def write_record(folder: Path, finished: FinishedShard, *, spec_digest: str) -> 
 def finished_shard(
     folder: Path, name: str, *, spec_digest: str, identities: list[tuple[str, dict]]
 ) -> FinishedShard | None:
-    """Return shard `name` if its record and both of its files are intact and belong to the spec and the raw shards.
+    """Return shard `name` if its record and all of its files are intact and belong to the spec and raw shards.
 
     identities: (source, identity) of its raw shards as they are now.
     """
@@ -114,8 +114,10 @@ def remove_records(folder: Path, spec: FolderSpec) -> None:
 def _check_files(folder: Path, shard: Shard) -> None:
     index, tokens = (folder / f"{shard.name}.{suffix}" for suffix in ("idx", "bin"))
     check_index(index, index.read_bytes(), xxh3=shard.index_xxh3)
-    for block, content in zip(range(len(shard.block_xxh3)), read_blocks(tokens, shard), strict=True):
-        check_block(tokens, shard, block, content)
+    check = BlockCheck(tokens, shard, num_bytes=tokens.stat().st_size)
+    for first, content in check.pieces():
+        if damage := check.damage(content, first=first):
+            raise ValueError(damage[0])
 
 
 def _first_difference(was: object, is_now: object) -> tuple[object, object]:

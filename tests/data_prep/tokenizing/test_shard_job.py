@@ -61,5 +61,5 @@ def test_neither_pieces_nor_batches_change_tokens_and_documents(
     tokenizer = shard_job.ShardTokenizer(tokenizer_folder, backend="tokenizers", num_threads=1)
     shard = shard_job.tokenize_shard(job, tokenizer, on_read=lambda n: None, on_tokens=lambda n: None).shard
     (whole,) = read_manifest(tmp_path / "tokens").shards
-    assert (shard.block_xxh3, shard.index_xxh3) == (whole.block_xxh3, whole.index_xxh3)
+    assert (shard.sums_xxh3, shard.index_xxh3) == (whole.sums_xxh3, whole.index_xxh3)
     assert len(expected[1]) == 3 + 1
