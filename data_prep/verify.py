@@ -64,7 +64,7 @@ def _checks(
     tokenizer = folder / TOKENIZER_FOLDER
     if tokenizer.is_dir() or manifest.tokenizer_files:  # predictions have none
         yield tokenizer, partial(_check_tokenizer, tokenizer, manifest)
-    if manifest.sources_xxh3:
+    if manifest.sources is not None:
         yield folder / SOURCES_NAME, partial(read_sources, folder, manifest)
     for shard in manifest.shards:
         index, tokens = (folder / f"{shard.name}.{suffix}" for suffix in ("idx", "bin"))

@@ -23,7 +23,8 @@ MAY_IMPORT = {
     "data_prep.tables": "data_prep.counts data_prep.shards data_prep.storage",
     "data_prep.table_checks": "data_prep.tables data_prep.counts data_prep.shards data_prep.storage",
     "data_prep.tokenizing": (
-        "data_prep.shards data_prep.encoding data_prep.documents data_prep.processes data_prep.storage"
+        "data_prep.shards data_prep.encoding data_prep.documents data_prep.documents.files data_prep.processes "
+        "data_prep.storage"
     ),
     "data_prep.benchmark": (
         "data_prep.tokenizing data_prep.counts data_prep.shards data_prep.encoding data_prep.documents "

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from data_prep.processes.mpi_ranks import ONE_PROCESS, MpiRanks
 from data_prep.processes.worker_pool import CONTEXT, worker_pool
 from data_prep.shards.tokenizer_files import TOKENIZER_FOLDER
-from data_prep.tokenizing.shard_job import ShardJob, ShardTokenizer, finish_shard
+from data_prep.tokenizing.shard_job import FailedShard, ShardJob, ShardTokenizer, finish_shard
 from data_prep.tokenizing.unfinished import FinishedShard
 
 POLL_SECONDS = 0.2
@@ -18,9 +18,9 @@ POLL_SECONDS = 0.2
 
 def run_jobs(
     jobs: list[ShardJob], *, num_workers: int, backend: str, ranks: MpiRanks = ONE_PROCESS
-) -> list[FinishedShard]:
-    """Return the finished shards in the order of `jobs`; the first error stops the other jobs and is raised."""
-    if not jobs:  # more ranks than raw shards
+) -> list[FinishedShard | FailedShard]:
+    """Return what became of each of `jobs`, in their order; the first error stops the other jobs and is raised."""
+    if not jobs:  # more ranks than token shards
         return []
     num_workers = min(num_workers, len(jobs))
     tokenizer = jobs[0].output / TOKENIZER_FOLDER
@@ -98,5 +98,5 @@ def _start_worker(tokenizer: Path, backend: str, num_threads: int, progress: Pro
     _progress = progress
 
 
-def _run_job(job: ShardJob) -> FinishedShard:
+def _run_job(job: ShardJob) -> FinishedShard | FailedShard:
     return finish_shard(job, _tokenizer, on_read=_progress.add_bytes, on_tokens=_progress.add_tokens)

@@ -36,7 +36,7 @@ def test_a_folder_in_use_is_replaced_only_when_asked(raw_folder, tmp_path, token
     ]
     arguments = [str(argument) for argument in arguments]
     assert main(arguments) == 2
-    assert "tokens is not empty" in capsys.readouterr().err
+    assert "manifest.json is damaged" in capsys.readouterr().err
     assert main([*arguments, "--overwrite"]) == 0
     assert "9 documents" in capsys.readouterr().out
     assert TokenStream(tmp_path / "tokens").manifest.num_documents == 9
@@ -71,7 +71,7 @@ def test_more_skipped_records_than_allowed_leave_a_folder_to_finish_without_mani
     arguments = arguments_of(raw_with_two_bad_rows, tokenizer_folder, tmp_path / "tokens", "--max_bad_records")
     assert main([*arguments, "1"]) == 2
     error = capsys.readouterr().err
-    assert "2 records cannot be read, but --max_bad_records is 1: raw/a.jsonl, line 2" in error
+    assert "2 of 4 records cannot be read, but --max_bad_records is 1: raw/a.jsonl, line 2" in error
     assert not (tmp_path / "tokens" / "manifest.json").exists()
     assert main([*arguments, "2"]) == 0
     assert main(arguments_of(raw_with_two_bad_rows, tokenizer_folder, tmp_path / "other")) == 2
