@@ -8,7 +8,7 @@ from data_prep.shards.manifest import read_manifest
 from data_prep.shards.token_stream import TokenStream
 from data_prep.tokenizing.tokenize_folder import tokenize_folder
 from data_prep.tokenizing.unfinished import SPEC_NAME
-from data_prep.verify import verify
+from data_prep.verifying.folder_check import verify
 from tests.data_prep.documents.raw_shards import write_raw_shard
 from tests.data_prep.tokenizing.test_interrupted import (
     RUN_JOBS,

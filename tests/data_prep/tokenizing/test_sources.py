@@ -10,7 +10,7 @@ from data_prep.shards.manifest import read_manifest
 from data_prep.tokenizing.shard_job import ShardJob, ShardTokenizer, tokenize_shard
 from data_prep.tokenizing.sources import read_sources
 from data_prep.tokenizing.tokenize_folder import tokenize_folder
-from data_prep.verify import verify
+from data_prep.verifying.folder_check import verify
 from tests.damage import flip_bit
 
 
