@@ -34,14 +34,19 @@ class Progress:
 
     def add_bytes(self, num_bytes: int) -> None:
         """Count bytes read; InterruptedError if another job has failed."""
-        if self._is_stopped.value:
-            raise InterruptedError("stopped because another shard failed")
+        self._check_stopped()
         with self._bytes_read.get_lock():
             self._bytes_read.value += num_bytes
 
     def add_tokens(self, num_tokens: int) -> None:
+        """As add_bytes; a few bytes of a well compressed file hold many tokens."""
+        self._check_stopped()
         with self._num_tokens.get_lock():
             self._num_tokens.value += num_tokens
+
+    def _check_stopped(self) -> None:
+        if self._is_stopped.value:
+            raise InterruptedError("stopped because another shard failed")
 
 
 def watch(futures: list[Future], progress: Progress, *, total_bytes: int, desc: str, is_shown: bool) -> None:

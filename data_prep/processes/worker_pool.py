@@ -48,6 +48,7 @@ def worker_pool(
     """Yield a pool whose processes first call start(*arguments); OSError if one of them is killed."""
     with ProcessPoolExecutor(num_workers, CONTEXT, initializer=_start_worker, initargs=(start, *arguments)) as pool:
         try:
+            _start_processes(pool)
             yield pool
         except BrokenProcessPool as error:
             raise OSError("a worker process was killed, perhaps out of memory; use fewer --workers") from error
@@ -57,8 +58,16 @@ def worker_pool(
             raise
 
 
+def _start_processes(pool: ProcessPoolExecutor) -> None:
+    """Start the workers deaf to Ctrl-C, which a terminal sends to all processes: the parent alone answers it."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which new processes inherit
+    try:
+        pool.submit(os.getpid)  # the first task starts all processes
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
 def _start_worker(start: Callable[..., None] | None, *arguments: object) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal interrupts all processes; the parent ends the workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if start is not None:
         start(*arguments)

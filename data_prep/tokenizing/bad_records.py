@@ -13,7 +13,7 @@ def number_or_share(text: str) -> int | float:
         number = float(text)
     except ValueError:
         number = math.nan
-    if number >= 0 and number == int(number):
+    if number >= 0 and number.is_integer():
         return int(number)
     if 0 < number < 1:
         return number
