@@ -4,10 +4,10 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from data_prep.documents.archives import tar_members
-from data_prep.documents.decompress import DECOMPRESSORS, decompressed
 from data_prep.documents.document_rules import DocumentRules, Parts
+from data_prep.documents.files.archives import tar_members
 from data_prep.documents.files.byte_ranges import owned_span
+from data_prep.documents.files.decompress import DECOMPRESSORS, decompressed
 from data_prep.documents.files.read_blocks import Digest, read_blocks
 from data_prep.documents.lines import group_lines
 from data_prep.documents.rows import group_rows, json_rows, parquet_rows

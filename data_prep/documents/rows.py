@@ -8,8 +8,8 @@ from typing import BinaryIO
 import pyarrow as pa
 from pyarrow.parquet import ParquetFile
 
-from data_prep.documents.decompress import DamagedShard
 from data_prep.documents.document_rules import DocumentRules, Parts
+from data_prep.documents.files.decompress import DamagedShard
 from data_prep.documents.skipped import SkippedRecords
 from data_prep.documents.text_chunks import cut_lines
 

@@ -4,8 +4,8 @@ import gzip
 
 import pytest
 
-from data_prep.documents.decompress import DamagedShard
 from data_prep.documents.document_rules import DocumentRules
+from data_prep.documents.files.decompress import DamagedShard
 from data_prep.documents.raw_shards import RawFile, read_documents
 from data_prep.documents.readers import read_parts
 from data_prep.documents.skipped import SkippedRecords

@@ -4,7 +4,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from data_prep.documents.decompress import DamagedShard
+from data_prep.documents.files.decompress import DamagedShard
 from tests.data_prep.documents.raw_shards import (
     COMPRESSED,
     COMPRESSORS,

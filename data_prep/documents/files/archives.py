@@ -5,7 +5,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from data_prep.documents.decompress import DamagedShard
+from data_prep.documents.files.decompress import DamagedShard
 from data_prep.documents.files.read_blocks import BLOCK_BYTES
 
 

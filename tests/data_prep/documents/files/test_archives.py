@@ -5,7 +5,7 @@ import tracemalloc
 
 import pytest
 
-from data_prep.documents.decompress import DamagedShard
+from data_prep.documents.files.decompress import DamagedShard
 from data_prep.documents.raw_shards import RawFile, read_documents
 from tests.data_prep.documents.raw_shards import (
     COMPRESSED,

@@ -4,7 +4,7 @@ import lzma
 
 import pytest
 
-from data_prep.documents.decompress import DamagedShard, decompressed
+from data_prep.documents.files.decompress import DamagedShard, decompressed
 from tests.data_prep.documents.raw_shards import COMPRESSED, COMPRESSORS, documents_of, write_raw_shard
 
 
