@@ -1,5 +1,6 @@
 """An archive yields the documents of its members, and one that is cut short or ambiguous is refused."""
 
+import io
 import tarfile
 import tracemalloc
 
@@ -76,3 +77,65 @@ def test_memory_does_not_grow_with_the_number_of_members(tmp_path):
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak_bytes < 300_000
+
+
+@pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_every_kind_of_archive_is_read_as_tarfile_writes_it(tmp_path, format):
+    names = ["a.txt", "b/c.txt", "é" * 20 + ".txt", "folder/" * 12 + "d.txt"]
+    names += [] if format == tarfile.USTAR_FORMAT else ["long" * 100 + ".txt"]
+    with tarfile.open(tmp_path / "one.tar", "w", format=format, encoding="utf-8") as archive:
+        for name in names:
+            entry = tarfile.TarInfo(name)
+            entry.size = len(name.encode())
+            archive.addfile(entry, io.BytesIO(name.encode()))
+    assert documents_of(tmp_path / "one.tar") == names
+
+
+def header(name, kind, size):
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.size = kind, size
+    return entry.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
+def test_headers_above_a_mebibyte_are_refused_before_they_are_read(tmp_path, kind):
+    (tmp_path / "one.tar").write_bytes(header("pax", kind, 2**30))
+    with pytest.raises(
+        ValueError, match="one.tar has a member with 1073741824 bytes of extended headers, above 1048576"
+    ):
+        documents_of(tmp_path / "one.tar")
+
+
+def test_many_headers_of_one_member_are_refused(tmp_path):
+    (tmp_path / "one.tar").write_bytes((header("pax", tarfile.XHDTYPE, 512) + bytes(512)) * 3000)
+    with pytest.raises(ValueError, match="has a member with 1049088 bytes of extended headers"):
+        documents_of(tmp_path / "one.tar")
+
+
+def test_a_sparse_member_is_refused(tmp_path):
+    (tmp_path / "old.tar").write_bytes(header("a.txt", tarfile.GNUTYPE_SPARSE, 0))
+    fields = {"GNU.sparse.major": "1", "GNU.sparse.realsize": str(2**33)}
+    with tarfile.open(tmp_path / "new.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        entry = tarfile.TarInfo("a.txt")
+        entry.pax_headers = fields
+        archive.addfile(entry)
+    for name in ("old.tar", "new.tar"):
+        with pytest.raises(ValueError, match=f"{name}, a.txt is sparse: .* create the archive without --sparse"):
+            documents_of(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        (b"99 path=a.txt\n", "a pax header has a record of another length"),
+        (b"0 path=a.txt\n", "a pax header has a record of another length"),
+        (b"1" * 600, "a pax header has a record of another length"),
+        (b"11 size=-1\n", "a.txt has the size -1"),
+        (b"30 size=99999999999999999999\n\n", "a.txt has the size 99999999999999999999"),
+    ],
+)
+def test_a_damaged_pax_header_is_refused(tmp_path, record, reason):
+    content = header("pax", tarfile.XHDTYPE, len(record)) + record + bytes(-len(record) % 512)
+    (tmp_path / "one.tar").write_bytes(content + header("a.txt", tarfile.REGTYPE, 0) + bytes(1024))
+    with pytest.raises(DamagedShard, match=f"one.tar is damaged near byte .* of its archive: {reason}"):
+        documents_of(tmp_path / "one.tar")
