@@ -1,19 +1,20 @@
-"""Decompress .gz, .xz and .zst block by block, and refuse files that are cut short or damaged.
+"""Decompress .gz, .bz2, .xz and .zst block by block, and refuse files that are cut short or damaged.
 
 The libraries' own readers are not strict: zstandard's ends silently in the middle of a frame, lzma's ignores damaged
 bytes after a stream. Here every byte must belong to a stream that reached its verified end.
 """
 
+import bz2
 import lzma
 import zlib
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import zstandard
 
 STEP_BYTES = 2**11  # decompressed at a time: 8 KB of text, or 64 MB of the most repetitive text that .zst can express
-LARGEST_ZSTD_WINDOW = 2**31  # files written with zstd --long=31
+LARGEST_WINDOW = 2**31  # bytes that a file may need: those written with zstd --long=31 do, xz -9 needs 2**26
+LARGEST_INNER_WINDOW = 2**27  # of a compressed file within another or within an archive, of which there may be several
 
 
 class DamagedShard(ValueError):
@@ -25,21 +26,24 @@ class DamagedShard(ValueError):
         return cls(f"{label} is damaged near {position}: {reason}; download or create the file again")
 
 
-def decompressed(label: str, blocks: Iterator[bytes], suffix: str) -> Iterator[bytes]:
+def decompressed(
+    label: str, blocks: Iterator[bytes], suffix: str, *, largest_window: int = LARGEST_WINDOW
+) -> Iterator[bytes]:
     """Yield the decompressed content of `blocks`, of a file with this suffix; DamagedShard, possibly at the end.
 
-    Consecutive streams, members or frames are one content.
+    Consecutive streams, members or frames are one content. ValueError for one that needs more memory than
+    `largest_window`, or a dictionary.
     """
     stream, num_finished, offset = None, 0, 0
     for block in blocks:
         position, offset = offset, offset + len(block)
         while block := _without_padding(suffix, block, stream, num_finished):
-            stream = stream or DECOMPRESSORS[suffix]()
+            stream = stream or DECOMPRESSORS[suffix](largest_window)
             step, block = block[:STEP_BYTES], block[STEP_BYTES:]
             try:
                 yield stream.decompress(step)
-            except (zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
-                raise DamagedShard.near(f"byte {position}", label, error) from error
+            except (zlib.error, lzma.LZMAError, zstandard.ZstdError, OSError) as error:
+                raise _error(label, f"byte {position}", error, largest_window) from error
             position += len(step)
             if stream.eof:
                 position -= len(stream.unused_data)
@@ -48,13 +52,26 @@ def decompressed(label: str, blocks: Iterator[bytes], suffix: str) -> Iterator[b
         raise DamagedShard.near(f"byte {offset}", label, "the file ends before its content does")
 
 
+def _error(label: str, position: str, error: Exception, largest_window: int) -> ValueError:
+    if "memory" in str(error).lower():
+        return ValueError(
+            f"{label} needs more than {largest_window // 2**20} MiB of memory to be decompressed; compress it again "
+            "with a smaller window, such as that of zstd -19 or xz -9"
+        )
+    if "dictionary mismatch" in str(error).lower():
+        return ValueError(f"{label} needs the dictionary that it was compressed with; compress it again without one")
+    return DamagedShard.near(position, label, error)
+
+
 def _without_padding(suffix: str, block: bytes, stream: object, num_finished: int) -> bytes:
     """Remove the zero bytes that .xz allows between and after its streams."""
     return block.lstrip(b"\0") if suffix == ".xz" and stream is None and num_finished > 0 else block
 
 
+# Each is called with the largest window. gzip's and bzip2's are at most 900 KB.
 DECOMPRESSORS = {
-    ".gz": partial(zlib.decompressobj, wbits=31),  # 31: gzip's header and checksum
-    ".xz": partial(lzma.LZMADecompressor, format=lzma.FORMAT_XZ),
-    ".zst": lambda: zstandard.ZstdDecompressor(max_window_size=LARGEST_ZSTD_WINDOW).decompressobj(),
+    ".gz": lambda _: zlib.decompressobj(wbits=31),  # 31: gzip's header and checksum
+    ".bz2": lambda _: bz2.BZ2Decompressor(),
+    ".xz": lambda window: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=window),
+    ".zst": lambda window: zstandard.ZstdDecompressor(max_window_size=window).decompressobj(),
 }

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from data_prep.documents.files.decompress import DamagedShard
 from data_prep.documents.files.read_blocks import BLOCK_BYTES
 
-LARGEST_HEADERS = 2**20  # bytes of the extended headers of one member: a path has at most some thousand
+LARGEST_HEADERS = 2**20  # bytes of the extended headers of one member
+LONGEST_PATH = 4096  # characters; what file systems allow
 _PAX = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.XGLTYPE)
 _EXTENDED = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, *_PAX)
 
@@ -46,6 +47,8 @@ def next_member(tape: "Tape") -> Member | None:
 
 def _member(tape: "Tape", header: tarfile.TarInfo, fields: dict[str, str]) -> Member:
     name, size = fields.get("path", header.name), fields.get("size", str(header.size))
+    if len(name) > LONGEST_PATH:
+        raise ValueError(f"{tape.label} has a path of {len(name)} characters, above {LONGEST_PATH}; shorten it")
     if header.type == tarfile.GNUTYPE_SPARSE or any(field.startswith("GNU.sparse.") for field in fields):
         raise ValueError(
             f"{tape.label}, {name} is sparse: its holes are zeros that the archive does not hold; create the archive "

@@ -5,6 +5,7 @@ import pyarrow.parquet
 import pytest
 
 from data_prep.documents.files.decompress import DamagedShard
+from data_prep.documents.raw_shards import RawFile
 from tests.data_prep.documents.raw_shards import (
     COMPRESSED,
     COMPRESSORS,
@@ -79,7 +80,7 @@ def test_a_truncated_parquet_file_is_refused(tmp_path):
 
 def test_memory_holds_few_rows_of_parquet(tmp_path):
     path = write_raw_shard(tmp_path / "shard.parquet", [f"{number} " * 50_000 for number in range(200)])
-    num_characters, peak_bytes = count_characters(path)
+    num_characters, peak_bytes = count_characters(RawFile(path))
     assert num_characters > 30_000_000
     assert peak_bytes < 16_000_000
 

@@ -139,3 +139,23 @@ def test_a_damaged_pax_header_is_refused(tmp_path, record, reason):
     (tmp_path / "one.tar").write_bytes(content + header("a.txt", tarfile.REGTYPE, 0) + bytes(1024))
     with pytest.raises(DamagedShard, match=f"one.tar is damaged near byte .* of its archive: {reason}"):
         documents_of(tmp_path / "one.tar")
+
+
+def test_archives_within_archives_are_read_to_a_depth_of_eight(tmp_path):
+    content = b"one"
+    path = write_tar(tmp_path / "0.tar", {"a.txt": content})
+    for level in range(1, 7):
+        path = write_tar(tmp_path / f"{level}.tar", {path.name: path.read_bytes()})
+    assert documents_of(path) == ["one"]
+    path = write_tar(tmp_path / "7.tar", {path.name: path.read_bytes()})
+    with pytest.raises(ValueError, match="a.txt lies within 8 archives and compressions; extract some of them"):
+        documents_of(path)
+    many = write_tar(tmp_path / "many.tar", {"a.txt" + ".gz" * 1000: content})
+    with pytest.raises(ValueError, match="has no supported suffix"):
+        documents_of(many)
+
+
+def test_a_path_that_no_file_system_has_is_refused_without_being_printed(tmp_path):
+    path = write_tar(tmp_path / "one.tar", {"a" * 50_000 + ".txt": b"one"})
+    with pytest.raises(ValueError, match="one.tar has a path of 50004 characters, above 4096; shorten it"):
+        documents_of(path)
