@@ -69,7 +69,8 @@ class Reader:
             window = LARGEST_INNER_WINDOW if level else LARGEST_WINDOW
             blocks, level = decompressed(skipped.label, blocks, suffix, largest_window=window), level + 1
         if kind == TEXT:
-            return group_lines(read_chunks(blocks, skipped, offset=offset), self.rules)
+            chunks = read_chunks(blocks, skipped, offset=offset)
+            return group_lines(chunks, self.rules, label=skipped.label)
         if kind == ROWS:
             return group_rows(json_rows(blocks, self.rules.text_field, skipped, offset=offset), self.rules)
         if kind == PARQUET:

@@ -117,9 +117,9 @@ def test_unreadable_records_are_skipped_and_listed_up_to_a_number(tmp_path):
     assert parts == ["one\ntwo", "", "three", "six"]
     assert [record[:50] for record in skipped.records] == [
         "a.txt, byte 5 of its text is not UTF-8 (invalid st",
-        "b.jsonl, line 2 (byte 18 of its text) has no text ",
+        "b.jsonl, line 2 (byte 18 of its text) holds a numb",
         "b.jsonl, line 3 (byte 30 of its text) is not JSON:",
-        "c.parquet, row 0 has no text in column 'text'",
+        "c.parquet, row 0 holds null in column 'text', not ",
     ]
     with pytest.raises(
         ValueError, match="line 3 .* is not JSON.* after 2 skipped records; repair or remove it, or raise --max_bad_re"
