@@ -22,7 +22,7 @@ def write_recipe(folder, content):
             {"parts": {"a": {"inputs": "x"}}},
             "part a must have input, and may have document_rule, .* it is {'inputs'",
         ),
-        ({"parts": {"a": {"input": "x", "epochs": -1}}}, "gives 'a' epochs=-1; it must be at least 0"),
+        ({"parts": {"a": {"input": "x", "epochs": -1}}}, "gives 'a' epochs=-1; it must be from 0 to 1,000,000"),
         ({"parts": {"a": {"input": "x", "epochs": float("inf")}}}, "gives 'a' epochs=inf, which is not a number"),
         ({"parts": {"a": {"input": "x", "epochs": 0}}}, "has no part with epochs above 0"),
         ({"parts": {"a": {"input": None}}}, "part a: input=None must be a path, or a list of paths"),
