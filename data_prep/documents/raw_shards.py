@@ -1,5 +1,6 @@
 """Raw shards: files, parts of files, or parts of Hugging Face data sets, which become token shards."""
 
+import glob
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -108,6 +109,15 @@ def find_raw_shards(
     if unknown:
         raise unsupported(unknown)
     return list(found.values())
+
+
+def input_in(raw: str | Path, given: str) -> str:
+    """Return an input that is given relative to `raw`, a folder or the URL of one; a URL or `hf:` data set as it is."""
+    if given.startswith(PREFIX) or is_remote(given):
+        return given
+    if is_remote(str(raw)):
+        return f"{str(raw).rstrip('/')}/{given}"
+    return str(Path(glob.escape(str(raw)) if glob.has_magic(given) else raw, given))
 
 
 def read_documents(

@@ -45,7 +45,7 @@ def tokenize_folder(
         run(None)
         return None
     _check_numbers(num_workers=num_workers, max_bad_records=max_bad_records)
-    raw_shards = find_raw_shards(inputs, text_field=rules.text_field)
+    raw_shards = find_raw_shards(inputs, text_field=rules.text_field, include=rules.include, leave_out=Path(output))
     loaded = load_tokenizer(tokenizer)
     end_token_id(loaded)
     make_encoder(Path(tokenizer), backend)  # raises now what the workers would raise later

@@ -29,6 +29,7 @@ class FolderSpec:
     document_rule: str
     lines_per_document: int
     end_token_rule: str
+    include: tuple[str, ...]
     block_bytes: int
     shards: tuple[str, ...]  # names of the token shards, in order
     sources: tuple[str, ...]  # the raw shard of each, as the manifest names it

@@ -75,3 +75,16 @@ def test_more_skipped_records_than_allowed_leave_a_folder_to_finish_without_mani
     assert main([*arguments, "2"]) == 0
     assert main(arguments_of(raw_with_two_bad_rows, tokenizer_folder, tmp_path / "other")) == 2
     assert "a.jsonl, line 2 (byte 17 of its text) is not JSON" in capsys.readouterr().err
+
+
+def test_the_output_may_lie_in_the_input_and_other_files_too(raw_folder, tokenizer_folder, tmp_path, capsys):
+    (raw_folder / "README.md").write_text("not text to train on")
+    arguments = arguments_of(raw_folder, tokenizer_folder, raw_folder / "tokens", "--overwrite")
+    assert main(arguments) == 2
+    assert f"{raw_folder}/README.md has no supported suffix" in capsys.readouterr().err
+    arguments += ["--include", "*.txt", "*.txt.*"]
+    assert main(arguments) == 0
+    first = read_manifest(raw_folder / "tokens")
+    assert main(arguments) == 0
+    assert read_manifest(raw_folder / "tokens") == first
+    assert first.num_documents == 5 and first.rules.include == ("*.txt", "*.txt.*")
