@@ -13,6 +13,7 @@ from pathlib import Path
 import zstandard
 
 STEP_BYTES = 2**11  # decompressed at a time: 8 KB of text, or 64 MB of the most repetitive text that .zst can express
+LARGEST_BLOCK = 2**18  # of decompressed content
 LARGEST_WINDOW = 2**31  # bytes that a file may need: those written with zstd --long=31 do, xz -9 needs 2**26
 LARGEST_INNER_WINDOW = 2**27  # of a compressed file within another or within an archive, of which there may be several
 
@@ -41,15 +42,22 @@ def decompressed(
             stream = stream or DECOMPRESSORS[suffix](largest_window)
             step, block = block[:STEP_BYTES], block[STEP_BYTES:]
             try:
-                yield stream.decompress(step)
+                content = stream.decompress(step)
             except (zlib.error, lzma.LZMAError, zstandard.ZstdError, OSError) as error:
                 raise _error(label, f"byte {position}", error, largest_window) from error
+            yield from _in_blocks(content)
             position += len(step)
             if stream.eof:
                 position -= len(stream.unused_data)
                 block, stream, num_finished = stream.unused_data + block, None, num_finished + 1
     if stream is not None or num_finished == 0:
         raise DamagedShard.near(f"byte {offset}", label, "the file ends before its content does")
+
+
+def _in_blocks(content: bytes) -> Iterator[bytes]:
+    """Divide what is much longer than usual, because it is repetitive; its readers need more memory than it has."""
+    starts = range(0, len(content), LARGEST_BLOCK)
+    return iter([content]) if len(starts) <= 1 else (content[start : start + LARGEST_BLOCK] for start in starts)
 
 
 def _error(label: str, position: str, error: Exception, largest_window: int) -> ValueError:
