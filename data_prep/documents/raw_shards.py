@@ -135,7 +135,7 @@ def _included(given: str, files: list[Path] | list[RemoteFile], include: Include
     """Return the files that `include` chooses; a file that is named itself is always one."""
     choices = [(file, chosen(str(file), include)) for file in files]
     raw_files = [RawFile(file, include=choice) for file, choice in choices if choice is not None]
-    if not raw_files and [str(file) for file in files] == [given]:
+    if not raw_files and len(files) == 1 and str(files[0]) in (given, str(Path(given))):
         return [RawFile(files[0])]
     if not raw_files:
         raise ValueError(f"none of the {len(files):,} files in {given} matches --include {' '.join(include)}")
