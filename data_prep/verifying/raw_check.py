@@ -27,7 +27,8 @@ def verify_raw(
         for folder, manifest in zip(folders, manifests, strict=True)
         for source in read_sources(folder, manifest)
     ]
-    raw_shards = find_raw_shards(inputs, text_field=manifests[0].rules.text_field)
+    rules = manifests[0].rules
+    raw_shards = find_raw_shards(inputs, text_field=rules.text_field, include=rules.include)
     text = find_text([source.part for source, _, _ in recorded], raw_shards)
     checks: list[RawCheck] = [(raw_shard, *of) for raw_shard, of in zip(text.raw_shards, recorded, strict=True)]
     sizes = [raw_shard.num_bytes if raw_shard is not None else 0 for raw_shard, *_ in checks]

@@ -13,6 +13,7 @@ from data_prep.shards.manifest import read_manifest
 from data_prep.shards.token_stream import TokenStream
 from data_prep.tokenize_shards import main
 from data_prep.tokenizing.sources import read_sources
+from tests.data_prep.documents.files.web_server import web_server
 from tests.data_prep.documents.raw_shards import write_raw_shard
 from tests.data_prep.tokenizing.test_interrupted import all_files, recorded_files
 from train.processes.project_root import ROOT
@@ -147,3 +148,17 @@ def test_the_output_may_lie_in_the_input_and_other_files_too(raw_folder, tokeniz
     assert main(arguments) == 0
     assert read_manifest(raw_folder / "tokens") == first
     assert first.num_documents == 5 and first.rules.include == ("*.txt", "*.txt.*")
+
+
+def test_remote_text_gives_the_token_shards_of_local_text(raw_folder, tokenizer_folder, tmp_path, capsys):
+    options = ["--shard_bytes", "200", "--include", "*.txt", "*.xz"]
+    assert main(arguments_of(raw_folder, tokenizer_folder, tmp_path / "local", *options)) == 0
+    with web_server(raw_folder) as (url, _):
+        arguments = arguments_of(f"{url}/", tokenizer_folder, tmp_path / "remote", *options)
+        assert main(arguments) == 0
+        (raw_folder / "part0.txt").write_text("other text")
+        capsys.readouterr()
+        assert main([*arguments, "--extend"]) == 2
+        assert "part0.txt" in capsys.readouterr().err
+    local, remote = (read_manifest(tmp_path / name) for name in ("local", "remote"))
+    assert local.corpus_digest == remote.corpus_digest and local.num_documents == 5

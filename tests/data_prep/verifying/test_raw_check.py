@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from data_prep.documents.document_rules import DocumentRules
 from data_prep.tokenizing.tokenize_folder import tokenize_folder
 from data_prep.verify import main
 
@@ -37,3 +38,10 @@ def test_other_missing_and_new_text_is_named(folder, raw_folder, capsys):
     assert f"raw/part0.txt is missing: {folder}/0000" in missing
     assert f"{raw_folder}/large.txt has digest " in other and "was made of text with " in other
     assert f"{raw_folder}/new.txt is in none of the folders" in new
+
+
+def test_files_that_were_not_included_are_not_called_new(raw_folder, tmp_path, tokenizer_folder, capsys):
+    (raw_folder / "README.md").write_text("not text to train on")
+    rules = DocumentRules(include=("*.txt", "*.parquet"))
+    tokenize_folder([raw_folder], tokenizer=tokenizer_folder, output=tmp_path / "tokens", rules=rules)
+    assert verify_raw(tmp_path / "tokens", raw_folder, capsys) == (0, ["the raw text is that of the tokens"])
