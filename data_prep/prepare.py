@@ -19,7 +19,9 @@ from data_prep.processes.mpi_ranks import MpiRanks, find_ranks, ranks_end_togeth
 from data_prep.shards.manifest import MANIFEST_NAME, Manifest, read_manifest
 from data_prep.shards.mixture import MIXTURE_NAME, write_mixture
 from data_prep.tokenizing.corpus_recipe import CorpusPart, read_corpus_recipe
-from data_prep.tokenizing.tokenize_folder import summary, tokenize_folder
+from data_prep.tokenizing.raw_text import check_raw_text
+from data_prep.tokenizing.summary import summary
+from data_prep.tokenizing.tokenize_folder import tokenize_folder
 from data_prep.tokenizing.unfinished import SPEC_NAME
 
 
@@ -54,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
 def _unfinished(parts: list[CorpusPart], raw: Path, output: Path, tokenizer: str) -> list[str]:
     """Return the names of the parts to write; ValueError if raw shards are missing, or a part was written otherwise."""
     digest = tokenizer_digest(load_tokenizer(tokenizer))
-    sources = {part.name: [shard.source for shard in part.find_raw_shards(raw)] for part in parts}
+    raw_shards = {part.name: part.find_raw_shards(raw) for part in parts}
     unfinished = []
     for part in parts:
         folder = output / part.name
@@ -62,18 +64,15 @@ def _unfinished(parts: list[CorpusPart], raw: Path, output: Path, tokenizer: str
             unfinished.append(part.name)
             continue
         manifest = read_manifest(folder)
-        _check_finished(folder, manifest, part, sources=sources[part.name], digest=digest)
+        _check_finished(folder, manifest, part, digest=digest)
+        check_raw_text(folder, manifest, raw_shards[part.name])
         print(f"{part.name}: already finished, {manifest.num_tokens:,} tokens", flush=True)
     return unfinished
 
 
-def _check_finished(folder: Path, manifest: Manifest, part: CorpusPart, *, sources: list[str], digest: str) -> None:
-    expected = {"tokenizer_digest": digest, "rules": part.rules, "sources": sources}
-    found = {
-        "tokenizer_digest": manifest.tokenizer_digest,
-        "rules": manifest.rules,
-        "sources": [shard.source for shard in manifest.shards],
-    }
+def _check_finished(folder: Path, manifest: Manifest, part: CorpusPart, *, digest: str) -> None:
+    expected = {"tokenizer_digest": digest, "rules": part.rules}
+    found = {"tokenizer_digest": manifest.tokenizer_digest, "rules": manifest.rules}
     for name, value in expected.items():
         if found[name] != value:
             raise ValueError(

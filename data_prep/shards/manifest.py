@@ -1,4 +1,4 @@
-"""The manifest of a folder of token shards: the meaning of the tokens, their sources, and the digests of all files."""
+"""The manifest of a folder of token shards: the meaning of the tokens, and the digests of all files."""
 
 import hashlib
 from dataclasses import asdict, dataclass, fields
@@ -20,13 +20,19 @@ class Shard:
     """Three files: the tokens in <name>.bin, documents in <name>.idx, digests of the tokens in <name>.sum."""
 
     name: str
-    source: str  # folder and name of the raw shard, or the data set
     num_tokens: int
     num_documents: int
     block_bytes: int  # length of the blocks of <name>.bin; the last one may be shorter
     sums_xxh3: str  # 32 hex digits, xxh3-128 of the end of <name>.sum, which covers the rest of it
     index_xxh3: str  # 16 hex digits, xxh3-64 of <name>.idx
-    skipped: tuple[str, ...] = ()  # unreadable records of the raw shard: the place and the problem of each
+
+
+@dataclass(frozen=True)
+class SourcesFile:
+    """The beginning of sources.jsonl that describes a folder; an extension that is not finished appends to it."""
+
+    num_bytes: int
+    xxh3: str  # 32 hex digits, xxh3-128
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,7 @@ class Manifest:
     num_tokens: int
     num_documents: int
     tokenizer_files: tuple[TokenizerFile, ...]  # of <folder>/tokenizer; predictions have none
+    sources: SourcesFile | None  # None for predictions
     shards: tuple[Shard, ...]
 
 
@@ -54,6 +61,7 @@ def make_manifest(
     end_token_id: int,
     rules: DocumentRules = DocumentRules(),
     tokenizer_files: tuple[TokenizerFile, ...] = (),
+    sources: SourcesFile | None = None,
 ) -> Manifest:
     """Return the manifest of finished shards."""
     return Manifest(
@@ -67,6 +75,7 @@ def make_manifest(
         num_tokens=sum(shard.num_tokens for shard in shards),
         num_documents=sum(shard.num_documents for shard in shards),
         tokenizer_files=tokenizer_files,
+        sources=sources,
         shards=tuple(shards),
     )
 
@@ -91,7 +100,7 @@ def write_manifest(folder: str | Path, manifest: Manifest) -> None:
 
 def shard_from_json(values: dict) -> Shard:
     """Return the Shard of which asdict() made `values`; ValueError if fields are missing or unknown."""
-    return Shard(**_exactly(Shard, values) | {"skipped": tuple(values["skipped"])})
+    return Shard(**_exactly(Shard, values))
 
 
 def token_dtype(vocab_size: int) -> str:
@@ -136,6 +145,7 @@ def _parse(path: Path) -> Manifest:
             "tokenizer_files": tuple(
                 TokenizerFile(**_exactly(TokenizerFile, file)) for file in values["tokenizer_files"]
             ),
+            "sources": values["sources"] and SourcesFile(**_exactly(SourcesFile, values["sources"])),
             "shards": tuple(map(shard_from_json, values["shards"])),
         }
         return Manifest(**values | parsed)

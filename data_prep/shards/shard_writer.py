@@ -18,7 +18,7 @@ class ShardWriter:
     """Write one token shard; its files appear under their names only when it is complete.
 
     Use it as `with ShardWriter(...) as writer: writer.write(ids, document_ends=ends)`; then `writer.shard` describes
-    the shard. skipped: the records that its raw shard lost; the caller may append to the list until the end.
+    the shard.
     """
 
     def __init__(
@@ -26,13 +26,10 @@ class ShardWriter:
         folder: str | Path,
         name: str,
         *,
-        source: str,
         vocab_size: int,
-        skipped: list[str] | None = None,
         block_bytes: int = BLOCK_BYTES,
     ):
-        self.folder, self.name, self.source, self.vocab_size = Path(folder), name, source, vocab_size
-        self.skipped = [] if skipped is None else skipped
+        self.folder, self.name, self.vocab_size = Path(folder), name, vocab_size
         self.dtype = token_dtype(vocab_size)
         self.num_tokens = 0
         self.shard: Shard | None = None
@@ -88,11 +85,9 @@ class ShardWriter:
     def _describe(self, index_xxh3: str, sums_xxh3: str) -> Shard:
         return Shard(
             name=self.name,
-            source=self.source,
             num_tokens=self.num_tokens,
             num_documents=len(self._lengths),
             block_bytes=self._blocks.block_bytes,
             sums_xxh3=sums_xxh3,
             index_xxh3=index_xxh3,
-            skipped=tuple(self.skipped),
         )

@@ -10,7 +10,6 @@ def test_the_manifest_sums_up_the_shards(tmp_path):
     manifest = read_manifest(write_folder(tmp_path))
     assert (manifest.num_tokens, manifest.num_documents, manifest.dtype, manifest.end_token_id) == (12, 5, "uint16", 9)
     assert [(shard.num_tokens, shard.num_documents) for shard in manifest.shards] == [(5, 2), (0, 0), (7, 3)]
-    assert manifest.shards[0].source == "raw/0.txt"
 
 
 def test_the_corpus_digest_follows_tokens_borders_and_tokenizer(tmp_path):

@@ -23,8 +23,7 @@ BLOCK_BYTES = 4  # two tokens: 3, 0 and 4 blocks
 def write_folder(folder, *, shards=SHARDS, vocab_size=10, block_bytes=BLOCK_BYTES):
     entries = []
     for number, documents in enumerate(shards):
-        options = {"source": f"raw/{number}.txt", "vocab_size": vocab_size, "block_bytes": block_bytes}
-        with ShardWriter(folder, f"shard{number}", **options) as writer:
+        with ShardWriter(folder, f"shard{number}", vocab_size=vocab_size, block_bytes=block_bytes) as writer:
             for ids in documents:
                 writer.add_document(ids)
         entries.append(writer.shard)
