@@ -40,6 +40,7 @@ def main(argv: list[str] | None = None) -> None:
             part.inputs(raw),
             tokenizer=arguments.tokenizer,
             output=output / part.name,
+            end_token=arguments.end_token,
             rules=part.rules,
             backend=arguments.backend,
             num_workers=arguments.workers,
@@ -102,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", required=True, metavar="DIR", help="folder in which to write one folder per part")
     add("--workers", type=int, default=1, metavar="N", help="N processes, one raw shard each at a time (default: 1)")
     add("--backend", choices=BACKENDS, default="tokenizers", help="gigatoken is faster; the ids are the same")
+    add("--end_token", metavar="TEXT", help="token that ends documents (default: the tokenizer's own, eos_token)")
     add("--max_bad_records", type=int, default=0, metavar="N", help="skip up to N bad records per part (default: 0)")
     return parser
 

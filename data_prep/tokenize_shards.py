@@ -26,6 +26,7 @@ def main(argv: list[str] | None = None) -> None:
         arguments.input,
         tokenizer=arguments.tokenizer,
         output=arguments.output,
+        end_token=arguments.end_token,
         rules=DocumentRules(
             arguments.text_field, arguments.document_rule, arguments.lines_per_document, arguments.end_token_rule
         ),
@@ -73,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         default="gpt2",
         help="gpt2: the end token follows every document (default); fairseq: it also replaces every newline",
     )
+    add("--end_token", metavar="TEXT", help="token that ends documents (default: the tokenizer's own, eos_token)")
     add("--max_bad_records", type=int, default=0, metavar="N", help="skip up to N unreadable records (default: 0)")
     add("--overwrite", action="store_true", help="replace the token shards in --output")
     return parser

@@ -13,7 +13,7 @@ from data_prep.documents.skipped import SkippedRecords
 from data_prep.encoding.encoder import Encoder
 from data_prep.encoding.make_encoder import make_encoder
 from data_prep.encoding.safe_cuts import can_be_cut, last_cut
-from data_prep.encoding.tokenizer import end_token_id, load_tokenizer, vocab_size
+from data_prep.encoding.tokenizer import load_tokenizer, vocab_size
 from data_prep.processes.mpi_ranks import divide
 from data_prep.shards.manifest import Shard
 from data_prep.shards.shard_writer import ShardWriter
@@ -30,6 +30,7 @@ class ShardJob:
     name: str  # of the token shard
     output: Path  # folder of the token shard
     spec_digest: str  # of the folder's FolderSpec
+    end_id: int  # of the end token
     rules: DocumentRules = DocumentRules()
     max_bad_records: int = 0  # maximum number of records to skip
 
@@ -41,7 +42,6 @@ class ShardTokenizer:
         tokenizer = load_tokenizer(folder)
         self.encoder: Encoder = make_encoder(folder, backend, num_threads=num_threads)
         self.vocab_size = vocab_size(tokenizer)
-        self.end_id = end_token_id(tokenizer)
         self.last_cut = last_cut if can_be_cut(tokenizer) else None
 
 
@@ -80,7 +80,7 @@ def tokenize_shard(
     with ShardWriter(job.output, job.name, skipped=skipped.records, **options) as writer:
         for texts, has_end, ends_document in batches(pieces):
             ids, lengths = tokenizer.encoder.encode(texts)
-            ids, text_ends = insert_end_tokens(ids, lengths, has_end, tokenizer.end_id)
+            ids, text_ends = insert_end_tokens(ids, lengths, has_end, job.end_id)
             writer.write(ids, document_ends=text_ends[ends_document])
             on_tokens(len(ids))
     return writer.shard

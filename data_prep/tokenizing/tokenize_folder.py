@@ -8,8 +8,9 @@ from tokenizers import Tokenizer
 
 from data_prep.documents.document_rules import DocumentRules
 from data_prep.documents.raw_shards import RawShard, find_raw_shards
+from data_prep.encoding.end_token import find_end_token
 from data_prep.encoding.make_encoder import make_encoder
-from data_prep.encoding.tokenizer import end_token_id, load_tokenizer, tokenizer_digest, vocab_size
+from data_prep.encoding.tokenizer import load_tokenizer, tokenizer_digest, vocab_size
 from data_prep.processes.mpi_ranks import ONE_PROCESS, MpiRanks
 from data_prep.shards.blocks import BLOCK_BYTES
 from data_prep.shards.manifest import Manifest, Shard, make_manifest, read_manifest, write_manifest
@@ -25,6 +26,7 @@ def tokenize_folder(
     *,
     tokenizer: str | Path,
     output: str | Path,
+    end_token: str | None = None,
     rules: DocumentRules = DocumentRules(),
     backend: str = "tokenizers",
     num_workers: int = 1,
@@ -34,6 +36,7 @@ def tokenize_folder(
 ) -> Manifest | None:
     """Write the folder `output`: token shards, a copy of the tokenizer and, last of all, the manifest.
 
+    end_token: ends each document; None: the tokenizer's own (data_prep/encoding/end_token.py).
     max_bad_records: maximum number of unreadable records to skip in all raw shards together; the manifest lists them.
 
     If the same call left the folder unfinished, it is finished. ValueError for any other folder that is not empty;
@@ -47,16 +50,16 @@ def tokenize_folder(
     _check_numbers(num_workers=num_workers, max_bad_records=max_bad_records)
     raw_shards = find_raw_shards(inputs, text_field=rules.text_field)
     loaded = load_tokenizer(tokenizer)
-    end_token_id(loaded)
+    end_token = find_end_token(tokenizer, loaded, end_token)
     make_encoder(Path(tokenizer), backend)  # raises now what the workers would raise later
-    spec = _folder_spec(raw_shards, loaded, rules)
+    spec = _folder_spec(raw_shards, loaded, end_token, rules)
     with locked_folder(output) as output:
         if prepare_folder(output, spec, overwrite=overwrite):
             run([])
             return read_manifest(output)
         tokenizer_files = copy_tokenizer(tokenizer, output)
         jobs = [
-            ShardJob(raw_shard, name, output, spec.digest, rules, max_bad_records)
+            ShardJob(raw_shard, name, output, spec.digest, loaded.token_to_id(end_token), rules, max_bad_records)
             for raw_shard, name in zip(raw_shards, spec.shards, strict=True)
         ]
         shards = run(jobs)
@@ -94,9 +97,10 @@ def _run_share(jobs: list[ShardJob] | None, *, num_workers: int, backend: str, r
     return [by_name[job.name] for job in jobs or ()]
 
 
-def _folder_spec(raw_shards: list[RawShard], tokenizer: Tokenizer, rules: DocumentRules) -> FolderSpec:
+def _folder_spec(raw_shards: list[RawShard], tokenizer: Tokenizer, end_token: str, rules: DocumentRules) -> FolderSpec:
     return FolderSpec(
         tokenizer_digest=tokenizer_digest(tokenizer),
+        end_token=end_token,
         **asdict(rules),
         block_bytes=BLOCK_BYTES,
         # The number keeps the order and tells equal names apart: "00003-en-00000".
@@ -118,7 +122,8 @@ def _finish(
         shards,
         tokenizer_digest=spec.tokenizer_digest,
         vocab_size=vocab_size(tokenizer),
-        end_token_id=end_token_id(tokenizer),
+        end_token=spec.end_token,
+        end_token_id=tokenizer.token_to_id(spec.end_token),
         rules=rules,
         tokenizer_files=tokenizer_files,
     )

@@ -17,7 +17,7 @@ from data_prep.storage.sealed_json import sealed_json, unsealed
 
 SPEC_NAME = "unfinished.json"
 SPEC_KIND, RECORD_KIND = "unfinished_token_shards", "finished_token_shard"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class FolderSpec:
     """Everything that decides the bytes of a folder, except the content of the raw shards."""
 
     tokenizer_digest: str
+    end_token: str
     text_field: str
     document_rule: str
     lines_per_document: int

@@ -32,8 +32,8 @@ def test_tokens_take_two_bytes_if_megatron_stores_them_in_two(vocab_size, dtype)
     ("change", "message"),
     [
         (
-            lambda values: values.update(schema_version=2),
-            "schema_version 2, this code reads 1; run data_prep.tokenize_shards again",
+            lambda values: values.update(schema_version=3),
+            "schema_version 3, this code reads 2; run data_prep.tokenize_shards again",
         ),
         (lambda values: values.pop("dtype"), r"wrong fields: \['dtype'\]"),
         (lambda values: values.update(colour="red"), r"wrong fields: \['colour'\]"),

@@ -26,7 +26,10 @@ def write_folder(folder, *, shards=SHARDS, vocab_size=10, block_bytes=BLOCK_BYTE
             for ids in documents:
                 writer.add_document(ids)
         entries.append(writer.shard)
-    write_manifest(folder, make_manifest(entries, tokenizer_digest="sha256:t", vocab_size=vocab_size, end_token_id=9))
+    write_manifest(
+        folder,
+        make_manifest(entries, tokenizer_digest="sha256:t", vocab_size=vocab_size, end_token="<end>", end_token_id=9),
+    )
     return folder
 
 
@@ -150,7 +153,7 @@ def test_an_id_outside_the_vocabulary_is_named_when_its_block_is_touched(tmp_pat
     length = 8 // tokens.itemsize
     digests = [xxhash.xxh3_64_hexdigest(tokens[start : start + length]) for start in range(0, 4, length)]
     shard = replace(read_manifest(tmp_path).shards[0], block_xxh3=tuple(digests))
-    facts = {"tokenizer_digest": "sha256:t", "vocab_size": vocab_size, "end_token_id": 9}
+    facts = {"tokenizer_digest": "sha256:t", "vocab_size": vocab_size, "end_token": "<end>", "end_token_id": 9}
     write_manifest(tmp_path, make_manifest([shard], **facts))
     stream = TokenStream(tmp_path)
     with pytest.raises(
