@@ -6,6 +6,7 @@ from types import ModuleType
 
 from tokenizers import Tokenizer
 
+from data_prep.encoding.coverage import LossCheckedEncoder, coverage
 from data_prep.encoding.encoder import Encoder
 from data_prep.encoding.fallback import FallbackEncoder
 from data_prep.encoding.gigatoken_backend import GigatokenEncoder
@@ -28,7 +29,7 @@ def make_encoder(folder: str | Path, backend: str, *, num_threads: int = 1) -> E
     tokenizer = load_tokenizer(folder)
     reference = ReferenceEncoder(tokenizer)
     if backend == "tokenizers":
-        return reference
+        return LossCheckedEncoder(reference, tokenizer) if coverage(tokenizer).drops_text else reference
     gigatoken = _import(backend)
     bpe = _plain_bpe(tokenizer, folder, backend)
     fast = FallbackEncoder(GigatokenEncoder(bpe, gigatoken, num_threads=num_threads), reference, bpe=bpe)
