@@ -10,7 +10,7 @@ import sys
 import time
 
 from data_prep.documents.document_rules import DOCUMENT_RULES, END_TOKEN_RULES, DocumentRules
-from data_prep.encoding.make_encoder import BACKENDS
+from data_prep.encoding.choose_backend import AUTO, CHOICES, choose_backend
 from data_prep.processes.command_line import user_errors_in_one_line
 from data_prep.processes.mpi_ranks import find_ranks, ranks_end_together
 from data_prep.tokenizing.tokenize_folder import summary, tokenize_folder
@@ -21,6 +21,7 @@ from data_prep.tokenizing.tokenize_folder import summary, tokenize_folder
 def main(argv: list[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     ranks = find_ranks()
+    backend = ranks.broadcast(_backend(arguments) if ranks.rank == 0 else None)
     start = time.perf_counter()
     manifest = tokenize_folder(
         arguments.input,
@@ -30,7 +31,7 @@ def main(argv: list[str] | None = None) -> None:
         rules=DocumentRules(
             arguments.text_field, arguments.document_rule, arguments.lines_per_document, arguments.end_token_rule
         ),
-        backend=arguments.backend,
+        backend=backend,
         num_workers=arguments.workers,
         max_bad_records=arguments.max_bad_records,
         overwrite=arguments.overwrite,
@@ -38,6 +39,12 @@ def main(argv: list[str] | None = None) -> None:
     )
     if manifest is not None:  # rank 0 reports for all
         print(summary(manifest, seconds=time.perf_counter() - start), "->", arguments.output)
+
+
+def _backend(arguments: argparse.Namespace) -> str:
+    choice = choose_backend(arguments.tokenizer, arguments.backend)
+    print(choice, flush=True)
+    return choice.backend
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -53,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--tokenizer", required=True, metavar="DIR", help="folder with tokenizer.json")
     add("--output", required=True, metavar="DIR", help="new or empty folder, or one that this command left unfinished")
     add("--workers", type=int, default=1, metavar="N", help="N processes, one raw shard each at a time (default: 1)")
-    add("--backend", choices=BACKENDS, default="tokenizers", help="gigatoken is faster; the ids are the same")
+    add("--backend", choices=CHOICES, default=AUTO, help="library that encodes; the ids are the same (default: auto)")
     add("--text_field", default="text", help="field of .jsonl or column of .parquet with the text (default: text)")
     add(
         "--document_rule",
