@@ -9,8 +9,7 @@ from data_prep.counts.counts_file import Counts, read_counts, write_counts
 from data_prep.counts.drift import Drift, measure_drift
 from data_prep.processes.mpi_ranks import MpiRanks
 from data_prep.shards.mixture import read_mixture
-from data_prep.shards.token_stream import TokenStream
-from data_prep.table_checks.held_out_load import Contexts
+from data_prep.table_checks.held_out_contexts import Contexts
 from data_prep.table_checks.table_check import TableCheck, measure_table
 from data_prep.tables.make_route_table import TableOptions, make_route_table
 from data_prep.tables.route_table import RouteTable
@@ -61,11 +60,11 @@ def build_table(counts: Counts, options: TableOptions, output: Path) -> tuple[Pa
 
 
 def check_table(
-    table: RouteTable, counts: Counts, data: Path, *, is_counted: bool, context_length: int
-) -> tuple[TableCheck, Drift | None]:
-    """Measure `table` on the tokens of `data`; is_counted: they are the tokens of `counts`, so there is no drift."""
-    contexts = Contexts(TokenStream(data), context_length=context_length, max_tokens=CHECKED_TOKENS)
-    of_data = counts if is_counted else count_folders([data])
+    table: RouteTable, counts: Counts, data: Path, *, is_counted: bool, context_length: int, num_workers: int = 1
+) -> tuple[TableCheck, Drift]:
+    """Measure `table` on the tokens of `data`; is_counted: they are the tokens of `counts`, so nothing drifts."""
+    contexts = Contexts(data, context_length=context_length, max_tokens=CHECKED_TOKENS)
+    of_data = counts if is_counted else count_folders([data], num_workers=num_workers)
     check = measure_table(
         table,
         contexts,
@@ -75,4 +74,4 @@ def check_table(
         layer=0,
         batch_sizes=list(BATCH_TOKENS),
     )
-    return check, None if is_counted else measure_drift(of_data, counts)
+    return check, measure_drift(of_data, counts)
