@@ -11,7 +11,7 @@ from pathlib import Path
 
 from data_prep.counts.counts_file import Counts
 from data_prep.documents.document_rules import DOCUMENT_RULES, END_TOKEN_RULES, DocumentRules
-from data_prep.encoding.choose_backend import AUTO, CHOICES, choose_backend
+from data_prep.encoding.make_encoder import AUTO, CHOICES, choose_backend
 from data_prep.preparing.corpus import Corpus, read_corpus
 from data_prep.preparing.estimate import dry_run
 from data_prep.preparing.next_command import next_command

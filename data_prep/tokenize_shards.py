@@ -10,7 +10,7 @@ import sys
 import time
 
 from data_prep.documents.document_rules import DOCUMENT_RULES, END_TOKEN_RULES, DocumentRules
-from data_prep.encoding.choose_backend import AUTO, CHOICES, choose_backend
+from data_prep.encoding.make_encoder import AUTO, CHOICES, choose_backend
 from data_prep.processes.command_line import user_errors_in_one_line
 from data_prep.processes.mpi_ranks import find_ranks, ranks_end_together
 from data_prep.tokenizing.tokenize_folder import summary, tokenize_folder

@@ -15,7 +15,8 @@ MAY_IMPORT = {
     "models": "",  # relative imports only: the folder travels with the weights
     "data_prep.processes": "",
     "data_prep.storage": "",
-    "data_prep.documents": "data_prep.processes data_prep.storage",
+    "data_prep.documents.files": "data_prep.storage",
+    "data_prep.documents": "data_prep.documents.files data_prep.processes data_prep.storage",
     "data_prep.encoding": "data_prep.storage",
     "data_prep.shards": "data_prep.documents data_prep.storage",
     "data_prep.counts": "data_prep.shards data_prep.processes data_prep.storage",

@@ -124,8 +124,8 @@ def datatrove_pattern(files: BenchmarkFiles) -> Callable[[], int]:
 def tokenize(files: BenchmarkFiles, *, backend: str, text: str = "text.txt") -> Callable[[], int]:
     """Tokenize as this package does: from the raw shard to the token shard and its digests on disk."""
     tokenizer = ShardTokenizer(files.tokenizer, backend=backend, num_threads=1)
-    job = ShardJob(RawFile(files.folder / text), f"of_{backend}", files.folder, "", _end_id(files))
-    return lambda: tokenize_shard(job, tokenizer, on_read=lambda n: None, on_tokens=lambda n: None).num_tokens
+    job = ShardJob((RawFile(files.folder / text),), f"of_{backend}", files.folder, "", _end_id(files))
+    return lambda: tokenize_shard(job, tokenizer, on_read=lambda n: None, on_tokens=lambda n: None).shard.num_tokens
 
 
 def _end_id(files: BenchmarkFiles) -> int:

@@ -5,7 +5,8 @@ import tarfile
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from data_prep.documents.decompress import BLOCK_BYTES, DamagedShard
+from data_prep.documents.decompress import DamagedShard
+from data_prep.documents.files.read_blocks import BLOCK_BYTES
 
 
 def tar_members(label: str, blocks: Iterator[bytes]) -> Iterator[tuple[str, Iterator[bytes]]]:

@@ -1,4 +1,4 @@
-"""Read files block by block, decompress .gz, .xz and .zst, and refuse files that are cut short or damaged.
+"""Decompress .gz, .xz and .zst block by block, and refuse files that are cut short or damaged.
 
 The libraries' own readers are not strict: zstandard's ends silently in the middle of a frame, lzma's ignores damaged
 bytes after a stream. Here every byte must belong to a stream that reached its verified end.
@@ -6,13 +6,12 @@ bytes after a stream. Here every byte must belong to a stream that reached its v
 
 import lzma
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import zstandard
 
-BLOCK_BYTES = 2**14
 STEP_BYTES = 2**11  # decompressed at a time: 8 KB of text, or 64 MB of the most repetitive text that .zst can express
 LARGEST_ZSTD_WINDOW = 2**31  # files written with zstd --long=31
 
@@ -24,14 +23,6 @@ class DamagedShard(ValueError):
     def near(cls, position: str, label: str | Path, reason: object) -> "DamagedShard":
         """Return the error with its message. (An __init__ with three arguments would not survive pickling.)"""
         return cls(f"{label} is damaged near {position}: {reason}; download or create the file again")
-
-
-def read_blocks(path: str | Path, on_read: Callable[[int], None]) -> Iterator[bytes]:
-    """Yield the bytes of a file in blocks; call `on_read` with the size of each."""
-    with open(path, "rb") as file:
-        for block in iter(partial(file.read, BLOCK_BYTES), b""):
-            on_read(len(block))
-            yield block
 
 
 def decompressed(label: str, blocks: Iterator[bytes], suffix: str) -> Iterator[bytes]:

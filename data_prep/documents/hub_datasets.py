@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from data_prep.documents.document_rules import DocumentRules, Parts
+from data_prep.documents.files.read_blocks import Digest
 from data_prep.documents.rows import ROWS_PER_BATCH, group_rows
 from data_prep.documents.skipped import SkippedRecords
 
@@ -49,16 +50,30 @@ class DatasetShard:
         """Return what distinguishes it from others. Streamed rows have no fingerprint: give a `revision` to be sure."""
         return {"dataset": self.label, "fingerprint": self.fingerprint}
 
-    def read_parts(self, rules: DocumentRules, skipped: SkippedRecords, on_read: Callable[[int], None]) -> Parts:
-        """Yield (text, whether it ends its document); memory holds a batch of rows."""
-        return group_rows(self._rows(rules.text_field, skipped, on_read), rules)
+    def read_parts(
+        self,
+        rules: DocumentRules,
+        skipped: SkippedRecords,
+        on_read: Callable[[int], None],
+        *,
+        digest: Digest | None = None,
+    ) -> Parts:
+        """Yield (text, whether it ends its document); memory holds a batch of rows.
 
-    def _rows(self, text_field: str, skipped: SkippedRecords, on_read: Callable[[int], None]) -> Iterator[str]:
+        `digest` is updated with the text of all rows in order.
+        """
+        return group_rows(self._rows(rules.text_field, skipped, on_read, digest), rules)
+
+    def _rows(
+        self, text_field: str, skipped: SkippedRecords, on_read: Callable[[int], None], digest: Digest | None
+    ) -> Iterator[str]:
         rows = _load(self.dataset).select_columns([text_field])
         row = 0
         for batch in rows.shard(num_shards=self.num_shards, index=self.index).iter(ROWS_PER_BATCH):
             for text in batch[text_field]:
                 if isinstance(text, str):
+                    if digest is not None:
+                        digest.update(text.encode("utf-8", "surrogatepass"))
                     yield text.replace("\r\n", "\n")
                 else:
                     skipped.add(f"row {row}", f"has no text in column {text_field!r}")

@@ -3,21 +3,25 @@
 import glob
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data_prep.documents.document_rules import DocumentRules, Parts
+from data_prep.documents.files.byte_ranges import divide_bytes
+from data_prep.documents.files.read_blocks import Digest
 from data_prep.documents.hub_datasets import PREFIX, DatasetShard, find_dataset_shards
 from data_prep.documents.pieces import cut_documents
-from data_prep.documents.readers import read_parts, split_suffix
+from data_prep.documents.readers import can_be_cut, read_parts, split_suffix
 from data_prep.documents.skipped import SkippedRecords
 
 
 @dataclass(frozen=True)
 class RawFile:
-    """A file of documents."""
+    """A file of documents, or a byte range of one: the documents that begin in it, as files/byte_ranges.py says."""
 
     path: Path
+    start: int = 0
+    end: int | None = None  # None: the file's end
 
     @property
     def label(self) -> str:
@@ -34,16 +38,30 @@ class RawFile:
 
     @property
     def num_bytes(self) -> int:
-        return self.path.stat().st_size
+        return self.path.stat().st_size if self.end is None else self.end - self.start
 
     def identity(self) -> dict:
         """Return what distinguishes it from others, and from itself after a change."""
         status = self.path.stat()
-        return {"path": str(self.path.absolute()), "num_bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
+        identity = {"path": str(self.path.absolute()), "num_bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
+        return identity if self.end is None else identity | {"start": self.start, "end": self.end}
 
-    def read_parts(self, rules: DocumentRules, skipped: SkippedRecords, on_read: Callable[[int], None]) -> Parts:
+    def cut(self, range_bytes: int, rules: DocumentRules) -> list["RawFile"]:
+        """Return byte ranges of at most `range_bytes` that hold each document once; only itself if it cannot be cut."""
+        if not can_be_cut(self.path.name, rules) or self.num_bytes <= range_bytes:
+            return [self]
+        return [replace(self, start=start, end=end) for start, end in divide_bytes(self.num_bytes, range_bytes)]
+
+    def read_parts(
+        self,
+        rules: DocumentRules,
+        skipped: SkippedRecords,
+        on_read: Callable[[int], None],
+        *,
+        digest: Digest | None = None,
+    ) -> Parts:
         """Yield parts of documents; see data_prep/documents/readers.py."""
-        return read_parts(self.path, rules, skipped, on_read)
+        return read_parts(self.path, rules, skipped, on_read, start=self.start, end=self.end, digest=digest)
 
 
 RawShard = RawFile | DatasetShard

@@ -16,12 +16,15 @@ from data_prep.documents.text_chunks import cut_lines
 ROWS_PER_BATCH = 16  # if rows are whole books of 3 MB, a batch takes 900 MB; larger batches are no faster
 
 
-def json_rows(blocks: Iterator[bytes], text_field: str, skipped: SkippedRecords) -> Iterator[str]:
-    """Yield the text of each line that is not blank; memory holds one line."""
-    number, offset = 0, 0
-    for line in _whole_lines(blocks):
-        number += 1
-        text = _json_text(line, text_field, skipped, place=f"line {number} (byte {offset} of its text)")
+def json_rows(blocks: Iterator[bytes], text_field: str, skipped: SkippedRecords, *, offset: int = 0) -> Iterator[str]:
+    """Yield the text of each line that is not blank; memory holds one line.
+
+    offset: the position of the first block in its file; the numbers of lines are known only if it is 0.
+    """
+    starts_file = offset == 0
+    for number, line in enumerate(_whole_lines(blocks), start=1):
+        byte = f"byte {offset} of its text"
+        text = _json_text(line, text_field, skipped, place=f"line {number} ({byte})" if starts_file else byte)
         if text is not None:
             yield text.replace("\r\n", "\n")
         offset += len(line)

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from data_prep.preparing.corpus import Corpus
 from data_prep.shards.manifest import read_manifest
+from data_prep.tokenizing.sources import read_sources
 
-HEADS = ("part", "epochs", "files", "documents", "tokens", "records skipped")
+HEADS = ("part", "epochs", "files", "documents", "empty", "tokens", "bytes/token", "records skipped")
 
 
 @dataclass(frozen=True)
@@ -16,14 +17,17 @@ class PartSummary:
     name: str
     epochs: str
     num_files: int
+    num_bytes: int  # of the raw files as they are stored; 0 if unknown
     num_documents: int
+    num_empty: int  # documents without text, which were left out
     num_tokens: int
     num_skipped: int  # unreadable records
 
     def cells(self) -> tuple[str, ...]:
         """Return the values under HEADS."""
-        numbers = (self.num_files, self.num_documents, self.num_tokens, self.num_skipped)
-        return self.name, self.epochs, *(f"{number:,}" for number in numbers)
+        per_token = f"{self.num_bytes / self.num_tokens:.2f}" if self.num_bytes and self.num_tokens else "?"
+        counts = (self.num_files, self.num_documents, self.num_empty, self.num_tokens)
+        return self.name, self.epochs, *(f"{count:,}" for count in counts), per_token, f"{self.num_skipped:,}"
 
 
 def summarize_parts(corpus: Corpus, output: Path) -> list[PartSummary]:
@@ -42,11 +46,14 @@ def summary_lines(parts: list[PartSummary]) -> str:
 
 def _summarize(folder: Path, epochs: str) -> PartSummary:
     manifest = read_manifest(folder)
+    sources = read_sources(folder, manifest)
     return PartSummary(
         name=folder.name,
         epochs=epochs,
-        num_files=len(manifest.shards),
+        num_files=len({each.source for each in sources}),
+        num_bytes=sum(each.identity.get("num_bytes", 0) for each in sources),
         num_documents=manifest.num_documents,
+        num_empty=sum(each.num_empty for each in sources),
         num_tokens=manifest.num_tokens,
-        num_skipped=sum(len(shard.skipped) for shard in manifest.shards),
+        num_skipped=sum(len(each.skipped) for each in sources),
     )

@@ -9,6 +9,7 @@ from data_prep.preparing.corpus import Corpus
 from data_prep.processes.mpi_ranks import MpiRanks
 from data_prep.shards.manifest import MANIFEST_NAME, Manifest, read_manifest
 from data_prep.tokenizing.corpus_recipe import CorpusPart
+from data_prep.tokenizing.sources import read_sources
 from data_prep.tokenizing.tokenize_folder import summary, tokenize_folder
 from data_prep.tokenizing.unfinished import SPEC_NAME
 
@@ -61,7 +62,7 @@ def _unfinished(corpus: Corpus, output: Path, tokenizer: str, end_token: str | N
 
 def _check_finished(folder: Path, manifest: Manifest, expected: dict) -> None:
     found = {name: getattr(manifest, name) for name in expected if name != "sources"}
-    found["sources"] = [shard.source for shard in manifest.shards]
+    found["sources"] = [each.source for each in read_sources(folder, manifest)]
     for name, value in expected.items():
         if found[name] != value:
             raise ValueError(

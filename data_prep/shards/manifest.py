@@ -1,4 +1,4 @@
-"""The manifest of a folder of token shards: the meaning of the tokens, their sources, and the digests of all files."""
+"""The manifest of a folder of token shards: the meaning of the tokens, and the digests of all files."""
 
 import hashlib
 from dataclasses import asdict, dataclass, fields
@@ -17,16 +17,14 @@ MAKE_AGAIN = "run data_prep.tokenize_shards again (predictions: launch/predict.p
 
 @dataclass(frozen=True)
 class Shard:
-    """One pair of files, <name>.bin and <name>.idx."""
+    """Three files: the tokens in <name>.bin, documents in <name>.idx, digests of the tokens in <name>.sum."""
 
     name: str
-    source: str  # folder and name of the raw shard, or the data set
     num_tokens: int
     num_documents: int
     block_bytes: int  # length of the blocks of <name>.bin; the last one may be shorter
-    block_xxh3: tuple[str, ...]  # 16 hex digits per block, its xxh3-64
+    sums_xxh3: str  # 32 hex digits, xxh3-128 of the end of <name>.sum, which covers the rest of it
     index_xxh3: str  # 16 hex digits, xxh3-64 of <name>.idx
-    skipped: tuple[str, ...] = ()  # unreadable records of the raw shard: the place and the problem of each
 
 
 @dataclass(frozen=True)
@@ -44,6 +42,7 @@ class Manifest:
     num_tokens: int
     num_documents: int
     tokenizer_files: tuple[TokenizerFile, ...]  # of <folder>/tokenizer; predictions have none
+    sources_xxh3: str  # 32 hex digits, xxh3-128 of sources.jsonl; "" for predictions
     shards: tuple[Shard, ...]
 
 
@@ -56,6 +55,7 @@ def make_manifest(
     end_token_id: int,
     rules: DocumentRules = DocumentRules(),
     tokenizer_files: tuple[TokenizerFile, ...] = (),
+    sources_xxh3: str = "",
 ) -> Manifest:
     """Return the manifest of finished shards."""
     return Manifest(
@@ -70,6 +70,7 @@ def make_manifest(
         num_tokens=sum(shard.num_tokens for shard in shards),
         num_documents=sum(shard.num_documents for shard in shards),
         tokenizer_files=tokenizer_files,
+        sources_xxh3=sources_xxh3,
         shards=tuple(shards),
     )
 
@@ -94,8 +95,7 @@ def write_manifest(folder: str | Path, manifest: Manifest) -> None:
 
 def shard_from_json(values: dict) -> Shard:
     """Return the Shard of which asdict() made `values`; ValueError if fields are missing or unknown."""
-    lists = {name: tuple(values[name]) for name in ("block_xxh3", "skipped")}
-    return Shard(**_exactly(Shard, values) | lists)
+    return Shard(**_exactly(Shard, values))
 
 
 def token_dtype(vocab_size: int) -> str:
@@ -113,8 +113,7 @@ def corpus_digest(shards: list[Shard] | tuple[Shard, ...], tokenizer_digest: str
 
 
 def _digest_line(shard: Shard) -> str:
-    numbers = f"{shard.num_tokens} {shard.num_documents} {shard.block_bytes}"
-    return " ".join([numbers, shard.index_xxh3, *shard.block_xxh3])
+    return f"{shard.num_tokens} {shard.num_documents} {shard.block_bytes} {shard.index_xxh3} {shard.sums_xxh3}"
 
 
 def _parse(path: Path) -> Manifest:
@@ -134,10 +133,6 @@ def _parse(path: Path) -> Manifest:
         return Manifest(**values | parsed)
     except ValueError as error:
         raise ValueError(f"{path} is not a manifest of token shards ({error}); {MAKE_AGAIN}") from error
-
-
-def _tokenizer_file(values: dict) -> TokenizerFile:
-    return TokenizerFile(**_exactly(TokenizerFile, values))
 
 
 def _content(path: Path) -> dict:

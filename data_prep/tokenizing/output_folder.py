@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from data_prep.shards.manifest import MANIFEST_NAME
+from data_prep.shards.verified import STAMP_NAME
+from data_prep.tokenizing.sources import SOURCES_NAME
 from data_prep.tokenizing.unfinished import SPEC_NAME, FolderSpec, check_spec, remove_records, write_spec
 
 
@@ -68,7 +70,8 @@ def _follows(folder: Path, spec: FolderSpec, *, or_overwrite: bool) -> bool:
 def _remove_token_shards(folder: Path) -> None:
     """Remove the manifest first: without it, the folder counts as unfinished. Other files stay."""
     (folder / MANIFEST_NAME).unlink(missing_ok=True)
-    for pattern in ("*.bin", "*.idx", "*.done.json", ".*.tmp", "counts.safetensors", "counts_*.safetensors", SPEC_NAME):
+    tokens = ("*.bin", "*.idx", "*.sum", STAMP_NAME, "*.done.json", ".*.tmp", SOURCES_NAME)
+    for pattern in (*tokens, "counts.safetensors", "counts_*.safetensors", SPEC_NAME):
         _remove(folder, pattern)
 
 

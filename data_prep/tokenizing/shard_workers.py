@@ -9,14 +9,16 @@ from tqdm import tqdm
 
 from data_prep.processes.mpi_ranks import ONE_PROCESS, MpiRanks
 from data_prep.processes.worker_pool import CONTEXT, worker_pool
-from data_prep.shards.manifest import Shard
 from data_prep.shards.tokenizer_files import TOKENIZER_FOLDER
 from data_prep.tokenizing.shard_job import ShardJob, ShardTokenizer, finish_shard
+from data_prep.tokenizing.unfinished import FinishedShard
 
 POLL_SECONDS = 0.2
 
 
-def run_jobs(jobs: list[ShardJob], *, num_workers: int, backend: str, ranks: MpiRanks = ONE_PROCESS) -> list[Shard]:
+def run_jobs(
+    jobs: list[ShardJob], *, num_workers: int, backend: str, ranks: MpiRanks = ONE_PROCESS
+) -> list[FinishedShard]:
     """Return the finished shards in the order of `jobs`; the first error stops the other jobs and is raised."""
     if not jobs:  # more ranks than raw shards
         return []
@@ -27,7 +29,7 @@ def run_jobs(jobs: list[ShardJob], *, num_workers: int, backend: str, ranks: Mpi
     with worker_pool(num_workers, _start_worker, tokenizer, backend, num_threads, progress) as pool:
         futures = [pool.submit(_run_job, job) for job in jobs]
         try:
-            _watch(futures, progress, total_bytes=sum(job.raw_shard.num_bytes for job in jobs), rank=ranks.rank)
+            _watch(futures, progress, total_bytes=sum(job.num_bytes for job in jobs), rank=ranks.rank)
         except BaseException:
             progress.stop()
             pool.shutdown(cancel_futures=True)
@@ -96,5 +98,5 @@ def _start_worker(tokenizer: Path, backend: str, num_threads: int, progress: Pro
     _progress = progress
 
 
-def _run_job(job: ShardJob) -> Shard:
+def _run_job(job: ShardJob) -> FinishedShard:
     return finish_shard(job, _tokenizer, on_read=_progress.add_bytes, on_tokens=_progress.add_tokens)

@@ -12,13 +12,14 @@ from data_prep.encoding.end_token import find_end_token
 from data_prep.encoding.make_encoder import make_encoder
 from data_prep.encoding.tokenizer import load_tokenizer, tokenizer_digest, vocab_size
 from data_prep.processes.mpi_ranks import ONE_PROCESS, MpiRanks
-from data_prep.shards.blocks import BLOCK_BYTES
-from data_prep.shards.manifest import Manifest, Shard, make_manifest, read_manifest, write_manifest
+from data_prep.shards.block_sums import BLOCK_BYTES
+from data_prep.shards.manifest import Manifest, make_manifest, read_manifest, write_manifest
 from data_prep.shards.tokenizer_files import TokenizerFile, copy_tokenizer
 from data_prep.tokenizing.output_folder import locked_folder, prepare_folder
 from data_prep.tokenizing.shard_job import ShardJob, share_jobs
 from data_prep.tokenizing.shard_workers import run_jobs
-from data_prep.tokenizing.unfinished import FolderSpec, remove_records
+from data_prep.tokenizing.sources import Source, write_sources
+from data_prep.tokenizing.unfinished import FinishedShard, FolderSpec, remove_records
 
 
 def tokenize_folder(
@@ -59,21 +60,19 @@ def tokenize_folder(
             return read_manifest(output)
         tokenizer_files = copy_tokenizer(tokenizer, output)
         jobs = [
-            ShardJob(raw_shard, name, output, spec.digest, loaded.token_to_id(end_token), rules, max_bad_records)
+            ShardJob((raw_shard,), name, output, spec.digest, loaded.token_to_id(end_token), rules, max_bad_records)
             for raw_shard, name in zip(raw_shards, spec.shards, strict=True)
         ]
-        shards = run(jobs)
-        _check_skipped(shards, max_bad_records=max_bad_records)
-        return _finish(output, spec, shards, loaded, rules, tokenizer_files)
+        finished = run(jobs)
+        _check_skipped(_sources(finished), max_bad_records=max_bad_records)
+        return _finish(output, spec, finished, loaded, rules, tokenizer_files)
 
 
 def summary(manifest: Manifest, *, seconds: float) -> str:
-    """Return one line: the content of the folder, the writing speed, and the number of skipped records, if any."""
-    num_skipped = sum(len(shard.skipped) for shard in manifest.shards)
-    skipped = f", {num_skipped:,} records skipped (manifest.json lists them)" if num_skipped else ""
+    """Return one line: the content of the folder, and the writing speed."""
     return (
         f"{manifest.num_documents:,} documents, {manifest.num_tokens:,} tokens in {len(manifest.shards)} shards, "
-        f"{manifest.num_tokens / seconds:,.0f} tokens/s{skipped}"
+        f"{manifest.num_tokens / seconds:,.0f} tokens/s"
     )
 
 
@@ -84,7 +83,7 @@ def _check_numbers(*, num_workers: int, max_bad_records: int) -> None:
         raise ValueError(f"--max_bad_records {max_bad_records} must be at least 0")
 
 
-def _run_share(jobs: list[ShardJob] | None, *, num_workers: int, backend: str, ranks: MpiRanks) -> list[Shard]:
+def _run_share(jobs: list[ShardJob] | None, *, num_workers: int, backend: str, ranks: MpiRanks) -> list[FinishedShard]:
     """Run this rank's share of rank 0's `jobs`; on rank 0, return the shards of all ranks in the order of `jobs`.
 
     Collective over `ranks`: every rank must call it.
@@ -93,7 +92,7 @@ def _run_share(jobs: list[ShardJob] | None, *, num_workers: int, backend: str, r
     shards = run_jobs(shares[ranks.rank], num_workers=num_workers, backend=backend, ranks=ranks) if shares else []
     ranks.wait()
     gathered = ranks.gather(shards)
-    by_name = {shard.name: shard for shards in gathered or () for shard in shards}
+    by_name = {finished.shard.name: finished for share in gathered or () for finished in share}
     return [by_name[job.name] for job in jobs or ()]
 
 
@@ -112,28 +111,33 @@ def _folder_spec(raw_shards: list[RawShard], tokenizer: Tokenizer, end_token: st
 def _finish(
     output: Path,
     spec: FolderSpec,
-    shards: list[Shard],
+    finished: list[FinishedShard],
     tokenizer: Tokenizer,
     rules: DocumentRules,
     tokenizer_files: tuple[TokenizerFile, ...],
 ) -> Manifest:
-    """Write the manifest, and only then remove the records that it was made from."""
+    """Write sources.jsonl and the manifest, and only then remove the records that they were made from."""
     manifest = make_manifest(
-        shards,
+        [each.shard for each in finished],
         tokenizer_digest=spec.tokenizer_digest,
         vocab_size=vocab_size(tokenizer),
         end_token=spec.end_token,
         end_token_id=tokenizer.token_to_id(spec.end_token),
         rules=rules,
         tokenizer_files=tokenizer_files,
+        sources_xxh3=write_sources(output, _sources(finished)),
     )
     write_manifest(output, manifest)
     remove_records(output, spec)
     return manifest
 
 
-def _check_skipped(shards: list[Shard], *, max_bad_records: int) -> None:
-    skipped = [f"{shard.source}, {record}" for shard in shards for record in shard.skipped]
+def _sources(finished: list[FinishedShard]) -> list[Source]:
+    return [source for each in finished for source in each.sources]
+
+
+def _check_skipped(sources: list[Source], *, max_bad_records: int) -> None:
+    skipped = [f"{source.source}, {record}" for source in sources for record in source.skipped]
     if len(skipped) > max_bad_records:
         listed = "; ".join(skipped[:10]) + (" ..." if len(skipped) > 10 else "")
         raise ValueError(

@@ -1,7 +1,7 @@
 """The state of an unfinished folder of token shards: its spec, and one record per finished shard.
 
-A shard is kept if its record belongs to the spec, its raw shard has not changed since it was read, and its files have
-the recorded digests; otherwise it is written again. When the manifest is written, the records and the spec are removed.
+A shard is kept if its record belongs to the spec, its raw shards have not changed since they were read, and its files
+have the recorded digests; otherwise it is written again. When the manifest is written, records and spec are removed.
 """
 
 from dataclasses import asdict, dataclass
@@ -9,11 +9,12 @@ from pathlib import Path
 
 import xxhash
 
-from data_prep.shards.blocks import check_block, read_blocks
+from data_prep.shards.blocks import BlockCheck
 from data_prep.shards.manifest import Shard, shard_from_json
 from data_prep.shards.megatron_index import check_index
 from data_prep.storage.atomic_file import atomic_file, sync_folder
 from data_prep.storage.sealed_json import sealed_json, unsealed
+from data_prep.tokenizing.sources import Source, source_from_json
 
 SPEC_NAME = "unfinished.json"
 SPEC_KIND, RECORD_KIND = "unfinished_token_shards", "finished_token_shard"
@@ -43,6 +44,14 @@ class FolderSpec:
         return sealed_json(asdict(self), kind=SPEC_KIND)
 
 
+@dataclass(frozen=True)
+class FinishedShard:
+    """A token shard whose files are on disk, and what it was made of."""
+
+    shard: Shard
+    sources: tuple[Source, ...]
+
+
 def write_spec(folder: Path, spec: FolderSpec) -> None:
     with atomic_file(folder / SPEC_NAME) as file:
         file.write(spec.to_bytes())
@@ -70,24 +79,29 @@ def is_recorded(folder: Path, name: str) -> bool:
     return _record_path(folder, name).is_file()
 
 
-def write_record(folder: Path, shard: Shard, *, spec_digest: str, raw_shard: dict) -> None:
-    """Record that the files of `shard` are on disk; `raw_shard` is the identity of its raw shard before reading."""
-    content = {"spec_digest": spec_digest, "raw_shard": raw_shard, "shard": asdict(shard)}
-    with atomic_file(_record_path(folder, shard.name)) as file:
+def write_record(folder: Path, finished: FinishedShard, *, spec_digest: str) -> None:
+    content = {"spec_digest": spec_digest, **asdict(finished)}
+    with atomic_file(_record_path(folder, finished.shard.name)) as file:
         file.write(sealed_json(content, kind=RECORD_KIND))
 
 
-def finished_shard(folder: Path, name: str, *, spec_digest: str, raw_shard: dict) -> Shard | None:
-    """Return shard `name` if its record and both of its files are intact and belong to the spec and the raw shard."""
+def finished_shard(
+    folder: Path, name: str, *, spec_digest: str, identities: list[tuple[str, dict]]
+) -> FinishedShard | None:
+    """Return shard `name` if its record and all of its files are intact and belong to the spec and raw shards.
+
+    identities: (source, identity) of its raw shards as they are now.
+    """
     try:
         record = unsealed(_record_path(folder, name).read_bytes(), kind=RECORD_KIND)
-        if (record["spec_digest"], record["raw_shard"]) != (spec_digest, raw_shard):
+        sources = tuple(map(source_from_json, record["sources"]))
+        if record["spec_digest"] != spec_digest or [(each.source, each.identity) for each in sources] != identities:
             return None
         shard = shard_from_json(record["shard"])
         _check_files(folder, shard)
     except (OSError, ValueError):
         return None
-    return shard
+    return FinishedShard(shard, sources)
 
 
 def remove_records(folder: Path, spec: FolderSpec) -> None:
@@ -101,8 +115,10 @@ def remove_records(folder: Path, spec: FolderSpec) -> None:
 def _check_files(folder: Path, shard: Shard) -> None:
     index, tokens = (folder / f"{shard.name}.{suffix}" for suffix in ("idx", "bin"))
     check_index(index, index.read_bytes(), xxh3=shard.index_xxh3)
-    for block, content in zip(range(len(shard.block_xxh3)), read_blocks(tokens, shard), strict=True):
-        check_block(tokens, shard, block, content)
+    check = BlockCheck(tokens, shard, num_bytes=tokens.stat().st_size)
+    for first, content in check.pieces():
+        if damage := check.damage(content, first=first):
+            raise ValueError(damage[0])
 
 
 def _first_difference(was: object, is_now: object) -> tuple[object, object]:

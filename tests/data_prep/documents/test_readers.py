@@ -93,7 +93,7 @@ def test_lines_per_document_counts_lines_or_rows_that_are_not_empty(tmp_path, na
 @pytest.mark.parametrize("chunk_bytes", [1, 2, 3, 5, 8, 1000])
 def test_documents_do_not_depend_on_the_length_of_chunks(tmp_path, monkeypatch, rule, chunk_bytes):
     monkeypatch.setattr("data_prep.documents.text_chunks.CHUNK_BYTES", chunk_bytes)
-    monkeypatch.setattr("data_prep.documents.decompress.BLOCK_BYTES", 3)
+    monkeypatch.setattr("data_prep.documents.files.read_blocks.BLOCK_BYTES", 3)
     path = tmp_path / "shard.txt"
     path.write_bytes("\ufeff\n é one\r\n\n\ntwo 🙂\n thr\ree\r\n\t\r\nfour\n\n".encode())
     expected = {

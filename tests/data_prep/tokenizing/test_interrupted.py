@@ -108,18 +108,19 @@ def all_files(folder):
     return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize("suffix", ["bin", "idx", "done.json"])
+@pytest.mark.parametrize("suffix", ["bin", "idx", "sum", "done.json"])
 def test_a_finished_shard_that_is_damaged_is_written_again(run, tmp_path, suffix):
     run("untouched")
     output = tmp_path / "tokens"
     interrupt_after(2, run, output)
     kept = recorded_files(output)
-    flip_bit(output / f"00001-part1.{suffix}", 40)
+    flip_bit(output / f"00001-part1.{suffix}", 5)
     run("tokens")
     assert contents(output) == contents(tmp_path / "untouched")
     assert {name for name, file in kept.items() if all_files(output)[name] == file} == {
         "00000-part0.bin",
         "00000-part0.idx",
+        "00000-part0.sum",
     }
 
 

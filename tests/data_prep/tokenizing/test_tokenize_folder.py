@@ -6,6 +6,7 @@ import pytest
 
 from data_prep.encoding.tokenizer import load_tokenizer
 from data_prep.shards.token_stream import TokenStream
+from data_prep.tokenizing.sources import read_sources
 from data_prep.tokenizing.tokenize_folder import tokenize_folder
 from tests.data_prep.conftest import RAW_SUFFIXES
 
@@ -23,7 +24,7 @@ def test_shards_hold_the_documents_each_with_its_end_token(raw_folder, tmp_path,
     assert stream.read(0, stream.num_tokens).tolist() == ids
     assert [shard.num_documents for shard in manifest.shards] == [3, 2, 1, 3]
     sources = [f"raw/part{number}{suffix}" for number, suffix in enumerate(RAW_SUFFIXES)]
-    assert [shard.source for shard in manifest.shards] == sources
+    assert [each.source for each in read_sources(tmp_path / "tokens", manifest)] == sources
 
 
 def test_the_number_of_workers_does_not_change_a_byte(raw_folder, tmp_path, tokenizer_folder):

@@ -136,7 +136,7 @@ def test_predictions_of_more_ids_than_the_model_has_are_refused(tiny_data, tmp_p
     folder = tmp_path / "train"
     shutil.copytree(tiny_data.train, folder)
     manifest = read_manifest(folder)
-    with ShardWriter(folder / "predictions", "shard_00000", source="baseline", vocab_size=400) as writer:
+    with ShardWriter(folder / "predictions", "shard_00000", vocab_size=400) as writer:
         writer.add_document(np.full(manifest.num_tokens, 399))
     facts = {
         "tokenizer_digest": manifest.tokenizer_digest,
