@@ -7,7 +7,7 @@ from data_prep.preparing.corpus import Corpus
 from data_prep.shards.manifest import read_manifest
 from data_prep.tokenizing.sources import read_sources
 
-HEADS = ("part", "epochs", "files", "documents", "empty", "tokens", "bytes/token", "records skipped")
+HEADS = ("part", "epochs", "files", "documents", "empty", "tokens", "unknown", "bytes/token", "records skipped")
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,13 @@ class PartSummary:
     num_documents: int
     num_empty: int  # documents without text, which were left out
     num_tokens: int
+    num_unknown: int  # tokens for text that the tokenizer cannot spell
     num_skipped: int  # unreadable records
 
     def cells(self) -> tuple[str, ...]:
         """Return the values under HEADS."""
         per_token = f"{self.num_bytes / self.num_tokens:.2f}" if self.num_bytes and self.num_tokens else "?"
-        counts = (self.num_files, self.num_documents, self.num_empty, self.num_tokens)
+        counts = (self.num_files, self.num_documents, self.num_empty, self.num_tokens, self.num_unknown)
         return self.name, self.epochs, *(f"{count:,}" for count in counts), per_token, f"{self.num_skipped:,}"
 
 
@@ -55,5 +56,6 @@ def _summarize(folder: Path, epochs: str) -> PartSummary:
         num_documents=manifest.num_documents,
         num_empty=sum(each.num_empty for each in sources),
         num_tokens=manifest.num_tokens,
+        num_unknown=sum(each.num_unknown for each in sources),
         num_skipped=sum(len(each.skipped) for each in sources),
     )

@@ -4,12 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import xxhash
 
 from data_prep.documents.document_rules import DocumentRules, Parts
 from data_prep.documents.pieces import cut_documents
 from data_prep.documents.raw_shards import RawShard
 from data_prep.documents.skipped import SkippedRecords
+from data_prep.encoding.coverage import coverage
 from data_prep.encoding.encoder import Encoder
 from data_prep.encoding.make_encoder import make_encoder
 from data_prep.encoding.safe_cuts import can_be_cut, last_cut
@@ -43,6 +45,7 @@ class ShardTokenizer:
 
     def __init__(self, folder: Path, *, backend: str, num_threads: int):
         tokenizer = load_tokenizer(folder)
+        self.unknown_id = coverage(tokenizer).unknown_id
         self.encoder: Encoder = make_encoder(folder, backend, num_threads=num_threads)
         self.vocab_size = vocab_size(tokenizer)
         self.last_cut = last_cut if can_be_cut(tokenizer) else None
@@ -92,9 +95,11 @@ def _write_source(
     skipped = SkippedRecords(raw_shard.label, job.max_bad_records)
     parts = _CountedParts(raw_shard.read_parts(job.rules, skipped, on_read, digest=digest))
     pieces = with_ends(cut_documents(parts, tokenizer.last_cut), end_token_rule=job.rules.end_token_rule)
-    num_documents = num_tokens = 0
+    num_documents = num_tokens = num_unknown = 0
     for texts, has_end, ends_document in batches(pieces):
         ids, lengths = tokenizer.encoder.encode(texts)
+        if tokenizer.unknown_id is not None:
+            num_unknown += np.count_nonzero(ids == tokenizer.unknown_id)
         ids, text_ends = insert_end_tokens(ids, lengths, has_end, job.end_id)
         writer.write(ids, document_ends=text_ends[ends_document])
         num_documents, num_tokens = num_documents + int(ends_document.sum()), num_tokens + len(ids)
@@ -112,6 +117,7 @@ def _write_source(
         num_documents=num_documents,
         num_empty=parts.num_documents - num_documents,
         num_tokens=num_tokens,
+        num_unknown=int(num_unknown),
         skipped=tuple(skipped.records),
     )
 
