@@ -7,6 +7,8 @@ If it is killed, the same command resumes: finished work is kept. Under an MPI l
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from data_prep.counts.counts_file import Counts
@@ -24,6 +26,7 @@ from data_prep.processes.command_line import user_errors_in_one_line
 from data_prep.processes.mpi_ranks import MpiRanks, find_ranks, ranks_end_together
 from data_prep.table_checks.text_report import check_report, table_report
 from data_prep.tables.make_route_table import TableOptions
+from data_prep.tokenizing.output_folder import locked_folder
 from data_prep.tokenizing.shard_job import ShardTokenizer
 
 
@@ -41,9 +44,20 @@ def main(argv: list[str] | None = None) -> None:
             num_processes = arguments.workers * ranks.world_size
             print(dry_run(corpus, Path(arguments.output), tokenizer, num_processes=num_processes))
         return
-    counts = _write_tokens(corpus, arguments, backend, ranks)
-    if counts is not None:  # rank 0 does the rest
-        _finish(corpus, counts, arguments)
+    with _only_writer(corpus, Path(arguments.output)) if ranks.rank == 0 else nullcontext():
+        counts = _write_tokens(corpus, arguments, backend, ranks)
+        if ranks.rank == 0:
+            _finish(corpus, counts, arguments)
+
+
+@contextmanager
+def _only_writer(corpus: Corpus, output: Path) -> Iterator[None]:
+    """Check that there is text, lock the folder, and remove what a killed command was writing."""
+    corpus.check_raw_shards()
+    with locked_folder(output):
+        for leftover in output.glob(".*.tmp"):
+            leftover.unlink()
+        yield
 
 
 def _write_tokens(corpus: Corpus, arguments: argparse.Namespace, backend: str, ranks: MpiRanks) -> Counts | None:

@@ -19,6 +19,11 @@ class Corpus:
     parts: list[CorpusPart]
     raw: Path  # folder to which the inputs of the parts are relative
 
+    def check_raw_shards(self) -> None:
+        """Raise ValueError or FileNotFoundError for parts without raw shards, before anything is written."""
+        for part in self.parts:
+            part.find_raw_shards(self.raw)
+
     @property
     def held_out(self) -> list[CorpusPart]:
         """The parts that are prepared but not trained on."""

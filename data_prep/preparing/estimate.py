@@ -13,8 +13,9 @@ from data_prep.preparing.corpus import Corpus
 from data_prep.shards.manifest import token_dtype
 from data_prep.tokenizing.shard_job import ShardTokenizer
 
-SAMPLED_FILES = 8  # per part, evenly spaced
-SAMPLED_CHARACTERS = 2**19  # per file, from its start
+SAMPLED_FILES = 4  # per part, evenly spaced
+SAMPLED_CHARACTERS = 2**21  # per file, from its start
+START_SECONDS = 2  # to start the processes of one part
 INDEX_BYTES_PER_DOCUMENT = 20
 BYTES = ("B", "kB", "MB", "GB", "TB")
 
@@ -40,7 +41,7 @@ def dry_run(corpus: Corpus, output: Path, tokenizer: ShardTokenizer, *, num_proc
     parts = {part.name: (part.find_raw_shards(corpus.raw), part.rules) for part in corpus.parts}
     estimates = [estimate_part(name, shards, rules, tokenizer) for name, (shards, rules) in parts.items()]
     disk = sum(estimate.disk_bytes(tokenizer.vocab_size) for estimate in estimates)
-    seconds = sum(estimate.seconds / min(num_processes, estimate.num_files) for estimate in estimates)
+    seconds = sum(START_SECONDS + each.seconds / min(num_processes, each.num_files) for each in estimates)
     return "\n".join(
         [
             f"{'part':20}{'files':>8}{'bytes':>12}{'tokens':>12}{'bytes/token':>13}",
@@ -68,14 +69,20 @@ def estimate_part(name: str, raw_shards: list[RawShard], rules: DocumentRules, t
 
 def _sample(raw_shard: RawShard, rules: DocumentRules, tokenizer: ShardTokenizer) -> tuple[int, int, int]:
     """Return the bytes that were read, and their tokens and documents."""
-    blocks, texts, num_characters, num_documents = [], [], 0, 0
+    blocks: list[int] = []  # sizes of those that were read
+    texts: list[str] = []
+    num_characters = num_documents = num_blocks = 0  # num_blocks: those that hold `texts`
     parts = raw_shard.read_parts(rules, SkippedRecords(raw_shard.label), blocks.append)
+    is_told_before = True  # rows of .parquet are told when they have been read, other blocks before
     for text, ends_document in cut_documents(parts, tokenizer.last_cut):
+        is_told_before = is_told_before if texts else bool(blocks)
+        if num_characters >= SAMPLED_CHARACTERS and len(blocks) > num_blocks:
+            blocks = blocks[:num_blocks] if is_told_before else blocks
+            break
+        num_blocks = len(blocks)
         texts.append(text)
         num_characters += len(text)
         num_documents += ends_document
-        if num_characters >= SAMPLED_CHARACTERS:
-            break
     ids, _ = tokenizer.encoder.encode(texts)
     return sum(blocks), len(ids) + num_documents, num_documents
 
