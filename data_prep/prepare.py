@@ -24,8 +24,10 @@ from data_prep.preparing.tokenize_parts import tokenize_parts
 from data_prep.preparing.validation import describe_validation
 from data_prep.processes.command_line import user_errors_in_one_line
 from data_prep.processes.mpi_ranks import MpiRanks, find_ranks, ranks_end_together
+from data_prep.processes.worker_pool import resolve_workers, workers_or_auto
 from data_prep.table_checks.text_report import check_report, table_report
 from data_prep.tables.make_route_table import TableOptions
+from data_prep.tokenizing.bad_records import number_or_share
 from data_prep.tokenizing.output_folder import locked_folder
 from data_prep.tokenizing.shard_job import ShardTokenizer
 
@@ -41,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     if arguments.dry_run:
         if ranks.rank == 0:
             tokenizer = ShardTokenizer(Path(arguments.tokenizer), backend=backend, num_threads=1)
-            num_processes = arguments.workers * ranks.world_size
+            num_processes = resolve_workers(arguments.workers, num_on_host=ranks.num_on_host) * ranks.world_size
             print(dry_run(corpus, Path(arguments.output), tokenizer, num_processes=num_processes))
         return
     with _only_writer(corpus, Path(arguments.output)) if ranks.rank == 0 else nullcontext():
@@ -63,20 +65,24 @@ def _only_writer(corpus: Corpus, output: Path) -> Iterator[None]:
 def _write_tokens(corpus: Corpus, arguments: argparse.Namespace, backend: str, ranks: MpiRanks) -> Counts | None:
     """Write token shards, mixtures and counts; rank 0 returns the counts. Collective over `ranks`."""
     output = Path(arguments.output)
+    num_workers = resolve_workers(arguments.workers, num_on_host=ranks.num_on_host)
     tokenize_parts(
         corpus,
         output,
         tokenizer=arguments.tokenizer,
         end_token=arguments.end_token,
         backend=backend,
-        num_workers=arguments.workers,
+        num_workers=num_workers,
         max_bad_records=arguments.max_bad_records,
+        shard_bytes=arguments.shard_bytes,
+        extend=arguments.extend,
+        keep_going=arguments.keep_going,
         ranks=ranks,
     )
     if ranks.rank == 0:
         corpus.write_mixtures(output)
     ranks.wait()
-    return count_corpus(output, num_workers=arguments.workers, ranks=ranks)
+    return count_corpus(output, num_workers=num_workers, ranks=ranks)
 
 
 def _finish(corpus: Corpus, counts: Counts, arguments: argparse.Namespace) -> None:
@@ -103,11 +109,8 @@ def _finish(corpus: Corpus, counts: Counts, arguments: argparse.Namespace) -> No
 
 def _check_numbers(arguments: argparse.Namespace) -> None:
     """Raise now what would be raised after the text is tokenized."""
-    if arguments.workers < 1 or arguments.max_bad_records < 0 or arguments.context_length < 1:
-        raise ValueError(
-            f"--workers {arguments.workers} and --context_length {arguments.context_length} must be at least 1, and "
-            f"--max_bad_records {arguments.max_bad_records} at least 0"
-        )
+    if arguments.context_length < 1:
+        raise ValueError(f"--context_length {arguments.context_length} must be at least 1")
     if not 0 <= arguments.eval_fraction < 1:
         raise ValueError(f"--eval_fraction {arguments.eval_fraction} must be at least 0 and below 1")
     if arguments.num_experts is None and (arguments.ep_size, arguments.num_tables) != (1, 1):
@@ -146,9 +149,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--dry_run", action="store_true", help="print files, bytes, expected tokens, time and disk, and write nothing")
     _add_table(parser)
     _add_documents(parser)
-    add("--workers", type=int, default=1, metavar="N", help="processes per rank (default: 1)")
+    add("--workers", type=workers_or_auto, metavar="N", help="processes per rank (default: auto, one per core)")
     add("--backend", choices=CHOICES, default=AUTO, help="library that encodes; the ids are the same (default: auto)")
-    add("--max_bad_records", type=int, default=0, metavar="N", help="skip up to N bad records per part (default: 0)")
+    _add_tokenizing(parser)
     return parser
 
 
@@ -165,6 +168,20 @@ def _add_table(parser: argparse.ArgumentParser) -> None:
         metavar="F",
         help="share that training will hold out if there is no held-out text (default: 0.01)",
     )
+
+
+def _add_tokenizing(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--extend", action="store_true", help="append text of which --output has no tokens yet")
+    add("--keep_going", action="store_true", help="report all text that cannot be read at the end, not just the first")
+    add(
+        "--max_bad_records",
+        type=number_or_share,
+        default=0,
+        metavar="N",
+        help="skip up to N bad records per part, or a share of all documents such as 1e-6 (default: 0)",
+    )
+    add("--shard_bytes", type=lambda text: int(float(text)), metavar="N", help="size of a token shard (default: 1e9)")
 
 
 def _add_documents(parser: argparse.ArgumentParser) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from data_prep.preparing.corpus import Corpus
 from data_prep.shards.manifest import read_manifest
 from data_prep.tokenizing.sources import read_sources
+from data_prep.tokenizing.summary import num_bytes
 
 HEADS = ("part", "epochs", "files", "documents", "empty", "tokens", "unknown", "bytes/token", "records skipped")
 
@@ -51,8 +52,8 @@ def _summarize(folder: Path, epochs: str) -> PartSummary:
     return PartSummary(
         name=folder.name,
         epochs=epochs,
-        num_files=len({each.source for each in sources}),
-        num_bytes=sum(each.identity.get("num_bytes", 0) for each in sources),
+        num_files=len({each.part.source for each in sources}),
+        num_bytes=sum(map(num_bytes, sources)),
         num_documents=manifest.num_documents,
         num_empty=sum(each.num_empty for each in sources),
         num_tokens=manifest.num_tokens,

@@ -28,6 +28,14 @@ class Shard:
 
 
 @dataclass(frozen=True)
+class SourcesFile:
+    """The beginning of sources.jsonl that describes a folder; an extension that is not finished appends to it."""
+
+    num_bytes: int
+    xxh3: str  # 32 hex digits, xxh3-128
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything that reading the token shards requires, and that distinguishes one corpus from another."""
 
@@ -42,7 +50,7 @@ class Manifest:
     num_tokens: int
     num_documents: int
     tokenizer_files: tuple[TokenizerFile, ...]  # of <folder>/tokenizer; predictions have none
-    sources_xxh3: str  # 32 hex digits, xxh3-128 of sources.jsonl; "" for predictions
+    sources: SourcesFile | None  # None for predictions
     shards: tuple[Shard, ...]
 
 
@@ -55,7 +63,7 @@ def make_manifest(
     end_token_id: int,
     rules: DocumentRules = DocumentRules(),
     tokenizer_files: tuple[TokenizerFile, ...] = (),
-    sources_xxh3: str = "",
+    sources: SourcesFile | None = None,
 ) -> Manifest:
     """Return the manifest of finished shards."""
     return Manifest(
@@ -70,7 +78,7 @@ def make_manifest(
         num_tokens=sum(shard.num_tokens for shard in shards),
         num_documents=sum(shard.num_documents for shard in shards),
         tokenizer_files=tokenizer_files,
-        sources_xxh3=sources_xxh3,
+        sources=sources,
         shards=tuple(shards),
     )
 
@@ -128,6 +136,7 @@ def _parse(path: Path) -> Manifest:
             "tokenizer_files": tuple(
                 TokenizerFile(**_exactly(TokenizerFile, file)) for file in values["tokenizer_files"]
             ),
+            "sources": values["sources"] and SourcesFile(**_exactly(SourcesFile, values["sources"])),
             "shards": tuple(map(shard_from_json, values["shards"])),
         }
         return Manifest(**values | parsed)

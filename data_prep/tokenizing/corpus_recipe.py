@@ -6,9 +6,10 @@ from pathlib import Path
 from data_prep.documents.document_rules import DocumentRules
 from data_prep.documents.hub_datasets import PREFIX
 from data_prep.documents.raw_shards import RawShard, find_raw_shards
-from data_prep.shards.mixture import check_epochs
+from data_prep.shards.mixture import MIXTURE_NAME, check_epochs
 from data_prep.storage.yaml_file import read_yaml
 
+RESERVED_NAMES = (MIXTURE_NAME, "counts.safetensors")
 _FIELDS = {"input", "text_field", "document_rule", "lines_per_document", "epochs", "obtain"}
 
 
@@ -57,8 +58,11 @@ def _part(where: str, name: str, values: dict, end_token_rule: str) -> CorpusPar
     paths = [paths] if isinstance(paths, str) else paths
     if not isinstance(paths, list) or not paths or not all(isinstance(each, str) for each in paths):
         raise ValueError(f"{where}: input={paths!r} must be a path, or a list of paths")
-    if name != Path(name).name or name.startswith("."):
-        raise ValueError(f"{where}: the name {name!r} must be that of a folder")
+    if name != Path(name).name or name.startswith(".") or name in RESERVED_NAMES:
+        raise ValueError(
+            f"{where}: the name {name!r} must be that of a folder, and not {' or '.join(RESERVED_NAMES)}, which are "
+            "files beside the parts"
+        )
     try:
         rules = DocumentRules(end_token_rule=end_token_rule, **values)
     except (TypeError, ValueError) as error:

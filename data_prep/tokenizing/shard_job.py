@@ -18,7 +18,8 @@ from data_prep.encoding.safe_cuts import can_be_cut, last_cut
 from data_prep.encoding.tokenizer import load_tokenizer, vocab_size
 from data_prep.processes.mpi_ranks import divide
 from data_prep.shards.shard_writer import ShardWriter
-from data_prep.tokenizing.sources import Source, identity_of
+from data_prep.storage.atomic_file import DISK_IS_FULL
+from data_prep.tokenizing.sources import Source, in_words, part_of
 from data_prep.tokenizing.token_batches import batches, insert_end_tokens, with_ends
 from data_prep.tokenizing.unfinished import FinishedShard, finished_shard, is_recorded, write_record
 
@@ -34,10 +35,19 @@ class ShardJob:
     end_id: int  # of the end token
     rules: DocumentRules = DocumentRules()
     max_bad_records: int = 0  # maximum number of records to skip in each raw shard
+    keep_going: bool = False  # whether a raw shard that cannot be read is reported without ending other jobs
 
     @property
     def num_bytes(self) -> int:
         return sum(raw_shard.num_bytes for raw_shard in self.raw_shards)
+
+
+@dataclass(frozen=True)
+class FailedShard:
+    """A token shard that was not written, and all that is wrong with its raw shards."""
+
+    name: str
+    problems: tuple[str, ...]
 
 
 class ShardTokenizer:
@@ -59,14 +69,20 @@ def share_jobs(jobs: list[ShardJob], num_shares: int) -> list[list[ShardJob]]:
 
 def finish_shard(
     job: ShardJob, tokenizer: ShardTokenizer, *, on_read: Callable[[int], None], on_tokens: Callable[[int], None]
-) -> FinishedShard:
+) -> FinishedShard | FailedShard:
     """Return the token shard of `job`: the one that an interrupted run finished, or a new one, which is recorded."""
-    identities = [(raw_shard.source, identity_of(raw_shard)) for raw_shard in job.raw_shards]
-    finished = finished_shard(job.output, job.name, spec_digest=job.spec_digest, identities=identities)
+    parts = [part_of(raw_shard) for raw_shard in job.raw_shards]
+    finished = finished_shard(job.output, job.name, spec_digest=job.spec_digest, parts=parts)
     if finished is not None:
         on_read(job.num_bytes)
         return finished
-    finished = tokenize_shard(job, tokenizer, on_read=on_read, on_tokens=on_tokens)
+    try:
+        finished = tokenize_shard(job, tokenizer, on_read=on_read, on_tokens=on_tokens)
+    except (ValueError, OSError) as error:
+        if not job.keep_going or _ends_all_jobs(error):
+            raise
+        problems = find_problems(job, on_read=lambda num_bytes: on_read(0))
+        return FailedShard(job.name, problems or (str(error),))
     write_record(job.output, finished, spec_digest=job.spec_digest)
     return finished
 
@@ -87,11 +103,30 @@ def tokenize_shard(
     return FinishedShard(writer.shard, sources)
 
 
+def find_problems(job: ShardJob, *, on_read: Callable[[int], None]) -> tuple[str, ...]:
+    """Read all raw shards of a job without tokenizing them; return a sentence for each that cannot be read."""
+    problems = []
+    for raw_shard in job.raw_shards:
+        try:
+            for _ in raw_shard.read_parts(job.rules, SkippedRecords(raw_shard.label, job.max_bad_records), on_read):
+                pass
+        except (ValueError, OSError) as error:
+            if _ends_all_jobs(error):
+                raise
+            problems.append(str(error))
+    return tuple(problems)
+
+
+def _ends_all_jobs(error: Exception) -> bool:
+    """Whether an error is one of the output, or the end of the command, which no other job would escape."""
+    return isinstance(error, InterruptedError) or getattr(error, "errno", None) in DISK_IS_FULL
+
+
 def _write_source(
     raw_shard: RawShard, job: ShardJob, tokenizer: ShardTokenizer, writer: ShardWriter, *, on_read, on_tokens
 ) -> Source:
     """Append the documents of a raw shard; ValueError if it changed while it was read."""
-    identity, digest = identity_of(raw_shard), xxhash.xxh3_128()
+    part, digest = part_of(raw_shard), xxhash.xxh3_128()
     skipped = SkippedRecords(raw_shard.label, job.max_bad_records)
     parts = _CountedParts(raw_shard.read_parts(job.rules, skipped, on_read, digest=digest))
     pieces = with_ends(cut_documents(parts, tokenizer.last_cut), end_token_rule=job.rules.end_token_rule)
@@ -104,15 +139,15 @@ def _write_source(
         writer.write(ids, document_ends=text_ends[ends_document])
         num_documents, num_tokens = num_documents + int(ends_document.sum()), num_tokens + len(ids)
         on_tokens(len(ids))
-    if identity_of(raw_shard) != identity:
+    if part_of(raw_shard) != part:
         raise ValueError(
-            f"{raw_shard.label} changed while it was read: it was {identity}, now it is {identity_of(raw_shard)}; "
+            f"{raw_shard.label} changed while it was read: it had {in_words(part.identity)}, now it has "
+            f"{in_words(part_of(raw_shard).identity)}; "
             "wait until it is complete, and start again"
         )
     return Source(
         shard=job.name,
-        source=raw_shard.source,
-        identity=identity,
+        part=part,
         xxh3=digest.hexdigest(),
         num_documents=num_documents,
         num_empty=parts.num_documents - num_documents,

@@ -7,7 +7,8 @@ import pytest
 from data_prep.shards.manifest import corpus_digest, read_manifest, write_manifest
 from data_prep.shards.mixture import write_mixture
 from data_prep.tokenizing.tokenize_folder import tokenize_folder
-from data_prep.verify import main, verify
+from data_prep.verify import main
+from data_prep.verifying.folder_check import verify
 from tests.damage import damages, flip_bit
 from tests.data_prep.documents.raw_shards import write_raw_shard
 from tests.data_prep.shards.test_token_stream import write_folder
@@ -73,7 +74,7 @@ def test_a_file_that_cannot_be_read_is_named(folder, monkeypatch):
         raise OSError(5, "Input/output error")
         yield
 
-    monkeypatch.setattr("data_prep.verify.BlockCheck.pieces", failing)
+    monkeypatch.setattr("data_prep.verifying.shard_check.BlockCheck.pieces", failing)
     assert verify(folder)[0] == f"{folder}/shard0.bin: [Errno 5] Input/output error"
 
 

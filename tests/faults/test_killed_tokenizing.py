@@ -30,7 +30,7 @@ def command(tmp_path):
         path = tmp_path / "raw" / f"part{number:02d}{FORMATS[number % len(FORMATS)]}"
         write_raw_shard(path, DOCUMENTS[: 100 * number])
     save_tokenizer(train_tokenizer(DOCUMENTS[:100], vocab_size=300), tmp_path / "tokenizer")
-    words = [sys.executable, "-m", "data_prep.tokenize_shards", "--input", tmp_path / "raw"]
+    words = [sys.executable, "-m", "data_prep.tokenize_shards", "--input", tmp_path / "raw", "--shard_bytes", 20_000]
     return [*map(str, [*words, "--tokenizer", tmp_path / "tokenizer", "--workers", 2, "--output"])]
 
 

@@ -107,5 +107,5 @@ def test_a_data_set_becomes_token_shards(saved, tmp_path, tokenizer_folder):
     text = load_tokenizer(tokenizer_folder).decode(stream.read(0, stream.num_tokens).tolist())
     assert text == "".join(ROWS)
     assert [shard.name for shard in manifest.shards] == ["00000-saved", "00001-saved"]
-    sources = [each.source for each in read_sources(tmp_path / "tokens", manifest)]
+    sources = [each.part.source for each in read_sources(tmp_path / "tokens", manifest)]
     assert sources == [f"{given}, shard 0 of 2", f"{given}, shard 1 of 2"]

@@ -37,7 +37,7 @@ def test_256_descriptors_are_enough(many):
         resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
         from data_prep.counts.count_folders import count_folders
         from data_prep.shards.mixture import read_mixture
-        from data_prep.verify import verify
+        from data_prep.verifying.folder_check import verify
 
         [stream] = read_mixture({str(many)!r}).streams
         assert stream.read(0, stream.num_tokens).tolist() == {TOKENS} * {NUM_SHARDS}

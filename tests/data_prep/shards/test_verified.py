@@ -11,7 +11,7 @@ from data_prep.shards.block_sums import BlockSums
 from data_prep.shards.manifest import read_manifest
 from data_prep.shards.token_stream import TokenStream
 from data_prep.shards.verified import STAMP_NAME, read_stamp
-from data_prep.verify import verify
+from data_prep.verifying.folder_check import verify
 from tests.damage import damages, flip_bit
 from tests.data_prep.shards.test_token_stream import STREAM, write_folder
 

@@ -32,6 +32,11 @@ def write_recipe(folder, content):
         ({"parts": {"a": {"input": "x", "document_rule": "page"}}}, "part a: document_rule 'page' is not one of auto"),
         ({"parts": {"../a": {"input": "x"}}}, "the name '../a' must be that of a folder"),
         (
+            {"parts": {"mixture.yaml": {"input": "x"}}},
+            "the name 'mixture.yaml' must be that of a folder, and not mixture",
+        ),
+        ({"parts": {"counts.safetensors": {"input": "x"}}}, "and not mixture.yaml or counts.safetensors, which are"),
+        (
             {"parts": {"a": {"input": "x"}}, "end_token_rule": "bert"},
             "part a: end_token_rule 'bert' is not one of gpt2, fairseq",
         ),
