@@ -34,7 +34,11 @@ def main(argv: list[str] | None = None) -> None:
         output=arguments.output,
         end_token=arguments.end_token,
         rules=DocumentRules(
-            arguments.text_field, arguments.document_rule, arguments.lines_per_document, arguments.end_token_rule
+            arguments.text_field,
+            arguments.document_rule,
+            arguments.lines_per_document,
+            arguments.end_token_rule,
+            arguments.include,
         ),
         backend=backend,
         num_workers=arguments.workers,
@@ -72,8 +76,9 @@ def _add_text(add: Callable[..., object]) -> None:
         nargs="+",
         required=True,
         metavar="PATH",
-        help="raw shards (txt, jsonl, parquet, tar; gz, xz, zst), folders or quoted globs of them, or hf:NAME",
+        help="raw shards (txt, jsonl, parquet, tar; gz, bz2, xz, zst), folders, quoted globs, URLs, or hf:NAME",
     )
+    add("--include", nargs="+", default=(), metavar="GLOB", help="read only these of folders and archives: '*.jsonl'")
     add("--tokenizer", required=True, metavar="DIR", help="folder with tokenizer.json")
     add("--text_field", default="text", help="field of .jsonl or column of .parquet with the text (default: text)")
     add(

@@ -46,9 +46,8 @@ def worker_pool(
     num_workers: int, start: Callable[..., None] | None = None, *arguments
 ) -> Iterator[ProcessPoolExecutor]:
     """Yield a pool whose processes first call start(*arguments); OSError if one of them is killed."""
-    with ProcessPoolExecutor(num_workers, CONTEXT, initializer=_start_worker, initargs=(start, *arguments)) as pool:
+    with _Pool(num_workers, CONTEXT, initializer=_start_worker, initargs=(start, *arguments)) as pool:
         try:
-            _start_processes(pool)
             yield pool
         except BrokenProcessPool as error:
             raise OSError("a worker process was killed, perhaps out of memory; use fewer --workers") from error
@@ -58,13 +57,16 @@ def worker_pool(
             raise
 
 
-def _start_processes(pool: ProcessPoolExecutor) -> None:
-    """Start the workers deaf to Ctrl-C, which a terminal sends to all processes: the parent alone answers it."""
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which new processes inherit
-    try:
-        pool.submit(os.getpid)  # the first task starts all processes
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+class _Pool(ProcessPoolExecutor):
+    """Its processes are deaf to Ctrl-C, which a terminal sends to all processes: the parent alone answers it."""
+
+    def submit(self, *arguments, **options):
+        """Submit a task, for which a process may be started: it inherits the mask of signals."""
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return super().submit(*arguments, **options)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _start_worker(start: Callable[..., None] | None, *arguments: object) -> None:

@@ -10,7 +10,7 @@ SHARD_BYTES = 10**9  # a token shard holds raw shards of about 1 GB of tokens, a
 NUM_SHARDS, SMALLEST_SHARD_BYTES = 64, 2**24
 BYTES_PER_TOKEN = 4  # of English text
 # Bytes of text per byte of a compressed file, about; of English text at the tools' default levels.
-EXPANSION = {".gz": 2.6, ".bz2": 3.5, ".xz": 3.5, ".zst": 2.8, ".parquet": 1.7}
+EXPANSION = {"gz": 2.6, "bz2": 3.5, "xz": 3.5, "zst": 2.8, "parquet": 1.7}
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ def expected_bytes(raw_shard: RawShard, token_size: int) -> int:
     """Return the expected size of a raw shard's tokens."""
     expansion = 1.0
     if isinstance(raw_shard, RawFile):
-        for suffix in raw_shard.path.suffixes:
-            expansion = max(expansion, EXPANSION.get(suffix.lower(), 1.0))
+        for suffix in raw_shard.path.name.lower().split("."):
+            expansion = max(expansion, EXPANSION.get(suffix, 1.0))
     return int(raw_shard.num_bytes * expansion) * token_size // BYTES_PER_TOKEN
 
 

@@ -4,7 +4,7 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.documents.raw_shards import RawShard
@@ -91,7 +91,7 @@ def _continue(
     finished = {}
     if is_finished:
         manifest = read_manifest(folder)
-        check_spec(folder, asdict(spec_of(manifest)), spec, state="finished")
+        check_spec(folder, spec_of(manifest).to_json(), spec, state="finished")
         finished = finished_shards(folder, manifest)
     recorded = read_unfinished(folder, spec) if is_begun else recorded_plan(finished)
     plan, new = find_plan(folder, recorded, finished, raw_shards, spec.rules)

@@ -61,8 +61,8 @@ def tokenize_folder(
     if ranks.rank > 0:
         run(None)
         return None
-    _check_arguments(inputs, output, max_bad_records=max_bad_records, shard_bytes=shard_bytes)
-    raw_shards = find_raw_shards(inputs, text_field=rules.text_field)
+    _check_arguments(max_bad_records=max_bad_records, shard_bytes=shard_bytes)
+    raw_shards = find_raw_shards(inputs, text_field=rules.text_field, include=rules.include, leave_out=Path(output))
     loaded = load_tokenizer(tokenizer)
     end_token = find_end_token(tokenizer, loaded, end_token)
     make_encoder(Path(tokenizer), backend)  # raises now what the workers would raise later
@@ -82,16 +82,11 @@ def tokenize_folder(
         return _finish(output, spec, finished, loaded, tokenizer_files)
 
 
-def _check_arguments(
-    inputs: list[str | Path], output: str | Path, *, max_bad_records: int | float, shard_bytes: int | None
-) -> None:
+def _check_arguments(*, max_bad_records: int | float, shard_bytes: int | None) -> None:
     if max_bad_records < 0:
         raise ValueError(f"--max_bad_records {max_bad_records} must be at least 0")
     if shard_bytes is not None and shard_bytes < 1:
         raise ValueError(f"--shard_bytes {shard_bytes} must be at least 1")
-    for folder in filter(Path.is_dir, map(Path, inputs)):
-        if Path(output).resolve().is_relative_to(folder.resolve()):
-            raise ValueError(f"--output {output} is inside --input {folder}, which would read it; give another place")
 
 
 def _check_space(output: Path, missing: list[PlannedShard], *, token_size: int) -> None:

@@ -35,16 +35,23 @@ class FolderSpec:
     document_rule: str
     lines_per_document: int
     end_token_rule: str
+    include: tuple[str, ...]
     block_bytes: int
     schema_version: int = SCHEMA_VERSION
 
     @property
     def rules(self) -> DocumentRules:
-        return DocumentRules(self.text_field, self.document_rule, self.lines_per_document, self.end_token_rule)
+        return DocumentRules(
+            self.text_field, self.document_rule, self.lines_per_document, self.end_token_rule, self.include
+        )
 
     @property
     def digest(self) -> str:
         return xxhash.xxh3_128_hexdigest(sealed_json(asdict(self), kind=SPEC_KIND))
+
+    def to_json(self) -> dict:
+        """Return it as it is read back from a file, with lists for tuples."""
+        return asdict(self) | {"include": list(self.include)}
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,7 @@ def read_unfinished(folder: Path, spec: FolderSpec) -> RecordedPlan:
 
 def check_spec(folder: Path, recorded: dict, spec: FolderSpec, *, state: str) -> None:
     """Raise ValueError if the folder was made by another spec, naming the first difference."""
-    for name, value in asdict(spec).items():
+    for name, value in spec.to_json().items():
         if recorded.get(name) != value:
             raise ValueError(
                 f"{folder} is {state} and has {name} {recorded.get(name)}, but this command has {value}; repeat the "

@@ -107,12 +107,6 @@ def test_keep_going_writes_the_other_token_shards_and_names_all_failures(tmp_pat
     assert kept.items() <= all_files(tmp_path / "tokens").items() and len(kept) == 3
 
 
-def test_output_inside_the_input_is_refused_at_once(raw_folder, tokenizer_folder, capsys):
-    assert main(arguments_of(raw_folder, tokenizer_folder, raw_folder / "tokens")) == 2
-    assert f"--output {raw_folder}/tokens is inside --input {raw_folder}" in capsys.readouterr().err
-    assert not (raw_folder / "tokens").exists()
-
-
 def test_a_disk_without_room_is_refused_before_anything_is_read(raw_folder, tokenizer_folder, tmp_path, capsys):
     def disk(folder):
         return shutil._ntuple_diskusage(10, 10, 0)
@@ -140,3 +134,16 @@ def test_ctrl_c_is_one_line_and_status_130_and_the_command_resumes(tmp_path, tok
         "interrupted: start the same command again to go on"
     ]
     assert not list((tmp_path / "tokens").glob(".*.tmp"))
+
+
+def test_the_output_may_lie_in_the_input_and_other_files_too(raw_folder, tokenizer_folder, tmp_path, capsys):
+    (raw_folder / "README.md").write_text("not text to train on")
+    arguments = arguments_of(raw_folder, tokenizer_folder, raw_folder / "tokens", "--overwrite")
+    assert main(arguments) == 2
+    assert f"{raw_folder}/README.md has no supported suffix" in capsys.readouterr().err
+    arguments += ["--include", "*.txt", "*.txt.*"]
+    assert main(arguments) == 0
+    first = read_manifest(raw_folder / "tokens")
+    assert main(arguments) == 0
+    assert read_manifest(raw_folder / "tokens") == first
+    assert first.num_documents == 5 and first.rules.include == ("*.txt", "*.txt.*")

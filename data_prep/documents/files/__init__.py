@@ -1,1 +1,1 @@
-"""Files of raw text: found, read block by block, and cut at byte ranges."""
+"""Files of raw text: found, cut at byte ranges, decompressed and unpacked, as streams of bytes."""

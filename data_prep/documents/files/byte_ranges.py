@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from data_prep.documents.files.read_blocks import BLOCK_BYTES
+from data_prep.documents.files.remote_files import RemoteFile
 
 
 def divide_bytes(num_bytes: int, range_bytes: int) -> list[tuple[int, int]]:
@@ -19,13 +20,15 @@ def divide_bytes(num_bytes: int, range_bytes: int) -> list[tuple[int, int]]:
     return list(zip(borders[:-1], borders[1:], strict=True))
 
 
-def owned_span(path: str | Path, start: int, end: int | None, *, after_blank_line: bool) -> tuple[int, int | None]:
+def owned_span(
+    path: Path | RemoteFile, start: int, end: int | None, *, after_blank_line: bool
+) -> tuple[int, int | None]:
     """Return the first byte that the range start..end reads, and the byte after its last; None is the file's end.
 
     Reads no further than to the first border after `end`, in constant memory.
     """
     stop = sys.maxsize if end is None else end
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         first = _border(file, start, stop, after_blank_line=after_blank_line)
         if first is None or end is None:
             return (0, 0) if first is None else (first, None)

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
+from data_prep.documents.files.remote_files import RemoteFile
+
 BLOCK_BYTES = 2**14
 
 
@@ -14,7 +16,7 @@ class Digest(Protocol):
 
 
 def read_blocks(
-    path: str | Path,
+    path: Path | RemoteFile,
     on_read: Callable[[int], None],
     *,
     digest: Digest | None = None,
@@ -22,7 +24,7 @@ def read_blocks(
     last: int | None = None,
 ) -> Iterator[bytes]:
     """Yield the bytes first..last of a file in blocks; call `on_read` with the size of each, and update `digest`."""
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         position = file.seek(first)
         while block := file.read(BLOCK_BYTES if last is None else min(BLOCK_BYTES, last - position)):
             position += len(block)

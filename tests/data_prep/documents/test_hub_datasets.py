@@ -95,6 +95,15 @@ def test_a_missing_column_is_refused(saved):
         texts(f"hf:{saved}", DocumentRules("body"))
 
 
+def test_a_dotted_field_leads_into_nested_columns(tmp_path):
+    from datasets import Dataset
+
+    Dataset.from_dict({"meta": [{"body": row} for row in ROWS]}).save_to_disk(tmp_path / "nested")
+    assert texts(f"hf:{tmp_path}/nested", DocumentRules("meta.body")) == [ROWS]
+    with pytest.raises(ValueError, match="row 0 holds no text in column 'meta.text'"):
+        texts(f"hf:{tmp_path}/nested", DocumentRules("meta.text"))
+
+
 def test_a_data_set_that_cannot_be_opened_is_refused(tmp_path):
     with pytest.raises(OSError, match="nobody/nothing"):
         texts("hf:nobody/nothing")

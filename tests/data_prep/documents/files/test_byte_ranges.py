@@ -93,7 +93,7 @@ def test_a_bad_line_of_a_range_has_its_place_in_the_file(tmp_path):
         list(read_documents(RawFile(path, 3, 11)))
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "a"}\n{"text": 1}\n')
-    with pytest.raises(ValueError, match="a.jsonl, byte 14 of its text has no text"):
+    with pytest.raises(ValueError, match="a.jsonl, byte 14 of its text holds a number"):
         list(read_documents(RawFile(path, 14, 26)))
 
 
