@@ -128,7 +128,11 @@ def _table_options(arguments: argparse.Namespace) -> TableOptions:
 
 def _rules(arguments: argparse.Namespace) -> DocumentRules:
     return DocumentRules(
-        arguments.text_field, arguments.document_rule, arguments.lines_per_document, arguments.end_token_rule
+        arguments.text_field,
+        arguments.document_rule,
+        arguments.lines_per_document,
+        arguments.end_token_rule,
+        arguments.include,
     )
 
 
@@ -187,6 +191,7 @@ def _add_tokenizing(parser: argparse.ArgumentParser) -> None:
 def _add_documents(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--end_token", metavar="TEXT", help="token that ends documents (default: the tokenizer's own, eos_token)")
+    add("--include", nargs="+", default=(), metavar="GLOB", help="read only these of folders and archives: '*.jsonl'")
     add("--text_field", default="text", help="field or column with the text of a row (default: text)")
     add("--document_rule", choices=DOCUMENT_RULES, default="auto", help="what ends a document (default: auto)")
     add("--lines_per_document", type=int, default=1, metavar="N", help="for --document_rule line (default: 1)")
