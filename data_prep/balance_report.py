@@ -5,14 +5,15 @@ It prints a Markdown table of load imbalances, max/mean, on the counted corpus a
 
 import argparse
 import sys
-from pathlib import Path
 
+from data_prep.counts.counted_tokens import open_counted_tokens
 from data_prep.counts.counts_file import read_counts
+from data_prep.counts.frequent_bigrams import count_frequent_bigrams
 from data_prep.processes.command_line import user_errors_in_one_line
-from data_prep.shards.token_stream import TokenStream
-from data_prep.table_checks.held_out_load import Contexts, whole_load
+from data_prep.table_checks.held_out_contexts import Contexts
+from data_prep.table_checks.held_out_load import whole_load
 from data_prep.tables.expert_load import max_over_mean, rank_load
-from data_prep.tables.make_route_table import TableOptions, make_route_table
+from data_prep.tables.make_route_table import TableOptions, make_route_table, tokens_to_split
 from data_prep.tables.route_table import RouteTable
 
 EXPERTS = (16, 64, 128, 256)
@@ -31,15 +32,20 @@ HEADS = (
 def main(argv: list[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     counts = read_counts(arguments.counts)
-    counted = TokenStream(arguments.tokens or Path(arguments.counts).parent)
+    counted = open_counted_tokens(arguments.counts, tokens=arguments.tokens)
     length = arguments.context_length
-    contexts = Contexts(TokenStream(arguments.data), context_length=length, max_tokens=sys.maxsize)
+    contexts = Contexts(arguments.data, context_length=length, max_tokens=sys.maxsize)
     print(_row(HEADS), _row(["---"] * len(HEADS)), sep="\n")
     for num_experts in arguments.num_experts:
         period = min(arguments.rotation_period, num_experts)
-        for name, values in _kinds(arguments.ep_size, period).items():
-            options = TableOptions(num_experts, seed=arguments.seed, **values)
-            table = make_route_table(counts, options, counted_tokens=counted, context_length=length)
+        kinds = {
+            name: TableOptions(num_experts, seed=arguments.seed, **values)
+            for name, values in _kinds(arguments.ep_size, period).items()
+        }
+        tokens_F = tokens_to_split(counts, list(kinds.values())[-1])  # all that are split are split alike
+        bigrams = count_frequent_bigrams(counted, tokens_F, vocab_size=counts.vocab_size, context_length=length)
+        for name, options in kinds.items():
+            table = make_route_table(counts, options, bigrams=bigrams, context_length=length)
             print(_row([str(num_experts), name, *_cells(table, contexts, arguments.ep_size)]), flush=True)
 
 

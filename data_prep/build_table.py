@@ -1,40 +1,69 @@
-"""Build a route table from counts: `python -m data_prep.build_table --counts FILE --num_experts 16 --output FILE`."""
+"""Build a route table from counts: `python -m data_prep.build_table --counts FILE --num_experts 16 --output FILE`.
+
+Only --split_frequent_tokens reads the counted tokens; under an MPI launcher the ranks divide them.
+"""
 
 import argparse
 import dataclasses
 import sys
 from pathlib import Path
 
-from data_prep.counts.counted_tokens import DIGESTS, check_counted_tokens, counted_folder, open_counted_tokens
+from data_prep.counts.counted_tokens import DIGESTS, check_counted_tokens, open_counted_tokens
 from data_prep.counts.counts_file import Counts, read_counts, with_vocab_size
+from data_prep.counts.frequent_bigrams import FrequentBigrams, count_frequent_bigrams
 from data_prep.counts.hash_keys import COUNTED_AS
 from data_prep.encoding.tokenizer import load_tokenizer, tokenizer_digest
 from data_prep.processes.command_line import user_errors_in_one_line
+from data_prep.processes.mpi_ranks import MpiRanks, find_ranks, ranks_end_together
 from data_prep.storage.model_weights import read_embeddings
 from data_prep.table_checks.text_report import table_report
-from data_prep.tables.make_route_table import TableOptions, make_route_table
+from data_prep.tables.make_route_table import TableOptions, make_route_table, tokens_to_split
 from data_prep.tables.methods import METHODS
 from data_prep.tables.route_table_file import write_route_table
 
 
+@ranks_end_together
 @user_errors_in_one_line
 def main(argv: list[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
+    ranks = find_ranks()
     counts = with_vocab_size(read_counts(arguments.counts), arguments.vocab_size)
     check_counted_tokens(counts, arguments.counts, tokens=arguments.tokens, allow_mismatch=arguments.allow_mismatch)
     most_frequent = _most_frequent_text(counts, arguments.tokenizer or _tokenizer_beside(arguments.counts))
     options = _options(arguments, counts)
-    embeddings = counted_tokens = None
+    embeddings = None
     if arguments.embeddings is not None:
         embeddings = read_embeddings(arguments.embeddings, num_tokens=counts.vocab_size, name=arguments.embeddings_name)
-    if options.split_frequent_tokens:
-        counted_tokens = open_counted_tokens(counted_folder(arguments.counts, arguments.tokens))
+    bigrams = _count_bigrams(arguments, counts, options, ranks)
+    if ranks.rank > 0:  # rank 0 has the sum
+        return
     table = make_route_table(
-        counts, options, embeddings=embeddings, counted_tokens=counted_tokens, context_length=arguments.context_length
+        counts, options, embeddings=embeddings, bigrams=bigrams, context_length=arguments.context_length
     )
     write_route_table(arguments.output, table)
     print(table_report(table, counts, most_frequent=most_frequent))
     print(f"-> {arguments.output}  {table.digest}")
+
+
+def _count_bigrams(
+    arguments: argparse.Namespace, counts: Counts, options: TableOptions, ranks: MpiRanks
+) -> FrequentBigrams | None:
+    """Count the tokens before those that are split. Collective over `ranks`."""
+    if arguments.workers < 1 or arguments.context_length < 0:
+        raise ValueError(
+            f"--workers {arguments.workers} must be at least 1, and --context_length {arguments.context_length} at "
+            "least 0"
+        )
+    if not options.split_frequent_tokens:
+        return None
+    return count_frequent_bigrams(
+        open_counted_tokens(arguments.counts, tokens=arguments.tokens),
+        tokens_to_split(counts, options),
+        vocab_size=counts.vocab_size,
+        context_length=arguments.context_length,
+        num_workers=arguments.workers,
+        ranks=ranks,
+    )
 
 
 def _options(arguments: argparse.Namespace, counts: Counts) -> TableOptions:
@@ -115,6 +144,7 @@ def _add_splitting(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="the model's sequence length, for --split_frequent_tokens (default: one long context)",
     )
+    add("--workers", type=int, default=1, help="processes that read tokens for --split_frequent_tokens (default: 1)")
 
 
 def _add_provenance(parser: argparse.ArgumentParser) -> None:

@@ -8,9 +8,9 @@ from data_prep.counts.count_folders import count_folders
 from data_prep.counts.counts_file import Counts
 from data_prep.counts.drift import Drift, measure_drift
 from data_prep.processes.command_line import user_errors_in_one_line
-from data_prep.shards.token_stream import TokenStream
+from data_prep.shards.mixture import Mixture
 from data_prep.storage.atomic_file import atomic_file
-from data_prep.table_checks.held_out_load import Contexts
+from data_prep.table_checks.held_out_contexts import Contexts
 from data_prep.table_checks.table_check import TableCheck, measure_table
 from data_prep.table_checks.text_report import check_report
 from data_prep.tables.route_table import RouteTable, check_belongs
@@ -22,15 +22,16 @@ BATCH_TOKENS = (1024, 8192, 65536)
 @user_errors_in_one_line
 def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
+    _check_limits(arguments)
     table = read_route_table(arguments.table)
     contexts = _contexts(arguments, table)
-    _check_belongs(table, contexts.stream, arguments)
-    counts = _key_counts(arguments.data, table, contexts.context_length)
+    _check_belongs(table, contexts.mixture, arguments)
+    counts = _key_counts(arguments.data, table, contexts.context_length, arguments.workers)
     check = _measure(arguments, table, contexts, counts, name=_name(arguments.table, table))
     beside = _beside(arguments, contexts, counts, check)
     drift = None
     if arguments.against:
-        drift = measure_drift(counts, _key_counts(arguments.against, table, contexts.context_length))
+        drift = measure_drift(counts, _key_counts(arguments.against, table, contexts.context_length, arguments.workers))
     print(f"{arguments.table}\n{check_report(check, drift)}")
     _write_figures(arguments, check, beside, drift)
     return _verdict(check, arguments)
@@ -56,23 +57,23 @@ def _beside(arguments, contexts: Contexts, counts: Counts, check: TableCheck) ->
     if not arguments.beside:
         return None
     table = read_route_table(arguments.beside)
-    _check_belongs(table, contexts.stream, arguments)
+    _check_belongs(table, contexts.mixture, arguments)
     if (table.hash_key, table.num_buckets, table.vocab_size) != (
         counts.hash_key,
         counts.num_buckets,
         counts.vocab_size,
     ):
-        counts = _key_counts(arguments.data, table, contexts.context_length)
+        counts = _key_counts(arguments.data, table, contexts.context_length, arguments.workers)
     name = _name(arguments.beside, table)
     name = name if name != check.name else Path(arguments.beside).stem
     return _measure(arguments, table, contexts, counts, name=name, ep_size=check.ep_size)
 
 
-def _check_belongs(table: RouteTable, stream: TokenStream, arguments) -> None:
+def _check_belongs(table: RouteTable, mixture: Mixture, arguments) -> None:
     """Refuse tokens of another tokenizer; the table's vocabulary may be padded, but not cut."""
     num_experts = arguments.num_experts or table.num_experts
-    vocab_size = max(table.vocab_size, stream.manifest.vocab_size)
-    digest = stream.manifest.tokenizer_digest
+    vocab_size = max(table.vocab_size, mixture.vocab_size)
+    digest = mixture.tokenizer_digest
     check_belongs(table, vocab_size=vocab_size, num_experts=num_experts, tokenizer_digest=digest)
 
 
@@ -80,18 +81,18 @@ def _contexts(arguments, table: RouteTable) -> Contexts:
     length = arguments.context_length or table.context_length or 1024
     if table.hash_key == "predicted" and not arguments.predicted:
         raise ValueError("the table hashes predicted tokens; give the folder of predictions with --predicted DIR")
-    predicted = TokenStream(arguments.predicted) if table.hash_key == "predicted" else None
-    stream = TokenStream(arguments.data)
-    return Contexts(stream, context_length=length, max_tokens=arguments.max_tokens, predicted=predicted)
+    predicted = arguments.predicted if table.hash_key == "predicted" else None
+    return Contexts(arguments.data, context_length=length, max_tokens=arguments.max_tokens, predicted=predicted)
 
 
-def _key_counts(folder: str, table: RouteTable, context_length: int) -> Counts:
+def _key_counts(folder: str, table: RouteTable, context_length: int, num_workers: int) -> Counts:
     return count_folders(
         [folder],
         hash_key=table.hash_key,
         vocab_size=table.vocab_size,
         num_buckets=table.num_buckets,
         context_length=context_length,
+        num_workers=num_workers,
     )
 
 
@@ -119,6 +120,13 @@ def _write_figures(arguments, check: TableCheck, beside: TableCheck | None, drif
         print(f"-> {arguments.report}")
 
 
+def _check_limits(arguments) -> None:
+    for name in ("max_imbalance", "max_rank_imbalance"):
+        limit = getattr(arguments, name)
+        if limit is not None and not limit > 0:  # nan too: no load would exceed it
+            raise ValueError(f"--{name} {limit} must be above 0: a load, max/mean, is at least 1")
+
+
 def _verdict(check: TableCheck, arguments) -> int:
     """Return exit status 1 if a limit is exceeded."""
     status = 0
@@ -136,7 +144,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m data_prep.check_table", description=__doc__)
     add = parser.add_argument
     add("table", metavar="TABLE", help="route table, .safetensors")
-    add("--data", required=True, metavar="DIR", help="folder of token shards that the table was not built from")
+    add("--data", required=True, metavar="DIR", help="token shards or a mixture that the table was not built from")
     add(
         "--batch_tokens",
         type=int,
@@ -159,6 +167,7 @@ def _parser() -> argparse.ArgumentParser:
         default=50_000_000,
         help="number of tokens to measure, evenly spaced (default: 50000000)",
     )
+    add("--workers", type=int, default=1, help="processes that count the keys of --data and --against (default: 1)")
     add("--seed", type=int, default=0, help="seed of the sampled batches (default: 0)")
     add("--plots", metavar="DIR", help="folder for load_per_expert.png and imbalance_by_batch.png")
     add("--report", metavar="FILE", help="one-page .html report, figures included")

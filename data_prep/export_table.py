@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 
+from data_prep.counts.hash_keys import MAX_VOCAB_SIZE
 from data_prep.processes.command_line import user_errors_in_one_line
 from data_prep.storage.tensor_file import write_tensors
 from data_prep.tables.expert_load import expert_load
@@ -33,6 +34,10 @@ def export_table(
     layers = list(range(table.num_tables)) if layers is None else layers
     if len(layers) != table.num_tables or len(set(layers)) != len(layers):
         raise ValueError(f"--layers {layers} must name {table.num_tables} different layers, one per table")
+    if min(layers) < 0:
+        raise ValueError(f"--layers {layers} must be numbers of layers, at least 0")
+    if resize is not None and not 1 <= resize <= MAX_VOCAB_SIZE:
+        raise ValueError(f"--resize {resize:,} is not in 1..{MAX_VOCAB_SIZE:,}; give the model's vocabulary")
     kind = FORMATS[format_name]
     tables = [resized(experts, table.num_experts, resize or len(experts)) for experts in table.tables]
     return {kind.tensor_name(layer): experts.astype(kind.dtype) for layer, experts in zip(layers, tables, strict=True)}

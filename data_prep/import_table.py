@@ -9,6 +9,7 @@ import numpy as np
 from data_prep.encoding.tokenizer import load_tokenizer, tokenizer_digest
 from data_prep.processes.command_line import user_errors_in_one_line
 from data_prep.storage.model_weights import read_tensor, tensor_files
+from data_prep.tables.expert_load import check_experts
 from data_prep.tables.other_programs import FORMATS
 from data_prep.tables.route_table import RouteTable
 from data_prep.tables.route_table_file import write_route_table
@@ -28,6 +29,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def import_table(model: str | Path, format_name: str, *, num_experts: int, tokenizer_digest: str) -> RouteTable:
     """Return the tables of all hash layers of `model`, a .safetensors file or a folder of them, in layer order."""
+    check_experts(num_experts, 1)
     kind, files = FORMATS[format_name], tensor_files(model)
     names = {layer: name for name in files if (layer := kind.layer(name)) is not None}
     if not names:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from data_prep.documents.document_rules import DOCUMENT_RULES, END_TOKEN_RULES, DocumentRules
-from data_prep.encoding.make_encoder import BACKENDS
+from data_prep.encoding.make_encoder import AUTO, CHOICES, choose_backend
 from data_prep.processes.command_line import user_errors_in_one_line
 from data_prep.processes.mpi_ranks import find_ranks, ranks_end_together
 from data_prep.processes.worker_pool import workers_or_auto
@@ -26,11 +26,13 @@ from data_prep.tokenizing.tokenize_folder import tokenize_folder
 def main(argv: list[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     ranks = find_ranks()
+    backend = ranks.broadcast(_backend(arguments) if ranks.rank == 0 else None)
     start = time.perf_counter()
     manifest = tokenize_folder(
         arguments.input,
         tokenizer=arguments.tokenizer,
         output=arguments.output,
+        end_token=arguments.end_token,
         rules=DocumentRules(
             arguments.text_field,
             arguments.document_rule,
@@ -38,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
             arguments.end_token_rule,
             arguments.include,
         ),
-        backend=arguments.backend,
+        backend=backend,
         num_workers=arguments.workers,
         max_bad_records=arguments.max_bad_records,
         shard_bytes=arguments.shard_bytes,
@@ -52,6 +54,12 @@ def main(argv: list[str] | None = None) -> None:
         print(summary(manifest, seconds=time.perf_counter() - start), "->", arguments.output)
         for warning in warnings(manifest):
             print(f"warning: {warning}", file=sys.stderr)
+
+
+def _backend(arguments: argparse.Namespace) -> str:
+    choice = choose_backend(arguments.tokenizer, arguments.backend)
+    print(choice, flush=True)
+    return choice.backend
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -92,6 +100,7 @@ def _add_text(add: Callable[..., object]) -> None:
         default="gpt2",
         help="gpt2: the end token follows every document (default); fairseq: it also replaces every newline",
     )
+    add("--end_token", metavar="TEXT", help="token that ends documents (default: the tokenizer's own, eos_token)")
     add(
         "--max_bad_records",
         type=number_or_share,
@@ -110,7 +119,7 @@ def _add_work(add: Callable[..., object]) -> None:
         metavar="N",
         help="N processes, one token shard each at a time (default: auto, one per core)",
     )
-    add("--backend", choices=BACKENDS, default="tokenizers", help="gigatoken is faster; the ids are the same")
+    add("--backend", choices=CHOICES, default=AUTO, help="library that encodes; the ids are the same (default: auto)")
     add(
         "--shard_bytes",
         type=lambda text: int(float(text)),

@@ -34,9 +34,13 @@ MAY_IMPORT = {
         "data_prep.tokenizing data_prep.counts data_prep.shards data_prep.encoding data_prep.documents "
         "data_prep.processes data_prep.storage"
     ),
+    "data_prep.preparing": (
+        "data_prep.tokenizing data_prep.table_checks data_prep.tables data_prep.counts data_prep.shards "
+        "data_prep.encoding data_prep.documents data_prep.processes data_prep.storage"
+    ),
     "data_prep": (  # the commands
-        "data_prep.verifying data_prep.tokenizing data_prep.table_checks data_prep.tables data_prep.counts "
-        "data_prep.shards data_prep.encoding data_prep.documents data_prep.processes data_prep.storage"
+        "data_prep.preparing data_prep.verifying data_prep.tokenizing data_prep.table_checks data_prep.tables "
+        "data_prep.counts data_prep.shards data_prep.encoding data_prep.documents data_prep.processes data_prep.storage"
     ),
     "train.processes": "data_prep.processes",
     "train.config": "models train.processes data_prep.storage",

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from data_prep.counts.counts_file import Counts
 from data_prep.shards.manifest import MANIFEST_NAME, read_manifest
-from data_prep.shards.mixture import MIXTURE_NAME, read_mixture
-from data_prep.shards.token_stream import TokenStream
+from data_prep.shards.mixture import MIXTURE_NAME, Mixture, read_mixture
 
 DIGESTS = ("corpus_digest", "tokenizer_digest")
 
@@ -24,7 +23,7 @@ def check_counted_tokens(
     elif _is_mixture(folder):
         corpus, file = read_mixture(folder), folder
     elif tokens:
-        raise ValueError(f"{folder} holds no {MANIFEST_NAME}; give the counted folder of tokens with --tokens")
+        raise ValueError(_holds_no_tokens(folder))
     else:
         return
     for name in DIGESTS:
@@ -36,16 +35,12 @@ def check_counted_tokens(
             )
 
 
-def open_counted_tokens(folder: str | Path) -> TokenStream:
-    """Open the counted tokens, in order to split frequent ones; ValueError unless they are one folder of shards."""
-    folder = Path(folder)
-    if (folder / MANIFEST_NAME).is_file():
-        return TokenStream(folder)
-    if _is_mixture(folder):
-        raise ValueError(
-            f"--split_frequent_tokens reads one folder of token shards, but {folder} is a mixture of several"
-        )
-    raise ValueError(f"{folder} holds no {MANIFEST_NAME}; give the counted folder of tokens with --tokens")
+def open_counted_tokens(counts_path: str | Path, *, tokens: str | Path | None = None) -> Mixture:
+    """Open the counted tokens, a folder of shards or a mixture; ValueError unless they are named or lie there."""
+    folder = counted_folder(counts_path, tokens)
+    if not (folder / MANIFEST_NAME).is_file() and not _is_mixture(folder):
+        raise ValueError(_holds_no_tokens(folder))
+    return read_mixture(folder)
 
 
 def counted_folder(counts_path: str | Path, tokens: str | Path | None) -> Path:
@@ -55,3 +50,7 @@ def counted_folder(counts_path: str | Path, tokens: str | Path | None) -> Path:
 
 def _is_mixture(path: Path) -> bool:
     return path.is_file() or (path / MIXTURE_NAME).is_file()
+
+
+def _holds_no_tokens(folder: Path) -> str:
+    return f"{folder} holds neither {MANIFEST_NAME} nor {MIXTURE_NAME}; give the counted tokens with --tokens"

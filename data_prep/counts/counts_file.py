@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.counts.hash_keys import num_keys
+from data_prep.counts.hash_keys import check_vocab_size, num_keys
 from data_prep.storage.tensor_file import check_schema, read_tensors, write_tensors
 
 SCHEMA_VERSION = 1
@@ -80,6 +80,7 @@ def with_vocab_size(counts: Counts, vocab_size: int | None) -> Counts:
             f"--vocab_size {vocab_size} is smaller than the {counts.vocab_size} token ids that were counted; "
             f"give at least {counts.vocab_size}"
         )
+    check_vocab_size(vocab_size)
     if counts.hash_key not in ("token", "previous", "position"):  # such as the buckets of bigrams
         raise ValueError(
             f"{counts.hash_key} keys were counted for vocab_size={counts.vocab_size}, not {vocab_size}; "

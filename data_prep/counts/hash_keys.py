@@ -6,6 +6,7 @@ bounds the next token and a prediction of it. Keys are int64 in 0..num_keys-1; m
 
 import numpy as np
 
+MAX_VOCAB_SIZE = 2**24  # some sixty times the largest vocabularies in use
 KEYS = ("token", "previous", "bigram", "position", "next", "predicted")
 # key -> the key whose counts stand for it: every token is the next one of some position.
 COUNTED_AS = {key: key for key in KEYS} | {"next": "token", "predicted": "token"}
@@ -15,12 +16,19 @@ def num_keys(hash_key: str, *, vocab_size: int, num_buckets: int = 0, context_le
     """Return the number of different keys; ValueError if `hash_key` needs an option that is missing."""
     if hash_key not in KEYS:
         raise ValueError(f"key {hash_key!r} is unknown; choose one of {', '.join(KEYS)}")
+    check_vocab_size(vocab_size)
     if hash_key == "bigram" and num_buckets < 1:
         raise ValueError(f"key bigram with num_buckets={num_buckets}: give the number of buckets with --num_buckets")
     if hash_key == "position" and context_length < 1:
         raise ValueError(f"key position with context_length={context_length}: give it with --context_length")
     sizes = {"previous": vocab_size + 1, "bigram": num_buckets, "position": context_length}
     return sizes.get(hash_key, vocab_size)
+
+
+def check_vocab_size(vocab_size: int) -> None:
+    """Raise ValueError for a vocabulary that no model has: it would take all memory."""
+    if not 1 <= vocab_size <= MAX_VOCAB_SIZE:
+        raise ValueError(f"vocab_size={vocab_size:,} is not in 1..{MAX_VOCAB_SIZE:,}; give the model's --vocab_size")
 
 
 def route_keys(
@@ -38,7 +46,7 @@ def route_keys(
     has no previous one. Keys next and predicted need those tokens as `future`, of the shape of `tokens`.
     """
     if hash_key == "token":
-        return tokens.astype(np.int64)
+        return tokens.astype(np.int64, copy=False)
     if hash_key == "previous":
         return previous_tokens(tokens, vocab_size=vocab_size, context_length=context_length)
     if hash_key == "bigram":

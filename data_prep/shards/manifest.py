@@ -42,7 +42,8 @@ class Manifest:
     schema_version: int
     tokenizer_digest: str
     vocab_size: int
-    end_token_id: int  # follows every document
+    end_token: str  # follows every document
+    end_token_id: int
     dtype: str  # "uint16" or "int32", little-endian
     rules: DocumentRules  # where raw documents end, and where end tokens stand
     corpus_digest: str  # of the tokenizer and the shards in their order
@@ -58,6 +59,7 @@ def make_manifest(
     *,
     tokenizer_digest: str,
     vocab_size: int,
+    end_token: str,
     end_token_id: int,
     rules: DocumentRules = DocumentRules(),
     tokenizer_files: tuple[TokenizerFile, ...] = (),
@@ -68,6 +70,7 @@ def make_manifest(
         schema_version=SCHEMA_VERSION,
         tokenizer_digest=tokenizer_digest,
         vocab_size=vocab_size,
+        end_token=end_token,
         end_token_id=end_token_id,
         dtype=token_dtype(vocab_size),
         rules=rules,

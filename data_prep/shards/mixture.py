@@ -63,6 +63,10 @@ class Mixture:
         return self.streams[0].manifest.vocab_size
 
     @property
+    def end_token(self) -> str:
+        return self.streams[0].manifest.end_token
+
+    @property
     def end_token_id(self) -> int:
         return self.streams[0].manifest.end_token_id
 
@@ -120,12 +124,18 @@ def scaled_number(number: int, factor: Fraction) -> int:
 
 
 def check_same_tokenizer(first: TokenStream, other: TokenStream) -> None:
-    """Raise ValueError if two streams were not tokenized with the same tokenizer."""
+    """Raise ValueError if two streams were not tokenized with the same tokenizer and end token."""
     expected, found = first.manifest.tokenizer_digest, other.manifest.tokenizer_digest
     if expected != found:
         raise ValueError(
             f"{first.folder} was tokenized with {expected} but {other.folder} with {found}; "
             "tokenize both with the same tokenizer"
+        )
+    expected, found = first.manifest.end_token, other.manifest.end_token
+    if expected != found:
+        raise ValueError(
+            f"{first.folder} ends documents with {expected!r} but {other.folder} with {found!r}; "
+            "tokenize both with the same --end_token"
         )
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_prep.counts.counts_file import Counts
-from data_prep.table_checks.held_out_load import BatchLoad, Contexts, batch_loads, whole_load
+from data_prep.table_checks.held_out_contexts import Contexts
+from data_prep.table_checks.held_out_load import BatchLoad, batch_loads, whole_load
 from data_prep.tables.expert_load import check_experts, lower_bound, rank_load, worst_max_over_mean
 from data_prep.tables.route_table import RouteTable
 
@@ -16,7 +17,7 @@ class TableCheck:
 
     name: str
     table: RouteTable
-    data: str  # the folder of tokens
+    data: str  # the folder or mixture of tokens
     num_tokens: int  # that were measured
     context_length: int
     ep_size: int
@@ -52,7 +53,7 @@ def measure_table(
     return TableCheck(
         name=name,
         table=table,
-        data=str(contexts.stream.folder),
+        data=contexts.data,
         num_tokens=contexts.num_tokens,
         context_length=contexts.context_length,
         ep_size=ep_size,

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+MAX_EXPERTS = 2**20  # some thousand times the largest layers in use
+
 
 @dataclass(frozen=True, eq=False)
 class LoadSummary:
@@ -65,6 +67,10 @@ def check_experts(num_experts: int, ep_size: int) -> None:
     """Refuse numbers of experts that ranks cannot share evenly."""
     if num_experts < 1 or ep_size < 1:
         raise ValueError(f"num_experts={num_experts} and ep_size={ep_size} must both be at least 1")
+    if num_experts > MAX_EXPERTS:
+        raise ValueError(
+            f"num_experts={num_experts:,} exceeds {MAX_EXPERTS:,}, the most that a layer may have; lower it"
+        )
     if num_experts % ep_size != 0:
         raise ValueError(
             f"{num_experts} experts cannot be split evenly over ep_size={ep_size} ranks; "

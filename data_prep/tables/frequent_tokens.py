@@ -18,9 +18,6 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from data_prep.counts.hash_keys import previous_tokens
-from data_prep.shards.contexts import read_contexts
-from data_prep.shards.token_stream import TokenStream
 from data_prep.storage.tensor_file import check_range, tensor_digest
 from data_prep.tables.assignments import balanced_table
 from data_prep.tables.expert_load import expert_load
@@ -79,26 +76,18 @@ def frequent_tokens(counts_V: np.ndarray, num_experts: int, *, split_threshold: 
     """Return the ids with a count above `split_threshold` times an expert's mean load, in order."""
     if not split_threshold > 0:
         raise ValueError(f"--split_threshold {split_threshold} must be above 0: a share of an expert's mean load")
-    return np.flatnonzero(counts_V * num_experts > int(counts_V.sum()) * split_threshold)
+    frequent = np.flatnonzero(counts_V * num_experts > int(counts_V.sum()) * split_threshold)
+    if 0 < len(frequent) == np.count_nonzero(counts_V):
+        raise ValueError(
+            f"--split_threshold {split_threshold} with {num_experts} experts splits all {len(frequent):,} tokens that "
+            "occur, and leaves none to balance; raise it, or use fewer experts"
+        )
+    return frequent
 
 
 def max_part_tokens(counts_V: np.ndarray, num_experts: int, *, split_threshold: float = 1.0) -> int:
     """Return half the count at which tokens are split, so that no part fills an expert: other texts may use it less."""
     return max(1, int(int(counts_V.sum()) * split_threshold) // (2 * num_experts))
-
-
-def count_bigrams(stream: TokenStream, tokens_F: np.ndarray, *, vocab_size: int, context_length: int = 0) -> np.ndarray:
-    """Count the tokens before each of `tokens_F`: int64 [F, P]."""
-    row_V = np.full(vocab_size, -1)
-    row_V[tokens_F] = np.arange(len(tokens_F))
-    shape = (len(tokens_F), vocab_size + 1)
-    counts = np.zeros(shape[0] * shape[1], dtype=np.int64)
-    for tokens, lead in read_contexts(stream, context_length=context_length):
-        previous = previous_tokens(tokens, vocab_size=vocab_size, context_length=context_length)[lead:]
-        row = row_V[tokens[lead:]]
-        is_frequent = row >= 0
-        np.add.at(counts, row[is_frequent] * shape[1] + previous[is_frequent], 1)
-    return counts.reshape(shape)
 
 
 def place_parts(

@@ -5,16 +5,11 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from data_prep.counts.counts_file import Counts
+from data_prep.counts.frequent_bigrams import FrequentBigrams
 from data_prep.counts.hash_keys import COUNTED_AS
-from data_prep.shards.token_stream import TokenStream
+from data_prep.storage.memory import check_memory
 from data_prep.tables.expert_load import check_experts, expert_load, lower_bound
-from data_prep.tables.frequent_tokens import (
-    FrequentTokenSplit,
-    count_bigrams,
-    frequent_tokens,
-    max_part_tokens,
-    place_parts,
-)
+from data_prep.tables.frequent_tokens import FrequentTokenSplit, frequent_tokens, max_part_tokens, place_parts
 from data_prep.tables.methods import HAVE_ROTATION, HAVE_TOP_K, METHODS, NEED_EMBEDDINGS, MethodInputs, make_table
 from data_prep.tables.rotation import make_rotation_table, rotated_split, rotation_experts
 from data_prep.tables.route_table import RouteTable
@@ -58,21 +53,22 @@ def make_route_table(
     options: TableOptions,
     *,
     embeddings: np.ndarray | None = None,
-    counted_tokens: TokenStream | None = None,
+    bigrams: FrequentBigrams | None = None,
     context_length: int = 0,
 ) -> RouteTable:
     """Return the tables over the keys of `counts` with their predicted load.
 
     Keys next and predicted use counts of tokens. `embeddings`, float [num_keys, hidden_size], are for the methods that
-    cluster. Splitting frequent tokens reads the `counted_tokens`, in contexts of `context_length` as in training.
+    cluster. Splitting frequent tokens needs the `bigrams` of the tokens_to_split, counted in contexts of
+    `context_length` as in training.
     """
-    _check_inputs(options, counts, embeddings, counted_tokens)
+    _check_inputs(options, counts, embeddings, bigrams)
     inputs = MethodInputs(
         counts.counts, options.num_experts, seed=options.seed, ep_size=options.ep_size, embeddings=embeddings
     )
     split = None
     if options.split_frequent_tokens:
-        split, inputs = _without_frequent_tokens(inputs, options, counted_tokens, context_length)
+        split, inputs = _without_frequent_tokens(inputs, options, bigrams)
     tables, loads, split = _make_tables(inputs, options, split)
     choices = options.num_hashes * options.top_k * options.rotation_period  # a key's tokens are divided among them
     return RouteTable(
@@ -94,6 +90,13 @@ def make_route_table(
     )
 
 
+def tokens_to_split(counts: Counts, options: TableOptions) -> np.ndarray:
+    """Return the ids that --split_frequent_tokens splits, in order: none without it."""
+    if not options.split_frequent_tokens:
+        return np.zeros(0, dtype=np.int64)
+    return frequent_tokens(counts.counts, options.num_experts, split_threshold=options.split_threshold)
+
+
 def _make_tables(
     inputs: MethodInputs, options: TableOptions, split: FrequentTokenSplit | None
 ) -> tuple[np.ndarray, np.ndarray, FrequentTokenSplit | None]:
@@ -111,14 +114,13 @@ def _make_tables(
 
 
 def _without_frequent_tokens(
-    inputs: MethodInputs, options: TableOptions, counted_tokens: TokenStream, context_length: int
+    inputs: MethodInputs, options: TableOptions, bigrams: FrequentBigrams
 ) -> tuple[FrequentTokenSplit | None, MethodInputs]:
     """Return the split of the frequent tokens, and the inputs that are left for the table."""
     counts_V, num_experts, threshold = inputs.counts, options.num_experts, options.split_threshold
-    tokens_F = frequent_tokens(counts_V, num_experts, split_threshold=threshold)
+    tokens_F, bigrams_FP = bigrams.tokens_F, bigrams.counts_FP
     if len(tokens_F) == 0:
         return None, inputs
-    bigrams_FP = count_bigrams(counted_tokens, tokens_F, vocab_size=len(counts_V), context_length=context_length)
     max_tokens = max_part_tokens(counts_V, num_experts, split_threshold=threshold)
     split, load_E = place_parts(
         counts_V, tokens_F, bigrams_FP, num_experts, max_tokens=max_tokens, ep_size=options.ep_size
@@ -130,7 +132,7 @@ def _without_frequent_tokens(
 
 
 def _check_inputs(
-    options: TableOptions, counts: Counts, embeddings: np.ndarray | None, counted_tokens: TokenStream | None
+    options: TableOptions, counts: Counts, embeddings: np.ndarray | None, bigrams: FrequentBigrams | None
 ) -> None:
     method, hash_key = options.method, options.hash_key
     if COUNTED_AS[hash_key] != counts.hash_key:
@@ -141,8 +143,24 @@ def _check_inputs(
     if (method in NEED_EMBEDDINGS) != (embeddings is not None):
         needed = "needs" if method in NEED_EMBEDDINGS else "takes no"
         raise ValueError(f"--method {method} {needed} --embeddings MODEL_DIR of a trained model")
-    if options.split_frequent_tokens and counted_tokens is None:
+    if options.split_frequent_tokens:
+        _check_bigrams(tokens_to_split(counts, options), bigrams)
+    num_columns, num_keys = options.num_hashes * options.top_k * options.rotation_period, len(counts.counts)
+    check_memory(
+        12 * options.num_tables * num_keys * num_columns,  # int32, once more while tables are joined and checked
+        purpose=f"{options.num_tables:,} tables of {num_keys:,} keys x {num_columns:,} columns",
+        cure="lower --num_tables, --num_hashes, --top_k or --rotation_period",
+    )
+
+
+def _check_bigrams(tokens_F: np.ndarray, bigrams: FrequentBigrams | None) -> None:
+    if bigrams is None:
         raise ValueError("--split_frequent_tokens needs the counted tokens; name their folder with --tokens")
+    if not np.array_equal(bigrams.tokens_F, tokens_F):
+        raise ValueError(
+            f"bigrams were counted for {len(bigrams.tokens_F)} frequent tokens, but {len(tokens_F)} others are split; "
+            "count those of tokens_to_split"
+        )
 
 
 def _check_method(options: TableOptions) -> None:

@@ -4,16 +4,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import xxhash
 
 from data_prep.documents.document_rules import DocumentRules, Parts
 from data_prep.documents.pieces import cut_documents
 from data_prep.documents.raw_shards import RawShard
 from data_prep.documents.skipped import SkippedRecords
+from data_prep.encoding.coverage import coverage
 from data_prep.encoding.encoder import Encoder
 from data_prep.encoding.make_encoder import make_encoder
 from data_prep.encoding.safe_cuts import can_be_cut, last_cut
-from data_prep.encoding.tokenizer import end_token_id, load_tokenizer, vocab_size
+from data_prep.encoding.tokenizer import load_tokenizer, vocab_size
 from data_prep.processes.mpi_ranks import divide
 from data_prep.shards.shard_writer import ShardWriter
 from data_prep.storage.atomic_file import DISK_IS_FULL
@@ -30,6 +32,7 @@ class ShardJob:
     name: str  # of the token shard
     output: Path  # folder of the token shard
     spec_digest: str  # of the folder's FolderSpec
+    end_id: int  # of the end token
     rules: DocumentRules = DocumentRules()
     max_bad_records: int = 0  # maximum number of records to skip in each raw shard
     keep_going: bool = False  # whether a raw shard that cannot be read is reported without ending other jobs
@@ -52,9 +55,9 @@ class ShardTokenizer:
 
     def __init__(self, folder: Path, *, backend: str, num_threads: int):
         tokenizer = load_tokenizer(folder)
+        self.unknown_id = coverage(tokenizer).unknown_id
         self.encoder: Encoder = make_encoder(folder, backend, num_threads=num_threads)
         self.vocab_size = vocab_size(tokenizer)
-        self.end_id = end_token_id(tokenizer)
         self.last_cut = last_cut if can_be_cut(tokenizer) else None
 
 
@@ -127,10 +130,12 @@ def _write_source(
     skipped = SkippedRecords(raw_shard.label, job.max_bad_records)
     parts = _CountedParts(raw_shard.read_parts(job.rules, skipped, on_read, digest=digest))
     pieces = with_ends(cut_documents(parts, tokenizer.last_cut), end_token_rule=job.rules.end_token_rule)
-    num_documents = num_tokens = 0
+    num_documents = num_tokens = num_unknown = 0
     for texts, has_end, ends_document in batches(pieces):
         ids, lengths = tokenizer.encoder.encode(texts)
-        ids, text_ends = insert_end_tokens(ids, lengths, has_end, tokenizer.end_id)
+        if tokenizer.unknown_id is not None:
+            num_unknown += np.count_nonzero(ids == tokenizer.unknown_id)
+        ids, text_ends = insert_end_tokens(ids, lengths, has_end, job.end_id)
         writer.write(ids, document_ends=text_ends[ends_document])
         num_documents, num_tokens = num_documents + int(ends_document.sum()), num_tokens + len(ids)
         on_tokens(len(ids))
@@ -147,6 +152,7 @@ def _write_source(
         num_documents=num_documents,
         num_empty=parts.num_documents - num_documents,
         num_tokens=num_tokens,
+        num_unknown=int(num_unknown),
         skipped=tuple(skipped.records),
     )
 

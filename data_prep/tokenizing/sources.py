@@ -40,6 +40,7 @@ class Source:
     num_documents: int
     num_empty: int  # documents without text, which were left out
     num_tokens: int
+    num_unknown: int  # tokens that stand for text that the tokenizer cannot spell
     skipped: tuple[str, ...]  # unreadable records: the place and the problem of each
 
 

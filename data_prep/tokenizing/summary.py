@@ -7,7 +7,7 @@ from data_prep.shards.manifest import Manifest
 from data_prep.tokenizing.sources import Source, read_sources
 
 MOST_LINES = 20
-COLUMNS = ("documents", "empty", "skipped", "tokens", "raw bytes/token")
+COLUMNS = ("documents", "empty", "skipped", "unknown", "tokens", "raw bytes/token")
 
 
 def summary(manifest: Manifest, *, seconds: float) -> str:
@@ -21,7 +21,8 @@ def summary(manifest: Manifest, *, seconds: float) -> str:
 def source_table(folder: str | Path, manifest: Manifest) -> str:
     """Return a table of a finished folder's raw shards; of their folders, if there are more than MOST_LINES of them.
 
-    Empty documents have no text. sources.jsonl names the skipped records.
+    Empty documents have no text; unknown tokens stand for text that the tokenizer cannot spell. sources.jsonl names
+    the skipped records.
     """
     sources = read_sources(Path(folder), manifest)
     rows = _rows(sources, lambda source: source.part.source)
@@ -47,15 +48,16 @@ def _rows(sources: list[Source], name_of) -> dict[str, tuple[str, ...]]:
 
 
 def _cells(sources: list[Source]) -> tuple[str, ...]:
-    num_documents, num_empty, num_tokens = (
-        sum(getattr(source, name) for source in sources) for name in ("num_documents", "num_empty", "num_tokens")
+    num_documents, num_empty, num_unknown, num_tokens = (
+        sum(getattr(source, name) for source in sources)
+        for name in ("num_documents", "num_empty", "num_unknown", "num_tokens")
     )
-    num_skipped, num_bytes = (sum(map(of, sources)) for of in (lambda source: len(source.skipped), _num_bytes))
-    rate = f"{num_bytes / num_tokens:.2f}" if num_bytes and num_tokens else "-"
-    return (*(f"{number:,}" for number in (num_documents, num_empty, num_skipped, num_tokens)), rate)
+    num_skipped, size = (sum(map(of, sources)) for of in (lambda source: len(source.skipped), num_bytes))
+    rate = f"{size / num_tokens:.2f}" if size and num_tokens else "-"
+    return (*(f"{number:,}" for number in (num_documents, num_empty, num_skipped, num_unknown, num_tokens)), rate)
 
 
-def _num_bytes(source: Source) -> int:
+def num_bytes(source: Source) -> int:
     """Bytes of the raw file or range; 0 for a data set."""
     identity = source.part.identity
     return identity["end"] - identity["start"] if "end" in identity else identity.get("num_bytes", 0)

@@ -9,8 +9,9 @@ from tokenizers import Tokenizer
 
 from data_prep.documents.document_rules import DocumentRules
 from data_prep.documents.raw_shards import find_raw_shards
+from data_prep.encoding.end_token import find_end_token
 from data_prep.encoding.make_encoder import make_encoder
-from data_prep.encoding.tokenizer import end_token_id, load_tokenizer, tokenizer_digest, vocab_size
+from data_prep.encoding.tokenizer import load_tokenizer, tokenizer_digest, vocab_size
 from data_prep.processes.mpi_ranks import ONE_PROCESS, MpiRanks
 from data_prep.processes.worker_pool import resolve_workers
 from data_prep.shards.block_sums import BLOCK_BYTES
@@ -31,6 +32,7 @@ def tokenize_folder(
     *,
     tokenizer: str | Path,
     output: str | Path,
+    end_token: str | None = None,
     rules: DocumentRules = DocumentRules(),
     backend: str = "tokenizers",
     num_workers: int | None = 1,
@@ -43,6 +45,7 @@ def tokenize_folder(
 ) -> Manifest | None:
     """Write the folder `output`: token shards, a copy of the tokenizer and, last of all, the manifest.
 
+    end_token: ends each document; None: the tokenizer's own (data_prep/encoding/end_token.py).
     num_workers: per rank; None: one per core. max_bad_records: maximum number of unreadable records to skip in all
     raw shards together, or their share of all documents if below 1; sources.jsonl lists them. shard_bytes: see
     plan_shards. extend: append raw shards of which the folder has no tokens yet, if it was begun or finished.
@@ -61,9 +64,9 @@ def tokenize_folder(
     _check_arguments(max_bad_records=max_bad_records, shard_bytes=shard_bytes)
     raw_shards = find_raw_shards(inputs, text_field=rules.text_field, include=rules.include, leave_out=Path(output))
     loaded = load_tokenizer(tokenizer)
-    end_token_id(loaded)
+    end_token = find_end_token(tokenizer, loaded, end_token)
     make_encoder(Path(tokenizer), backend)  # raises now what the workers would raise later
-    spec = FolderSpec(tokenizer_digest(loaded), **asdict(rules), block_bytes=BLOCK_BYTES)
+    spec = FolderSpec(tokenizer_digest(loaded), end_token, **asdict(rules), block_bytes=BLOCK_BYTES)
     token_size = 2 if token_dtype(vocab_size(loaded)) == "uint16" else 4
     make_plan = partial(plan_shards, rules=rules, token_size=token_size, shard_bytes=shard_bytes)
     with locked_folder(output) as output:
@@ -74,7 +77,7 @@ def tokenize_folder(
         _check_space(output, state.missing, token_size=token_size)
         # A finished folder keeps its tokenizer's files while it is extended: training may be reading them.
         tokenizer_files = read_manifest(output).tokenizer_files if state.finished else copy_tokenizer(tokenizer, output)
-        jobs = _make_jobs(output, state, spec, max_bad_records=max_bad_records, keep_going=keep_going)
+        jobs = _make_jobs(output, state, spec, loaded, max_bad_records=max_bad_records, keep_going=keep_going)
         finished = _check_finished(state, run(jobs), max_bad_records)
         return _finish(output, spec, finished, loaded, tokenizer_files)
 
@@ -96,11 +99,18 @@ def _check_space(output: Path, missing: list[PlannedShard], *, token_size: int) 
 
 
 def _make_jobs(
-    output: Path, state: FolderState, spec: FolderSpec, *, max_bad_records: int | float, keep_going: bool
+    output: Path,
+    state: FolderState,
+    spec: FolderSpec,
+    tokenizer: Tokenizer,
+    *,
+    max_bad_records: int | float,
+    keep_going: bool,
 ) -> list[ShardJob]:
     limit = limit_per_raw_shard(max_bad_records, num_bytes=sum(planned.num_bytes for planned in state.plan))
+    end_id = tokenizer.token_to_id(spec.end_token)
     return [
-        ShardJob(planned.raw_shards, planned.name, output, spec.digest, spec.rules, limit, keep_going)
+        ShardJob(planned.raw_shards, planned.name, output, spec.digest, end_id, spec.rules, limit, keep_going)
         for planned in state.missing
     ]
 
@@ -148,7 +158,8 @@ def _finish(
         [each.shard for each in finished],
         tokenizer_digest=spec.tokenizer_digest,
         vocab_size=vocab_size(tokenizer),
-        end_token_id=end_token_id(tokenizer),
+        end_token=spec.end_token,
+        end_token_id=tokenizer.token_to_id(spec.end_token),
         rules=spec.rules,
         tokenizer_files=tokenizer_files,
         sources=write_sources(output, [source for each in finished for source in each.sources]),

@@ -30,6 +30,7 @@ class FolderSpec:
     """Everything that decides the tokens of a raw shard, except its content."""
 
     tokenizer_digest: str
+    end_token: str
     text_field: str
     document_rule: str
     lines_per_document: int
@@ -68,7 +69,12 @@ class FinishedShard:
 def spec_of(manifest: Manifest) -> FolderSpec:
     """Return the spec of a finished folder."""
     block_bytes = {shard.block_bytes for shard in manifest.shards}
-    return FolderSpec(manifest.tokenizer_digest, **asdict(manifest.rules), block_bytes=max(block_bytes, default=0))
+    return FolderSpec(
+        manifest.tokenizer_digest,
+        manifest.end_token,
+        **asdict(manifest.rules),
+        block_bytes=max(block_bytes, default=0),
+    )
 
 
 def finished_shards(folder: Path, manifest: Manifest) -> dict[str, FinishedShard]:

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.shards.block_sums import sums_size
-from data_prep.shards.blocks import BlockCheck, check_ids, check_listed, check_size
-from data_prep.shards.manifest import Manifest, Shard
+from data_prep.shards.blocks import BlockCheck, check_ids
+from data_prep.shards.manifest import Manifest, Shard, check_listed, check_size
 from data_prep.shards.megatron_index import check_index, index_size
 from data_prep.shards.verified import trusted_mtime_ns
 
@@ -51,7 +50,6 @@ def _check_tokens(
     num_bytes = shard.num_tokens * dtype.itemsize
     check_size(path, path.stat().st_size, num_bytes)
     check = BlockCheck(path, shard, num_bytes=num_bytes)
-    check_size(check.sums_path, check.sums_path.stat().st_size, sums_size(check.num_blocks))
     damage = []
     for first, content in check.pieces():
         damage += check.damage(content, first=first)

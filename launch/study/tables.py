@@ -5,14 +5,14 @@ import json
 from pathlib import Path
 
 from data_prep.counts.count_folders import count_folders
-from data_prep.counts.counted_tokens import open_counted_tokens
 from data_prep.counts.counts_file import Counts, read_counts, write_counts
+from data_prep.counts.frequent_bigrams import count_frequent_bigrams
 from data_prep.counts.hash_keys import COUNTED_AS
 from data_prep.shards.mixture import read_mixture
 from data_prep.storage.atomic_file import atomic_file
 from data_prep.storage.model_weights import read_embeddings
 from data_prep.table_checks.text_report import table_report
-from data_prep.tables.make_route_table import TableOptions, make_route_table
+from data_prep.tables.make_route_table import TableOptions, make_route_table, tokens_to_split
 from data_prep.tables.route_table import RouteTable
 from data_prep.tables.route_table_file import write_route_table
 from launch.study.recipes import Study
@@ -125,6 +125,11 @@ def _make(study: Study, arguments: dict, counts: Counts, models: dict[str, Path]
     if "embeddings" in arguments:
         inputs["embeddings"] = read_embeddings(models[arguments["embeddings"]], num_tokens=counts.vocab_size)
     if options.split_frequent_tokens:
-        inputs["counted_tokens"] = open_counted_tokens(study.config.train_data)
         inputs["context_length"] = study.config.context_length
+        inputs["bigrams"] = count_frequent_bigrams(
+            read_mixture(study.config.train_data),
+            tokens_to_split(counts, options),
+            vocab_size=counts.vocab_size,
+            context_length=study.config.context_length,
+        )
     return make_route_table(counts, options, **inputs)

@@ -1,6 +1,7 @@
 """The command builds a table from a counts file, and reports its balance."""
 
 import numpy as np
+import pytest
 
 from data_prep.build_table import main
 from data_prep.count_tokens import main as main_count
@@ -67,7 +68,9 @@ def test_splitting_needs_the_counted_tokens(tmp_path, capsys):
     write_counts(tmp_path / "counts", COUNTS)
     arguments = ["--counts", tmp_path / "counts", "--num_experts", 4, "--split_frequent_tokens"]
     assert run(*arguments, "--output", tmp_path / "table") == 2
-    assert "holds no manifest.json; give the counted folder of tokens with --tokens" in capsys.readouterr().err
+    assert (
+        "holds neither manifest.json nor mixture.yaml; give the counted tokens with --tokens" in capsys.readouterr().err
+    )
 
 
 def test_without_frequent_tokens_nothing_is_split(tmp_path):
@@ -77,12 +80,39 @@ def test_without_frequent_tokens_nothing_is_split(tmp_path):
     assert read_route_table(tmp_path / "table").split is None
 
 
-def test_the_tokens_of_a_mixture_are_not_split(tmp_path, capsys):
-    write_folder(tmp_path / "one")
-    write_mixture(tmp_path / "mixture.yaml", {"one": 2})
-    assert main_count([str(tmp_path)]) == 0
-    arguments = ["--counts", tmp_path / "counts.safetensors", "--num_experts", "2", "--output", tmp_path / "table"]
-    assert run(*arguments) == 0
-    assert run(*arguments, "--split_frequent_tokens") == 2
-    message = f"--split_frequent_tokens reads one folder of token shards, but {tmp_path} is a mixture"
-    assert message in capsys.readouterr().err
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_the_frequent_tokens_of_a_mixture_are_split_as_if_its_parts_were_repeated(tmp_path, num_workers):
+    """A part of 2 epochs counts twice: in no context but the first of each copy does a token have no previous one."""
+    write_folder(tmp_path / "one", shards=[[[1, 2, 9, 3, 9, 4]]])
+    write_folder(tmp_path / "mixed")
+    write_mixture(tmp_path / "mixed" / "mixture.yaml", {"../one": 2})
+    (tmp_path / "mixed" / "manifest.json").unlink()
+    write_folder(tmp_path / "twice", shards=[[[1, 2, 9, 3, 9, 4]], [[1, 2, 9, 3, 9, 4]]])
+    tables = []
+    for folder in ("mixed", "twice"):
+        assert main_count([str(tmp_path / folder)]) == 0
+        arguments = ["--counts", tmp_path / folder / "counts.safetensors", "--num_experts", 4, "--context_length", 6]
+        arguments += ["--split_frequent_tokens", "--workers", num_workers, "--output", tmp_path / f"{folder}.table"]
+        assert run(*arguments) == 0
+        tables.append(read_route_table(tmp_path / f"{folder}.table"))
+    assert tables[0].split.split_index.tolist() == [-1] * 9 + [0]
+    assert (tables[0].digest, tables[0].split_digest) == (tables[1].digest, tables[1].split_digest)
+    assert tables[0].load.tolist() == tables[1].load.tolist() and tables[0].load.sum() == 12
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--num_experts", 10**9], "num_experts=1,000,000,000 exceeds 1,048,576"),
+        (["--num_experts", 2, "--vocab_size", 10**9], "vocab_size=1,000,000,000 is not in 1..16,777,216"),
+        (["--num_experts", 2, "--workers", 0], "--workers 0 must be at least 1"),
+        (["--num_experts", 2, "--context_length", -5], "--context_length -5 at least 0"),
+        (["--num_experts", 2, "--split_frequent_tokens", "--split_threshold", 1e-9], "splits all 8 tokens that occur"),
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused_in_one_line(tmp_path, capsys, options, message):
+    main_count([str(write_folder(tmp_path))])
+    assert run("--counts", tmp_path / "counts.safetensors", *options, "--output", tmp_path / "table") == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "table").exists()

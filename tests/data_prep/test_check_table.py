@@ -9,6 +9,7 @@ import pytest
 from data_prep.check_table import main
 from data_prep.counts.count_folders import count_folders
 from data_prep.counts.hash_keys import KEYS
+from data_prep.shards.mixture import write_mixture
 from data_prep.tables.route_table_file import write_route_table
 from tests.data_prep.shards.test_token_stream import STREAM, edit_manifest, write_folder
 from tests.data_prep.table_checks.test_held_out_load import TABLE, write_long_folder
@@ -52,6 +53,11 @@ def test_status_1_above_the_limits(tmp_path, folder, capsys):
         (["--num_experts", 8], "num_experts=4 but the model has num_experts=8"),
         (["--layer", 1], "--layer 1 is not among the table's 0..0"),
         (["--ep_size", 3], "4 experts cannot be split evenly over ep_size=3 ranks"),
+        (["--batch_tokens", 0], "--batch_tokens 0 must be at least 1"),
+        (["--context_length", -5], "--context_length -5 and --max_tokens 50000000 must be at least 1"),
+        (["--max_tokens", -1], "--max_tokens -1 must be at least 1"),
+        (["--max_imbalance", "nan"], "--max_imbalance nan must be above 0"),
+        (["--workers", 0], "--workers 0 must be at least 1"),
     ],
 )
 def test_mistakes_are_named(tmp_path, folder, capsys, options, message):
@@ -69,6 +75,19 @@ def test_tokens_of_another_tokenizer_or_a_larger_vocabulary_are_refused(tmp_path
     edit_manifest(folder, lambda values: values.update(vocab_size=11))
     assert run(*arguments) == 2
     assert "has vocab_size=10 but the model has vocab_size=11" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_tables_are_checked_on_a_mixture(tmp_path, folder, capsys, key):
+    """8 tokens of one part, counted 3 times, and the same of another."""
+    write_folder(tmp_path / "other")
+    write_mixture(tmp_path / "mixture.yaml", {"tokens": 3, "other": 1})
+    counts = count_folders([tmp_path], hash_key=key, num_buckets=6, context_length=4)
+    write_route_table(tmp_path / "table", make(counts, 2, hash_key=key))
+    options = ["--context_length", 4, "--batch_tokens", 4, "--against", tmp_path, "--predicted", tmp_path]
+    assert run(tmp_path / "table", "--data", tmp_path, *options) == 0
+    out = capsys.readouterr().out
+    assert f"{tmp_path}: 32 tokens in contexts of 4" in out and "drift: 0.00% of the tokens differ, 0.000%" in out
 
 
 class Tags(html.parser.HTMLParser):

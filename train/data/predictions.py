@@ -34,6 +34,7 @@ def write_predictions(model: HashGPTForCausalLM, folder: Path, *, batch_size: in
         [writer.shard],
         tokenizer_digest=manifest.tokenizer_digest,
         vocab_size=manifest.vocab_size,
+        end_token=manifest.end_token,
         end_token_id=manifest.end_token_id,
     )
     write_manifest(output, description)

@@ -6,7 +6,6 @@ from functools import partial
 import numpy as np
 import pytest
 
-from data_prep.counts import count_folders as module
 from data_prep.counts.count_folders import count_folders
 from data_prep.counts.hash_keys import num_keys, route_keys
 from data_prep.processes.mpi_ranks import MpiRanks
@@ -18,7 +17,7 @@ from tests.data_prep.shards.test_token_stream import SHARDS, STREAM, edit_manife
 
 
 def test_counts_equal_a_plain_count(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "CHUNK_TOKENS", 2)
+    monkeypatch.setattr(contexts, "CHUNK_TOKENS", 2)
     counts = count_folders([write_folder(tmp_path)])
     assert {token: n for token, n in enumerate(counts.counts.tolist()) if n} == Counter(STREAM)
     assert (counts.vocab_size, counts.num_tokens) == (10, 12)
@@ -90,6 +89,22 @@ def test_the_shares_of_all_ranks_add_up(tmp_path, monkeypatch, key, context_leng
     assert sum(shares).tolist() == count().counts.tolist()
 
 
-def test_fewer_than_one_process_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="--workers 0 must be at least 1"):
-        count_folders([write_folder(tmp_path)], num_workers=0)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_workers": 0}, "--workers 0 must be at least 1"),
+        (
+            {"hash_key": "previous", "context_length": -5},
+            "--context_length -5 must be at least 0; 0 is one long context",
+        ),
+        ({"vocab_size": 10**9}, r"vocab_size=1,000,000,000 is not in 1..16,777,216; give the model's --vocab_size"),
+        (
+            {"hash_key": "bigram", "num_buckets": 10**13},
+            "counting 10,000,000,000,000 cells with 1 processes takes .* GiB .* lower --num_buckets",
+        ),
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused_before_a_token_is_read(tmp_path, options, message):
+    flip_bit(write_folder(tmp_path) / "shard2.bin", 0)  # reading would end with another error
+    with pytest.raises(ValueError, match=message):
+        count_folders([tmp_path], **options)

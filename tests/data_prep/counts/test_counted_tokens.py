@@ -1,4 +1,4 @@
-"""Counts are refused beside the tokens of another corpus, and frequent tokens are split in one folder of shards."""
+"""Counts are refused beside the tokens of another corpus, and their tokens are found: a folder or a mixture."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def test_counts_of_another_corpus_than_the_tokens_beside_them_are_refused(tmp_pa
 
 def test_counts_may_lie_alone_unless_their_tokens_are_named(tmp_path):
     check_counted_tokens(OTHER, tmp_path / "counts")
-    with pytest.raises(ValueError, match="nowhere holds no manifest.json; give the counted folder of tokens"):
+    with pytest.raises(ValueError, match="nowhere holds neither manifest.json nor mixture.yaml; give the counted"):
         check_counted_tokens(OTHER, tmp_path / "counts", tokens=tmp_path / "nowhere")
 
 
@@ -40,11 +40,12 @@ def test_counts_of_a_mixture_belong_to_it(tmp_path):
         check_counted_tokens(counts, tmp_path / "counts")
 
 
-def test_frequent_tokens_are_split_in_one_folder_of_shards(tmp_path):
+def test_the_counted_tokens_lie_beside_the_counts_or_are_named(tmp_path):
     write_folder(tmp_path / "one")
     write_mixture(tmp_path / "mixture.yaml", {"one": 2})
-    assert open_counted_tokens(tmp_path / "one").num_tokens == 12
-    with pytest.raises(ValueError, match="--split_frequent_tokens reads one folder of token shards, but .* a mixture"):
-        open_counted_tokens(tmp_path)
-    with pytest.raises(ValueError, match="nowhere holds no manifest.json; give the counted folder of tokens"):
-        open_counted_tokens(tmp_path / "nowhere")
+    assert open_counted_tokens(tmp_path / "one" / "counts").epochs == [1]
+    assert open_counted_tokens(tmp_path / "counts").epochs == [2]
+    for tokens in (tmp_path, tmp_path / "mixture.yaml"):
+        assert open_counted_tokens("elsewhere/counts", tokens=tokens).epochs == [2]
+    with pytest.raises(ValueError, match="nowhere holds neither manifest.json nor mixture.yaml; give the counted"):
+        open_counted_tokens(tmp_path / "counts", tokens=tmp_path / "nowhere")

@@ -25,7 +25,9 @@ def many(tmp_path_factory):
     for each in shards:
         for suffix in ("bin", "idx", "sum"):
             os.link(folder / f"shard0.{suffix}", folder / f"{each.name}.{suffix}")
-    write_manifest(folder, make_manifest(shards, tokenizer_digest="sha256:t", vocab_size=10, end_token_id=9))
+    write_manifest(
+        folder, make_manifest(shards, tokenizer_digest="sha256:t", vocab_size=10, end_token="<end>", end_token_id=9)
+    )
     return folder
 
 
@@ -61,12 +63,15 @@ SLOW = pytest.mark.slow(reason="writes and reads the whole manifest of 10 T toke
 
 @pytest.mark.parametrize("num_shards", [4_000, pytest.param(40_000, marks=SLOW)])
 def test_10_t_tokens_in_shards_of_1_gb_open_in_a_second_and_100_mb(tmp_path, num_shards):
-    facts = {"source": "corpus/part", "num_tokens": 250_000_000, "num_documents": 300_000, "block_bytes": 4096}
+    facts = {"num_tokens": 250_000_000, "num_documents": 300_000, "block_bytes": 4096}
     shards = [
         Shard(name=f"{n:05d}-part", sums_xxh3=f"{n * 7919:032x}", index_xxh3=f"{n * 104729:016x}", **facts)
         for n in range(num_shards)
     ]
-    write_manifest(tmp_path, make_manifest(shards, tokenizer_digest="sha256:t", vocab_size=256_000, end_token_id=9))
+    write_manifest(
+        tmp_path,
+        make_manifest(shards, tokenizer_digest="sha256:t", vocab_size=256_000, end_token="<end>", end_token_id=9),
+    )
     program = f"""
         import os, time
         from data_prep.shards.token_stream import TokenStream

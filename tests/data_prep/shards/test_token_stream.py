@@ -27,7 +27,10 @@ def write_folder(folder, *, shards=SHARDS, vocab_size=10, block_bytes=BLOCK_BYTE
             for ids in documents:
                 writer.add_document(ids)
         entries.append(writer.shard)
-    write_manifest(folder, make_manifest(entries, tokenizer_digest="sha256:t", vocab_size=vocab_size, end_token_id=9))
+    write_manifest(
+        folder,
+        make_manifest(entries, tokenizer_digest="sha256:t", vocab_size=vocab_size, end_token="<end>", end_token_id=9),
+    )
     return folder
 
 
@@ -179,7 +182,7 @@ def test_an_id_outside_the_vocabulary_is_never_handed_out(tmp_path, vocab_size, 
     sums, sums_xxh3 = hasher.finish()
     (tmp_path / "shard0.sum").write_bytes(sums)
     shard = replace(read_manifest(tmp_path).shards[0], sums_xxh3=sums_xxh3)
-    facts = {"tokenizer_digest": "sha256:t", "vocab_size": vocab_size, "end_token_id": 9}
+    facts = {"tokenizer_digest": "sha256:t", "vocab_size": vocab_size, "end_token": "<end>", "end_token_id": 9}
     write_manifest(tmp_path, make_manifest([shard], **facts))
     stream = TokenStream(tmp_path)
     with pytest.raises(

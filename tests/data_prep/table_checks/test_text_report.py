@@ -5,8 +5,7 @@ import pytest
 
 from data_prep.counts.counts_file import Counts
 from data_prep.counts.drift import Drift
-from data_prep.shards.token_stream import TokenStream
-from data_prep.table_checks.held_out_load import Contexts
+from data_prep.table_checks.held_out_contexts import Contexts
 from data_prep.table_checks.table_check import measure_table
 from data_prep.table_checks.text_report import check_report, table_report
 from tests.data_prep.shards.test_token_stream import write_folder
@@ -51,7 +50,7 @@ def test_a_prediction_that_a_person_can_check():
     ],
 )
 def test_a_measurement_names_prediction_batches_and_drift(tmp_path, drift, line):
-    contexts = Contexts(TokenStream(write_folder(tmp_path)), context_length=4, max_tokens=100)
+    contexts = Contexts(write_folder(tmp_path), context_length=4, max_tokens=100)
     counts = Counts(np.ones(10, dtype=np.int64), "sha256:t", "sha256:c")
     check = measure_table(TABLE, contexts, counts, name="plain", ep_size=2, layer=0, batch_sizes=[4, 8])
     report = check_report(check, drift)

@@ -5,17 +5,14 @@ import hashlib
 import numpy as np
 import pytest
 
-from data_prep.shards.token_stream import TokenStream
 from data_prep.tables.frequent_tokens import (
     PERIOD,
     FrequentTokenSplit,
-    count_bigrams,
     frequent_tokens,
     group_code,
     max_part_tokens,
     place_parts,
 )
-from tests.data_prep.shards.test_token_stream import STREAM, write_folder
 from tests.data_prep.tables.test_greedy import zipf
 
 
@@ -32,17 +29,10 @@ def test_frequent_tokens_exceed_the_mean_load():
         frequent_tokens(counts, 3, split_threshold=0)
 
 
-@pytest.mark.parametrize("context_length", [0, 5])
-def test_bigrams_equal_a_plain_count(tmp_path, monkeypatch, context_length):
-    monkeypatch.setattr("data_prep.shards.contexts.CHUNK_TOKENS", 5)
-    stream = TokenStream(write_folder(tmp_path))
-    counts = count_bigrams(stream, np.array([9, 4]), vocab_size=10, context_length=context_length)
-    expected = np.zeros((2, 11), dtype=np.int64)
-    for i, token in enumerate(STREAM):
-        if token in (9, 4):
-            first = i == 0 or (context_length and i % context_length == 0)
-            expected[[9, 4].index(token), 10 if first else STREAM[i - 1]] += 1
-    assert counts.tolist() == expected.tolist()
+def test_a_threshold_that_leaves_no_token_whole_is_refused():
+    message = "--split_threshold 1e-09 with 3 experts splits all 4 tokens that occur, and leaves none to balance"
+    with pytest.raises(ValueError, match=message):
+        frequent_tokens(np.array([5, 0, 1, 4, 2]), 3, split_threshold=1e-9)
 
 
 def test_a_split_that_a_person_can_check():

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from data_prep.counts.counts_file import Counts, with_vocab_size
+from data_prep.counts.frequent_bigrams import FrequentBigrams, count_frequent_bigrams
 from data_prep.counts.hash_keys import COUNTED_AS, KEYS, num_keys
+from data_prep.shards.mixture import read_mixture
 from data_prep.tables.assignments import balanced_table
-from data_prep.tables.make_route_table import TableOptions, make_route_table
+from data_prep.tables.make_route_table import TableOptions, make_route_table, tokens_to_split
 from data_prep.tables.methods import HAVE_TOP_K, METHODS, NEED_EMBEDDINGS
 from data_prep.tables.route_table import RouteTable
 
@@ -15,14 +17,13 @@ EMBEDDINGS = np.random.Generator(np.random.PCG64(0)).normal(size=(384, 4)).astyp
 
 
 def make(counts, num_experts, *, embeddings=None, counted_tokens=None, context_length=0, **options) -> RouteTable:
-    """A table of the counted key, unless another one is given."""
-    return make_route_table(
-        counts,
-        TableOptions(num_experts, **{"hash_key": counts.hash_key} | options),
-        embeddings=embeddings,
-        counted_tokens=counted_tokens,
-        context_length=context_length,
-    )
+    """A table of the counted key, unless another one is given; `counted_tokens` is a folder or mixture."""
+    options, bigrams = TableOptions(num_experts, **{"hash_key": counts.hash_key} | options), None
+    if counted_tokens is not None:
+        mixture, tokens_F = read_mixture(counted_tokens), tokens_to_split(counts, options)
+        sizes = {"vocab_size": counts.vocab_size, "context_length": context_length}
+        bigrams = count_frequent_bigrams(mixture, tokens_F, **sizes)
+    return make_route_table(counts, options, embeddings=embeddings, bigrams=bigrams, context_length=context_length)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -92,6 +93,11 @@ def test_every_key_has_its_tables(key):
     [
         ({"hash_key": "previous"}, "--hash_key previous needs counts of key previous, but these are of key token"),
         ({"hash_key": "trigram"}, "--hash_key trigram is unknown; choose one of token, previous"),
+        (
+            {"num_tables": 10**9},
+            r"1,000,000,000 tables of 260 keys x 1 columns takes .* GiB of memory, but this machine",
+        ),
+        ({"num_hashes": 10**9}, "x 1,000,000,000 columns takes .* lower --num_tables, --num_hashes, --top_k"),
         ({"method": "fair"}, "--method fair is unknown; choose one of balanced, random"),
         ({"num_hashes": 2, "top_k": 2}, "--num_hashes 2 and --top_k 2 must be at least 1, and one of them 1"),
         ({"num_hashes": 0}, "--num_hashes 0 and --top_k 1"),
@@ -113,3 +119,15 @@ def test_every_key_has_its_tables(key):
 def test_conflicting_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         make(COUNTS, 8, **options)
+
+
+def test_an_absurd_number_of_experts_is_refused_with_the_limit():
+    with pytest.raises(ValueError, match="num_experts=1,000,000,000 exceeds 1,048,576, the most that a layer may have"):
+        make(COUNTS, 10**9)
+
+
+def test_bigrams_of_other_tokens_are_refused():
+    options = TableOptions(8, split_frequent_tokens=True)
+    others = FrequentBigrams(np.array([9]), np.zeros((1, 261), dtype=np.int64))
+    with pytest.raises(ValueError, match="bigrams were counted for 1 frequent tokens, but 1 others are split"):
+        make_route_table(COUNTS, options, bigrams=others)

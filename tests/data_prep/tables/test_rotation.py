@@ -10,7 +10,8 @@ from data_prep.counts.count_folders import count_folders
 from data_prep.counts.counts_file import Counts, write_counts
 from data_prep.export_table import export_table
 from data_prep.shards.token_stream import TokenStream
-from data_prep.table_checks.held_out_load import Contexts, whole_load
+from data_prep.table_checks.held_out_contexts import Contexts
+from data_prep.table_checks.held_out_load import whole_load
 from data_prep.tables.apply_table import apply_table
 from data_prep.tables.assignments import balanced_table
 from data_prep.tables.expert_load import expert_load, max_over_mean, rank_load
@@ -34,7 +35,7 @@ def skewed(tmp_path):
 
 
 def split_table(folder, rotation_period, **options):
-    tokens = {"split_frequent_tokens": True, "counted_tokens": TokenStream(folder), "context_length": LENGTH}
+    tokens = {"split_frequent_tokens": True, "counted_tokens": folder, "context_length": LENGTH}
     return make(count_folders([folder]), 8, rotation_period=rotation_period, ep_size=2, **tokens | options)
 
 
@@ -92,7 +93,7 @@ def test_the_predicted_load_is_the_mean_over_columns():
 def test_the_predicted_load_is_the_real_one_except_that_positions_share_unevenly(skewed, rotation_period):
     table = split_table(skewed, rotation_period)
     assert len(table.split.split_table) == 2 and len(table.split.position_table) > 8  # some bigrams are split too
-    found_E = whole_load(table, 0, Contexts(TokenStream(skewed), context_length=LENGTH, max_tokens=10**9))
+    found_E = whole_load(table, 0, Contexts(skewed, context_length=LENGTH, max_tokens=10**9))
     assert abs(found_E - table.load[0]).max() < 0.04 * found_E.mean()
     assert table.load.sum() == 4000 * LENGTH + 1 and table.max_over_mean < 1.03
 

@@ -9,7 +9,7 @@ from data_prep.tokenizing.sources import RawPart, Source
 
 
 def source(num_documents, num_empty, skipped):
-    return Source("shard", RawPart("raw/a.jsonl", {}), "", num_documents, num_empty, 9, skipped)
+    return Source("shard", RawPart("raw/a.jsonl", {}), "", num_documents, num_empty, 9, 0, skipped)
 
 
 def test_a_number_is_records_and_a_fraction_is_a_share():

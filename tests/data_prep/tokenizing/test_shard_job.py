@@ -55,7 +55,12 @@ def test_neither_pieces_nor_batches_change_tokens_and_documents(
     monkeypatch.setattr(pieces, "LONGEST_WORD", 64)
     monkeypatch.setattr(token_batches, "BATCH_CHARACTERS", 20)
     job = shard_job.ShardJob(
-        (RawFile(tmp_path / "shard.txt"),), "shard", tmp_path / "cut", "", DocumentRules(end_token_rule=end_token_rule)
+        (RawFile(tmp_path / "shard.txt"),),
+        "shard",
+        tmp_path / "cut",
+        "",
+        259,
+        DocumentRules(end_token_rule=end_token_rule),
     )
     (tmp_path / "cut").mkdir()
     tokenizer = shard_job.ShardTokenizer(tokenizer_folder, backend="tokenizers", num_threads=1)

@@ -56,7 +56,7 @@ def test_a_raw_file_that_changes_while_it_is_read_is_an_error(tmp_path, tokenize
             os.utime(path)
 
     tokenizer = ShardTokenizer(tokenizer_folder, backend="tokenizers", num_threads=1)
-    job = ShardJob((RawFile(path),), "shard", tmp_path / "tokens", "")
+    job = ShardJob((RawFile(path),), "shard", tmp_path / "tokens", "", 259)
     with pytest.raises(ValueError, match="text.txt changed while it was read: it had num_bytes 80000, .* start ag"):
         tokenize_shard(job, tokenizer, on_read=on_read, on_tokens=lambda n: None)
     assert list((tmp_path / "tokens").iterdir()) == []

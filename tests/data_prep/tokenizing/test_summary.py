@@ -18,12 +18,12 @@ def test_each_raw_shard_has_a_line_and_many_are_summed_per_folder(tmp_path, toke
     manifest = tokenize_folder(
         [tmp_path / "one", tmp_path / "two"], tokenizer=tokenizer_folder, output=tmp_path / "tokens"
     )
-    # documents, empty, skipped, tokens with an end token per document, bytes per token
-    one, two = ["2", "1", "0", "5", "8.40"], ["1", "0", "0", "2", "7.00"]
+    # documents, empty, skipped, unknown, tokens with an end token per document, bytes per token
+    one, two = ["2", "1", "0", "0", "5", "8.40"], ["1", "0", "0", "0", "2", "7.00"]
     assert cells(source_table(tmp_path / "tokens", manifest)) == [
         ["one/a.jsonl", *one],
         ["two/a.jsonl", *two],
-        ["two/b.txt", "0", "0", "0", "0", "-"],
+        ["two/b.txt", "0", "0", "0", "0", "0", "-"],
     ]
     monkeypatch.setattr(module, "MOST_LINES", 2)
     assert cells(source_table(tmp_path / "tokens", manifest)) == [["one/", *one], ["two/", *two]]
