@@ -20,12 +20,13 @@ NUM_WORKERS = 3
 class RecordedPool:
     """A pool in this process that takes everything through pickle, as worker processes do."""
 
-    def __init__(self, start, arguments):
-        self._start, self._arguments, self.sizes, self.num_started = start, arguments, [], 0
+    def __init__(self, num_workers, start, arguments):
+        self._num_workers, self._start, self._arguments = num_workers, start, arguments
+        self.sizes, self.num_started = [], 0
 
     def map(self, function, shares):
         for number, share in enumerate(shares):
-            if number < NUM_WORKERS:
+            if number < self._num_workers:
                 mixture, counted = pickle.loads(pickle.dumps(self._arguments[:2]))
                 self._start(mixture, counted, *self._arguments[2:])
                 self.num_started += 1
@@ -40,8 +41,8 @@ def pool(monkeypatch):
 
     @contextmanager
     def recorded_pool(num_workers, start, *arguments):
-        pools.append(RecordedPool(start, arguments))
-        yield pools[0]
+        pools.append(RecordedPool(num_workers, start, arguments))
+        yield pools[-1]
 
     monkeypatch.setattr(module, "worker_pool", recorded_pool)
     return pools
