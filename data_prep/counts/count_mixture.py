@@ -18,6 +18,7 @@ from data_prep.shards.mixture import Mixture, scaled
 from data_prep.storage.memory import check_memory
 
 SHARES_PER_WORKER = 16  # so that processes finish at about the same time
+TOKENS_PER_WORKER = 2**28  # counted in about the time in which a worker starts: fewer tokens get fewer workers
 SCALED_AT_ONCE = 2**20  # counts; exact products are Python's integers, which take 36 bytes each
 
 
@@ -46,14 +47,16 @@ def count_mixture(
 ) -> np.ndarray:
     """Return int64 [num_cells]: what each part holds times its epochs, rounded, and summed.
 
-    Collective over `ranks`: each counts its shares with `num_workers` processes, and rank 0 alone gets the sum. All
-    ranks count one part after the other and round its sum, so the result does not depend on the number of processes.
+    Collective over `ranks`: each counts its shares with at most `num_workers` processes, and rank 0 alone gets the sum.
+    All ranks count one part after the other and round its sum, so the result does not depend on how many there are.
     """
+    num_tokens_of_rank = sum(stream.num_tokens for stream in mixture.streams) // ranks.world_size
+    num_workers = min(num_workers, 1 + num_tokens_of_rank // TOKENS_PER_WORKER)
     _check(counted, num_workers, num_on_host=ranks.num_on_host)
     total_C = np.zeros(counted.num_cells, dtype=np.int64)
     num_shares = num_workers * SHARES_PER_WORKER
     numbers = range(ranks.rank * num_shares, (ranks.rank + 1) * num_shares)
-    with _counters(mixture, counted, num_workers) as (counts_WC, count), _bar(mixture, ranks) as bar:
+    with _counters(mixture, counted, num_workers) as (counts_WC, count), _bar(num_tokens_of_rank, ranks) as bar:
         for part, epochs in enumerate(mixture.epochs):
             for num_tokens in count([Share(part, number, ranks.world_size * num_shares) for number in numbers]):
                 bar.update(num_tokens)
@@ -116,9 +119,8 @@ def _add_scaled(total_C: np.ndarray, part_C: np.ndarray, epochs: Fraction) -> No
         total_C[start : start + SCALED_AT_ONCE] += scaled(part_C[start : start + SCALED_AT_ONCE], epochs)
 
 
-def _bar(mixture: Mixture, ranks: MpiRanks) -> tqdm:
+def _bar(num_tokens: int, ranks: MpiRanks) -> tqdm:
     """Return a bar of rank 0's tokens, which appears only if counting takes longer than a moment."""
-    num_tokens = sum(stream.num_tokens for stream in mixture.streams) // ranks.world_size
     seconds = 0.5 if sys.stderr.isatty() else 30  # few lines in a log file
     options = {"mininterval": seconds, "delay": seconds, "leave": False, "disable": ranks.rank > 0}
     return tqdm(total=num_tokens, desc="count", unit=" tokens", unit_scale=True, **options)

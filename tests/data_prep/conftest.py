@@ -37,3 +37,9 @@ def nasty_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("nasty")
     save_tokenizer(train_tokenizer(nasty_texts(2000, seed=0), vocab_size=1000), folder)
     return folder
+
+
+@pytest.fixture
+def workers_for_few_tokens(monkeypatch):
+    """Counting starts as many workers as it may, however few tokens there are."""
+    monkeypatch.setattr("data_prep.counts.count_mixture.TOKENS_PER_WORKER", 1)

@@ -80,6 +80,7 @@ def test_without_frequent_tokens_nothing_is_split(tmp_path):
     assert read_route_table(tmp_path / "table").split is None
 
 
+@pytest.mark.usefixtures("workers_for_few_tokens")
 @pytest.mark.parametrize("num_workers", [1, 2])
 def test_the_frequent_tokens_of_a_mixture_are_split_as_if_its_parts_were_repeated(tmp_path, num_workers):
     """A part of 2 epochs counts twice: in no context but the first of each copy does a token have no previous one."""

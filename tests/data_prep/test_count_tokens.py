@@ -1,5 +1,7 @@
 """The command counts token shards and writes the counts beside them."""
 
+import pytest
+
 from data_prep import count_tokens
 from data_prep.counts.counts_file import read_counts
 from tests.data_prep.shards.test_token_stream import write_folder
@@ -22,6 +24,7 @@ def test_the_command_writes_counts_of_a_key_under_their_own_name(tmp_path, capsy
     assert read_counts(tmp_path / "counts_bigram.safetensors").num_buckets == 6
 
 
+@pytest.mark.usefixtures("workers_for_few_tokens")
 def test_the_number_of_processes_does_not_change_a_byte(tmp_path):
     folder = write_folder(tmp_path)
     for num_workers in (1, 2):

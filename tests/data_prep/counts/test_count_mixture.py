@@ -20,12 +20,13 @@ NUM_WORKERS = 3
 class RecordedPool:
     """A pool in this process that takes everything through pickle, as worker processes do."""
 
-    def __init__(self, start, arguments):
-        self._start, self._arguments, self.sizes, self.num_started = start, arguments, [], 0
+    def __init__(self, num_workers, start, arguments):
+        self._num_workers, self._start, self._arguments = num_workers, start, arguments
+        self.sizes, self.num_started = [], 0
 
     def map(self, function, shares):
         for number, share in enumerate(shares):
-            if number < NUM_WORKERS:
+            if number < self._num_workers:
                 mixture, counted = pickle.loads(pickle.dumps(self._arguments[:2]))
                 self._start(mixture, counted, *self._arguments[2:])
                 self.num_started += 1
@@ -40,13 +41,14 @@ def pool(monkeypatch):
 
     @contextmanager
     def recorded_pool(num_workers, start, *arguments):
-        pools.append(RecordedPool(start, arguments))
-        yield pools[0]
+        pools.append(RecordedPool(num_workers, start, arguments))
+        yield pools[-1]
 
     monkeypatch.setattr(module, "worker_pool", recorded_pool)
     return pools
 
 
+@pytest.mark.usefixtures("workers_for_few_tokens")
 def test_workers_open_the_mixture_once_and_receive_a_few_bytes_per_share(tmp_path, monkeypatch, pool):
     write_folder(tmp_path, shards=[[[1, 9]]] * 100)
     opened = []
@@ -56,6 +58,15 @@ def test_workers_open_the_mixture_once_and_receive_a_few_bytes_per_share(tmp_pat
     assert counts.counts.tolist() == [0, 100, 0, 0, 0, 0, 0, 0, 0, 100]
     assert len(opened) == 1 + pool[0].num_started == 1 + NUM_WORKERS
     assert len(pool[0].sizes) == NUM_WORKERS * module.SHARES_PER_WORKER and max(pool[0].sizes) < 150
+
+
+def test_few_tokens_start_no_worker(tmp_path, monkeypatch, pool):
+    write_folder(tmp_path)
+    count_folders([tmp_path], num_workers=NUM_WORKERS)
+    assert pool == []
+    monkeypatch.setattr(module, "TOKENS_PER_WORKER", 10)  # of 12 tokens
+    count_folders([tmp_path], num_workers=NUM_WORKERS)
+    assert len(pool[0].sizes) == 2 * module.SHARES_PER_WORKER
 
 
 def test_parts_are_counted_one_after_the_other_in_the_memory_of_one(tmp_path):
@@ -71,6 +82,7 @@ def test_parts_are_counted_one_after_the_other_in_the_memory_of_one(tmp_path):
     assert peak < 3.5 * 8 * num_buckets  # this process's counts, their sum over ranks, and the sum over parts
 
 
+@pytest.mark.usefixtures("workers_for_few_tokens")
 def test_epochs_multiply_the_sum_over_all_processes(tmp_path):
     write_folder(tmp_path / "one")
     write_mixture(tmp_path / "mixture.yaml", {"one": "1/2"})
@@ -87,6 +99,7 @@ def test_exact_products_do_not_depend_on_how_many_are_made_at_once(tmp_path, mon
     assert count_folders([tmp_path]).counts.tolist() == whole
 
 
+@pytest.mark.usefixtures("workers_for_few_tokens")
 def test_damage_that_a_worker_finds_is_the_commands_error(tmp_path):
     flip_bit(write_folder(tmp_path) / "shard2.bin", 0)
     with pytest.raises(ValueError, match="shard2.bin is damaged: bytes 0..3 have digest"):

@@ -40,6 +40,7 @@ def test_the_counts_of_all_ranks_add_up(tmp_path, monkeypatch, num_ranks):
     assert sum(parts).tolist() == plain_count(0).tolist()
 
 
+@pytest.mark.usefixtures("workers_for_few_tokens")
 def test_a_part_counts_as_often_as_it_has_epochs(tmp_path):
     write_folder(tmp_path / "one")
     write_mixture(tmp_path / "mixture.yaml", {"one": 3})
