@@ -31,7 +31,7 @@ def test_ranks_write_the_token_shards_of_one_process(data, tmp_path, num_ranks, 
     arguments = [*inputs(data), "--output", tmp_path / "tokens", "--workers", num_workers]
     status, output, errors = run("tokenize_shards", *arguments, num_ranks=num_ranks)
     assert status == 0, errors
-    assert output.count("tokens in 9 shards") == 1  # rank 0 reports for all
+    assert output.count(" tokens in ") == 1  # rank 0 reports for all
     assert contents(tmp_path / "tokens") == contents(data / "tokens")
 
 
