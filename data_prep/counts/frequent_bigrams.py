@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_prep.counts.count_mixture import count_mixture
-from data_prep.counts.hash_keys import previous_tokens
 from data_prep.processes.mpi_ranks import ONE_PROCESS, MpiRanks
 from data_prep.shards.mixture import Mixture
 
@@ -31,7 +30,7 @@ def count_frequent_bigrams(
 
     Collective over `ranks`: rank 0 alone gets the sum.
     """
-    row_V = np.full(vocab_size, -1)
+    row_V = np.full(vocab_size, -1, dtype=np.int32)
     row_V[tokens_F] = np.arange(len(tokens_F))
     counted = _BeforeFrequent(row_V, len(tokens_F), context_length)
     counts = np.zeros(0, dtype=np.int64)
@@ -44,7 +43,7 @@ def count_frequent_bigrams(
 class _BeforeFrequent:
     """Every occurrence of a frequent token, by its row and the token before it."""
 
-    row_V: np.ndarray  # int64 [V], the token's row, or -1
+    row_V: np.ndarray  # int32 [V], the token's row, or -1
     num_rows: int
     context_length: int
     cure = "raise --split_threshold or lower --workers"
@@ -58,7 +57,8 @@ class _BeforeFrequent:
         return self.num_rows * self.num_previous
 
     def cells(self, tokens: np.ndarray, lead: int) -> np.ndarray:
-        previous = previous_tokens(tokens, vocab_size=len(self.row_V), context_length=self.context_length)[lead:]
-        row = self.row_V[tokens[lead:]]
-        is_frequent = row >= 0
-        return row[is_frequent] * self.num_previous + previous[is_frequent]
+        row = self.row_V[tokens]
+        index = np.flatnonzero(row[lead:] >= 0) + lead
+        previous = tokens[index - 1]
+        previous[index % (self.context_length or len(tokens)) == 0] = len(self.row_V)  # none, as in previous_tokens
+        return row[index].astype(np.int64) * self.num_previous + previous

@@ -25,6 +25,17 @@ def test_ranks_count_what_one_process_counts(data, tmp_path, key, num_ranks):
     assert (tmp_path / "0").read_bytes() == (tmp_path / str(num_ranks)).read_bytes()
 
 
+def test_ranks_split_frequent_tokens_as_one_process_does(data, tmp_path):
+    assert run("count_tokens", data / "tokens", "--output", tmp_path / "counts", num_ranks=0)[0] == 0
+    arguments = ["--counts", tmp_path / "counts", "--tokens", data / "tokens", "--num_experts", 16]
+    for number in (0, 3):
+        output = ["--split_frequent_tokens", "--context_length", 64, "--output", tmp_path / str(number)]
+        status, report, errors = run("build_table", *arguments, *output, num_ranks=number)
+        assert status == 0, errors
+        assert report.count("frequent tokens split by the token before them") == 1  # rank 0 reports for all
+    assert (tmp_path / "0").read_bytes() == (tmp_path / "3").read_bytes()
+
+
 def test_a_damaged_token_shard_ends_all_counting_ranks(data, tmp_path):
     shutil.copytree(data / "tokens", tmp_path / "tokens")
     tokens = next((tmp_path / "tokens").glob("00003*.bin"))
