@@ -21,7 +21,7 @@ def write_cold_shards(folder: Path, *, num_bytes: int) -> None:
     """Repeat the tokens of <folder>/tokens to num_bytes in <folder>/cold, and link them, as verified, beside it."""
     source = TokenStream(folder / "tokens")
     tokens, manifest = source.read(0, source.num_tokens), source.manifest
-    with ShardWriter(folder / COLD, "shard", source="repeated", vocab_size=manifest.vocab_size) as writer:
+    with ShardWriter(folder / COLD, "shard", vocab_size=manifest.vocab_size) as writer:
         for _ in range(-(-num_bytes // (len(tokens) * source.dtype.itemsize))):
             writer.write(tokens, document_ends=np.array([len(tokens)]))
     facts = {name: getattr(manifest, name) for name in ("tokenizer_digest", "vocab_size", "end_token_id")}
