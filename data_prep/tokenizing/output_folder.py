@@ -102,8 +102,13 @@ def _continue(
         write_unfinished(folder, spec, plan)
     elif is_begun and len(finished) == len(plan):  # killed after the manifest was written, before this
         remove_records(folder, [each.name for each in plan])
-    _remove(folder, ".*.tmp")
+    remove_temporary(folder)
     return FolderState(plan, finished)
+
+
+def remove_temporary(folder: Path) -> None:
+    """Remove what killed processes left; no other process of this host may be writing the folder."""
+    _remove(folder, ".*.tmp")
 
 
 def _lock(descriptor: int, folder: Path) -> None:

@@ -20,7 +20,7 @@ from data_prep.shards.tokenizer_files import TokenizerFile, copy_tokenizer
 from data_prep.storage.free_space import check_free_space
 from data_prep.tokenizing.bad_records import check_bad_records, limit_per_raw_shard
 from data_prep.tokenizing.folder_plan import PlannedShard, expected_bytes, plan_shards
-from data_prep.tokenizing.output_folder import FolderState, locked_folder, prepare_folder
+from data_prep.tokenizing.output_folder import FolderState, locked_folder, prepare_folder, remove_temporary
 from data_prep.tokenizing.shard_job import FailedShard, ShardJob, share_jobs
 from data_prep.tokenizing.shard_workers import run_jobs
 from data_prep.tokenizing.sources import write_sources
@@ -164,6 +164,7 @@ def _finish(
         tokenizer_files=tokenizer_files,
         sources=write_sources(output, [source for each in finished for source in each.sources]),
     )
+    remove_temporary(output)  # of workers that outlived a killed command for a moment
     write_manifest(output, manifest)
     remove_records(output, [each.name for each in finished])
     return manifest
