@@ -1,109 +1,201 @@
-"""Write the token shards, the mixture and the counts of a corpus: `python -m data_prep.prepare RECIPE --raw DIR ...`.
+"""Turn text into everything that training needs: `python -m data_prep.prepare CORPUS --tokenizer DIR --output DIR`.
 
-Every part of the recipe becomes a folder of token shards in --output. mixture.yaml there lists the parts with their
-epochs, and counts.safetensors counts the mixture's tokens. Under an MPI launcher the ranks share each part's work.
-If the command is killed, the same command resumes: it keeps finished parts and finishes the others.
+CORPUS is raw text (files, folders, globs, hf:NAME) or one corpus recipe, such as those in data_prep/corpora/. The
+command writes token shards, a mixture, counts and report.html, and with --num_experts a balanced route table.
+If it is killed, the same command resumes: finished work is kept. Under an MPI launcher the ranks share the work.
 """
 
 import argparse
 import sys
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from data_prep.counts.count_folders import count_folders
-from data_prep.counts.counts_file import write_counts
-from data_prep.encoding.make_encoder import BACKENDS
-from data_prep.encoding.tokenizer import load_tokenizer, tokenizer_digest
+from data_prep.counts.counts_file import Counts
+from data_prep.documents.document_rules import DOCUMENT_RULES, END_TOKEN_RULES, DocumentRules
+from data_prep.encoding.make_encoder import AUTO, CHOICES, choose_backend
+from data_prep.preparing.corpus import Corpus, read_corpus
+from data_prep.preparing.estimate import dry_run
+from data_prep.preparing.next_command import next_command
+from data_prep.preparing.part_summary import summarize_parts, summary_lines
+from data_prep.preparing.report import Findings, write_report
+from data_prep.preparing.table_of_corpus import build_table, check_table, count_corpus
+from data_prep.preparing.tokenize_parts import tokenize_parts
+from data_prep.preparing.validation import describe_validation
 from data_prep.processes.command_line import user_errors_in_one_line
 from data_prep.processes.mpi_ranks import MpiRanks, find_ranks, ranks_end_together
-from data_prep.shards.manifest import MANIFEST_NAME, Manifest, read_manifest
-from data_prep.shards.mixture import MIXTURE_NAME, write_mixture
-from data_prep.tokenizing.corpus_recipe import CorpusPart, read_corpus_recipe
-from data_prep.tokenizing.tokenize_folder import summary, tokenize_folder
-from data_prep.tokenizing.unfinished import SPEC_NAME
+from data_prep.processes.worker_pool import resolve_workers, workers_or_auto
+from data_prep.table_checks.text_report import check_report, table_report
+from data_prep.tables.make_route_table import TableOptions
+from data_prep.tokenizing.bad_records import number_or_share
+from data_prep.tokenizing.output_folder import locked_folder
+from data_prep.tokenizing.shard_job import ShardTokenizer
 
 
 @ranks_end_together
 @user_errors_in_one_line
 def main(argv: list[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
+    _check_numbers(arguments)
     ranks = find_ranks()
-    if not Path(arguments.recipe).is_file():
-        raise FileNotFoundError(f"{arguments.recipe} is not a file; give a recipe, such as one of data_prep/corpora/")
-    parts, raw, output = read_corpus_recipe(arguments.recipe), Path(arguments.raw), Path(arguments.output)
-    unfinished = ranks.broadcast(_unfinished(parts, raw, output, arguments.tokenizer) if ranks.rank == 0 else None)
-    for part in parts:
-        if part.name not in unfinished:
-            continue
-        start = time.perf_counter()
-        manifest = tokenize_folder(
-            part.inputs(raw),
-            tokenizer=arguments.tokenizer,
-            output=output / part.name,
-            rules=part.rules,
-            backend=arguments.backend,
-            num_workers=arguments.workers,
-            max_bad_records=arguments.max_bad_records,
-            ranks=ranks,
-        )
-        if manifest is not None:
-            print(f"{part.name}: {summary(manifest, seconds=time.perf_counter() - start)}", flush=True)
-    _finish(parts, output, num_workers=arguments.workers, ranks=ranks)
+    corpus = read_corpus(arguments.corpus, raw=arguments.raw, valid=arguments.valid, rules=_rules(arguments))
+    backend = ranks.broadcast(_backend(arguments) if ranks.rank == 0 else None)
+    if arguments.dry_run:
+        if ranks.rank == 0:
+            tokenizer = ShardTokenizer(Path(arguments.tokenizer), backend=backend, num_threads=1)
+            num_processes = resolve_workers(arguments.workers, num_on_host=ranks.num_on_host) * ranks.world_size
+            print(dry_run(corpus, Path(arguments.output), tokenizer, num_processes=num_processes))
+        return
+    with _only_writer(corpus, Path(arguments.output)) if ranks.rank == 0 else nullcontext():
+        counts = _write_tokens(corpus, arguments, backend, ranks)
+        if ranks.rank == 0:
+            _finish(corpus, counts, arguments)
 
 
-def _unfinished(parts: list[CorpusPart], raw: Path, output: Path, tokenizer: str) -> list[str]:
-    """Return the names of the parts to write; ValueError if raw shards are missing, or a part was written otherwise."""
-    digest = tokenizer_digest(load_tokenizer(tokenizer))
-    sources = {part.name: [shard.source for shard in part.find_raw_shards(raw)] for part in parts}
-    unfinished = []
-    for part in parts:
-        folder = output / part.name
-        if not (folder / MANIFEST_NAME).is_file() or (folder / SPEC_NAME).is_file():
-            unfinished.append(part.name)
-            continue
-        manifest = read_manifest(folder)
-        _check_finished(folder, manifest, part, sources=sources[part.name], digest=digest)
-        print(f"{part.name}: already finished, {manifest.num_tokens:,} tokens", flush=True)
-    return unfinished
+@contextmanager
+def _only_writer(corpus: Corpus, output: Path) -> Iterator[None]:
+    """Check that there is text, lock the folder, and remove what a killed command was writing."""
+    corpus.check_raw_shards()
+    with locked_folder(output):
+        for leftover in output.glob(".*.tmp"):
+            leftover.unlink()
+        yield
 
 
-def _check_finished(folder: Path, manifest: Manifest, part: CorpusPart, *, sources: list[str], digest: str) -> None:
-    expected = {"tokenizer_digest": digest, "rules": part.rules, "sources": sources}
-    found = {
-        "tokenizer_digest": manifest.tokenizer_digest,
-        "rules": manifest.rules,
-        "sources": [shard.source for shard in manifest.shards],
-    }
-    for name, value in expected.items():
-        if found[name] != value:
-            raise ValueError(
-                f"{folder} was written with {name} {found[name]}, but now it is {value}; remove the folder to write it "
-                "again, or give another --output"
-            )
-
-
-def _finish(parts: list[CorpusPart], output: Path, *, num_workers: int, ranks: MpiRanks) -> None:
-    """Write the mixture and the counts of its tokens."""
+def _write_tokens(corpus: Corpus, arguments: argparse.Namespace, backend: str, ranks: MpiRanks) -> Counts | None:
+    """Write token shards, mixtures and counts; rank 0 returns the counts. Collective over `ranks`."""
+    output = Path(arguments.output)
+    num_workers = resolve_workers(arguments.workers, num_on_host=ranks.num_on_host)
+    tokenize_parts(
+        corpus,
+        output,
+        tokenizer=arguments.tokenizer,
+        end_token=arguments.end_token,
+        backend=backend,
+        num_workers=num_workers,
+        max_bad_records=arguments.max_bad_records,
+        shard_bytes=arguments.shard_bytes,
+        extend=arguments.extend,
+        keep_going=arguments.keep_going,
+        ranks=ranks,
+    )
     if ranks.rank == 0:
-        write_mixture(output / MIXTURE_NAME, {part.name: part.epochs for part in parts})
+        corpus.write_mixtures(output)
     ranks.wait()
-    counts = count_folders([output], num_workers=num_workers, ranks=ranks)
-    if ranks.rank == 0:
-        write_counts(output / "counts.safetensors", counts)
-        print(f"{counts.num_tokens:,} tokens in an epoch of the mixture -> {output / MIXTURE_NAME}")
+    return count_corpus(output, num_workers=num_workers, ranks=ranks)
+
+
+def _finish(corpus: Corpus, counts: Counts, arguments: argparse.Namespace) -> None:
+    """Build and check the table, if its number of experts is given, and report."""
+    output, context_length = Path(arguments.output), arguments.context_length
+    validation = describe_validation(
+        output,
+        corpus.validation_data(output),
+        eval_fraction=arguments.eval_fraction,
+        context_length=context_length,
+    )
+    path = table = check = drift = None
+    if arguments.num_experts is not None:
+        path, table = build_table(counts, _table_options(arguments), output)
+        print(f"{table_report(table, counts)}\n-> {path}", flush=True)
+        data, is_counted = validation.data or output, validation.data is None
+        check, drift = check_table(table, counts, data, is_counted=is_counted, context_length=context_length)
+        print(check_report(check, drift), flush=True)
+    command = next_command(output, table, path, validation, context_length=context_length)
+    parts = summarize_parts(corpus, output)
+    report = write_report(output, Findings(parts, counts, validation, command, check, drift))
+    print(f"-> {report}\n\n{summary_lines(parts)}\nvalidation: {validation.sentence}\nnext: {command}")
+
+
+def _check_numbers(arguments: argparse.Namespace) -> None:
+    """Raise now what would be raised after the text is tokenized."""
+    if arguments.context_length < 1:
+        raise ValueError(f"--context_length {arguments.context_length} must be at least 1")
+    if not 0 <= arguments.eval_fraction < 1:
+        raise ValueError(f"--eval_fraction {arguments.eval_fraction} must be at least 0 and below 1")
+    if arguments.num_experts is None and (arguments.ep_size, arguments.num_tables) != (1, 1):
+        raise ValueError(
+            f"--ep_size {arguments.ep_size} and --num_tables {arguments.num_tables} describe a route table; "
+            "give its --num_experts too"
+        )
+    if arguments.num_experts is not None:
+        _table_options(arguments)
+
+
+def _table_options(arguments: argparse.Namespace) -> TableOptions:
+    return TableOptions(arguments.num_experts, ep_size=arguments.ep_size, num_tables=arguments.num_tables)
+
+
+def _rules(arguments: argparse.Namespace) -> DocumentRules:
+    return DocumentRules(
+        arguments.text_field,
+        arguments.document_rule,
+        arguments.lines_per_document,
+        arguments.end_token_rule,
+        arguments.include,
+    )
+
+
+def _backend(arguments: argparse.Namespace) -> str:
+    choice = choose_backend(arguments.tokenizer, arguments.backend)
+    print(choice, flush=True)
+    return choice.backend
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m data_prep.prepare", description=__doc__)
     add = parser.add_argument
-    add("recipe", metavar="RECIPE", help="YAML file such as data_prep/corpora/roberta_cc100en.yaml")
-    add("--raw", required=True, metavar="DIR", help="folder to which the recipe's inputs are relative")
+    add("corpus", nargs="+", metavar="CORPUS", help="raw text, or one corpus recipe (.yaml)")
+    add("--raw", metavar="DIR", help="folder to which a recipe's inputs are relative (default: the current one)")
+    add("--valid", nargs="+", default=[], metavar="PATH", help="held-out raw text to validate on")
     add("--tokenizer", required=True, metavar="DIR", help="folder with tokenizer.json")
-    add("--output", required=True, metavar="DIR", help="folder in which to write one folder per part")
-    add("--workers", type=int, default=1, metavar="N", help="N processes, one raw shard each at a time (default: 1)")
-    add("--backend", choices=BACKENDS, default="tokenizers", help="gigatoken is faster; the ids are the same")
-    add("--max_bad_records", type=int, default=0, metavar="N", help="skip up to N bad records per part (default: 0)")
+    add("--output", required=True, metavar="DIR", help="folder to write")
+    add("--dry_run", action="store_true", help="print files, bytes, expected tokens, time and disk, and write nothing")
+    _add_table(parser)
+    _add_documents(parser)
+    add("--workers", type=workers_or_auto, metavar="N", help="processes per rank (default: auto, one per core)")
+    add("--backend", choices=CHOICES, default=AUTO, help="library that encodes; the ids are the same (default: auto)")
+    _add_tokenizing(parser)
     return parser
+
+
+def _add_table(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--num_experts", type=int, metavar="E", help="experts of a sparse layer (default: stop before the route table)")
+    add("--ep_size", type=int, default=1, metavar="R", help="ranks that share the experts (default: 1)")
+    add("--num_tables", type=int, default=1, metavar="N", help="route tables, one per sparse layer (default: 1)")
+    add("--context_length", type=int, default=1024, metavar="S", help="the model's sequence length (default: 1024)")
+    add(
+        "--eval_fraction",
+        type=float,
+        default=0.01,
+        metavar="F",
+        help="share that training will hold out if there is no held-out text (default: 0.01)",
+    )
+
+
+def _add_tokenizing(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--extend", action="store_true", help="append text of which --output has no tokens yet")
+    add("--keep_going", action="store_true", help="report all text that cannot be read at the end, not just the first")
+    add(
+        "--max_bad_records",
+        type=number_or_share,
+        default=0,
+        metavar="N",
+        help="skip up to N bad records per part, or a share of all documents such as 1e-6 (default: 0)",
+    )
+    add("--shard_bytes", type=lambda text: int(float(text)), metavar="N", help="size of a token shard (default: 1e9)")
+
+
+def _add_documents(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--end_token", metavar="TEXT", help="token that ends documents (default: the tokenizer's own, eos_token)")
+    add("--include", nargs="+", default=(), metavar="GLOB", help="read only these of folders and archives: '*.jsonl'")
+    add("--text_field", default="text", help="field or column with the text of a row (default: text)")
+    add("--document_rule", choices=DOCUMENT_RULES, default="auto", help="what ends a document (default: auto)")
+    add("--lines_per_document", type=int, default=1, metavar="N", help="for --document_rule line (default: 1)")
+    add("--end_token_rule", choices=END_TOKEN_RULES, default="gpt2", help="where end tokens stand (default: gpt2)")
 
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ SMALLEST_VOCABULARY = 256 + 1  # every byte, and the end token
 @user_errors_in_one_line
 def main(argv: list[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
-    raw_shards = find_raw_shards(arguments.input, text_field=arguments.text_field)
-    rules = DocumentRules(arguments.text_field)
+    rules = DocumentRules(arguments.text_field, include=arguments.include)
+    raw_shards = find_raw_shards(arguments.input, text_field=rules.text_field, include=rules.include)
     documents = (document for raw_shard in raw_shards for document in read_documents(raw_shard, rules))
     tokenizer = train_tokenizer(documents, vocab_size=arguments.vocab_size)
     save_tokenizer(tokenizer, arguments.output)
@@ -72,7 +72,14 @@ def _write(path: Path, text: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m data_prep.train_tokenizer", description=__doc__)
     add = parser.add_argument
-    add("--input", nargs="+", required=True, metavar="PATH", help="raw shards, folders or globs of them, or hf:NAME")
+    add(
+        "--input",
+        nargs="+",
+        required=True,
+        metavar="PATH",
+        help="raw shards, folders, globs, URLs, or hf:NAME",
+    )
+    add("--include", nargs="+", default=(), metavar="GLOB", help="read only these of folders and archives: '*.jsonl'")
     add("--vocab_size", type=int, required=True, metavar="N", help=f"number of tokens, {END_TOKEN} included")
     add("--text_field", default="text", help="field of .jsonl or column of .parquet with the text (default: text)")
     add("--output", required=True, metavar="DIR", help="folder to write the tokenizer to")

@@ -1,31 +1,38 @@
-"""Check every bit of folders of token shards: `python -m data_prep.verify DIR ...` reports each damaged file."""
+"""Check every bit of folders of token shards: `python -m data_prep.verify DIR ...` reports each damaged file.
+
+With --raw, it also compares the raw text with the digests of the text that the tokens were made of. Under an MPI
+launcher the ranks divide the files.
+"""
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
-import numpy as np
-from tqdm import tqdm
-
-from data_prep.encoding.tokenizer import load_tokenizer, tokenizer_digest
 from data_prep.processes.command_line import user_errors_in_one_line
-from data_prep.shards.blocks import check_block, check_ids, read_blocks
-from data_prep.shards.manifest import Manifest, Shard, read_manifest
-from data_prep.shards.megatron_index import check_index, index_size
+from data_prep.processes.mpi_ranks import find_ranks, ranks_end_together
+from data_prep.processes.worker_pool import resolve_workers, workers_or_auto
 from data_prep.shards.mixture import mixture_folders
-from data_prep.shards.token_stream import check_size
-from data_prep.shards.tokenizer_files import TOKENIZER_FOLDER, check_tokenizer_files
+from data_prep.verifying.folder_check import intact, verify
+from data_prep.verifying.raw_check import verify_raw
 
 
+@ranks_end_together
 @user_errors_in_one_line
 def main(argv: list[str] | None = None) -> int:
     """Return 0 if all files are intact, 1 if any is damaged."""
+    arguments, ranks = _parser().parse_args(argv), find_ranks()
+    folders = _folders(arguments.folders)
+    options = {"num_workers": resolve_workers(arguments.workers, num_on_host=ranks.num_on_host), "ranks": ranks}
     is_intact = True
-    for folder in _folders(_parser().parse_args(argv).folders):
-        problems = verify(folder)
-        print(*(problems or [_intact(folder)]), sep="\n")
+    for folder in folders:
+        problems = verify(folder, **options)
+        if ranks.rank == 0:
+            print(*(problems or [intact(folder)]), sep="\n")
+        is_intact = is_intact and not problems
+    if arguments.raw:
+        problems = verify_raw(folders, arguments.raw, **options)
+        if ranks.rank == 0:
+            print(*(problems or ["the raw text is that of the tokens"]), sep="\n")
         is_intact = is_intact and not problems
     return 0 if is_intact else 1
 
@@ -35,85 +42,17 @@ def _folders(paths: list[str]) -> list[Path]:
     return [folder for path in paths for folder in (mixture_folders(path) or [Path(path)])]
 
 
-def verify(folder: Path) -> list[str]:
-    """Return the problems, one sentence per file; FileNotFoundError if `folder` has no manifest."""
-    try:
-        manifest = read_manifest(folder)
-    except ValueError as error:
-        return [str(error)]  # without an intact manifest there is nothing to compare the files with
-    num_bytes = manifest.num_tokens * np.dtype(manifest.dtype).itemsize
-    with tqdm(total=num_bytes, unit="B", unit_scale=True, desc="verify") as bar:
-        checks = _checks(folder, manifest, on_read=bar.update)
-        return [problem for path, check in checks if (problem := _problem(path, check)) is not None]
-
-
-def _checks(
-    folder: Path, manifest: Manifest, *, on_read: Callable[[int], object]
-) -> Iterator[tuple[Path, Callable[[], None]]]:
-    """Yield (file, or folder of the tokenizer; function that raises ValueError or OSError if it is damaged)."""
-    tokenizer = folder / TOKENIZER_FOLDER
-    if tokenizer.is_dir() or manifest.tokenizer_files:  # predictions have none
-        yield tokenizer, partial(_check_tokenizer, tokenizer, manifest)
-    for shard in manifest.shards:
-        index, tokens = (folder / f"{shard.name}.{suffix}" for suffix in ("idx", "bin"))
-        yield index, partial(_check_index, index, shard)
-        yield tokens, partial(_check_tokens, tokens, shard, manifest, on_read=on_read)
-
-
-def _problem(path: Path, check: Callable[[], None]) -> str | None:
-    try:
-        check()
-    except (ValueError, OSError) as error:
-        return str(error) if str(path) in str(error) else f"{path}: {error}"  # an error of the disk names no file
-    return None
-
-
-def _check_tokens(path: Path, shard: Shard, manifest: Manifest, *, on_read: Callable[[int], object]) -> None:
-    dtype = np.dtype(manifest.dtype).newbyteorder("<")
-    check_size(path, shard.num_tokens * dtype.itemsize)
-    errors = []
-    for block, content in enumerate(read_blocks(path, shard)):
-        try:
-            check_block(path, shard, block, content)
-            check_ids(path, np.frombuffer(content, dtype), vocab_size=manifest.vocab_size)
-        except ValueError as error:
-            errors.append(str(error))
-        on_read(len(content))
-    if errors:
-        raise ValueError(f"{errors[0]} ({len(errors)} of its {len(shard.block_xxh3)} blocks are damaged)")
-
-
-def _check_index(path: Path, shard: Shard) -> None:
-    check_size(path, index_size(shard.num_documents))
-    check_index(path, path.read_bytes(), xxh3=shard.index_xxh3)
-
-
-def _check_tokenizer(path: Path, manifest: Manifest) -> None:
-    check_tokenizer_files(path.parent, manifest.tokenizer_files)
-    found, expected = tokenizer_digest(load_tokenizer(path)), manifest.tokenizer_digest
-    if found != expected:
-        raise ValueError(f"{path} has digest {found}, but the tokens were made with {expected}; copy it again")
-
-
-def _intact(folder: Path) -> str:
-    manifest = read_manifest(folder)
-    num_blocks = sum(len(shard.block_xxh3) for shard in manifest.shards)
-    num_skipped = sum(len(shard.skipped) for shard in manifest.shards)
-    tokenizer = "intact" if (folder / TOKENIZER_FOLDER).is_dir() else "none in the folder"
-    return (
-        f"{folder} is intact (shards: {len(manifest.shards):,}, tokens: {manifest.num_tokens:,}, "
-        f"blocks: {num_blocks:,}, records skipped: {num_skipped:,}, tokenizer: {tokenizer})"
-    )
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m data_prep.verify", description=__doc__)
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "folders",
         nargs="+",
         metavar="DIR",
         help="folder of token shards or of predictions, or a mixture, whose parts are all checked",
     )
+    add("--raw", nargs="+", metavar="PATH", help="also compare the raw text: what was given to --input")
+    add("--workers", type=workers_or_auto, metavar="N", help="N processes (default: auto, one per core)")
     return parser
 
 

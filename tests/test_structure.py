@@ -15,22 +15,32 @@ MAY_IMPORT = {
     "models": "",  # relative imports only: the folder travels with the weights
     "data_prep.processes": "",
     "data_prep.storage": "",
-    "data_prep.documents": "data_prep.processes data_prep.storage",
+    "data_prep.documents.files": "data_prep.storage",
+    "data_prep.documents": "data_prep.documents.files data_prep.processes data_prep.storage",
     "data_prep.encoding": "data_prep.storage",
     "data_prep.shards": "data_prep.documents data_prep.storage",
     "data_prep.counts": "data_prep.shards data_prep.processes data_prep.storage",
     "data_prep.tables": "data_prep.counts data_prep.shards data_prep.storage",
     "data_prep.table_checks": "data_prep.tables data_prep.counts data_prep.shards data_prep.storage",
     "data_prep.tokenizing": (
-        "data_prep.shards data_prep.encoding data_prep.documents data_prep.processes data_prep.storage"
+        "data_prep.shards data_prep.encoding data_prep.documents data_prep.documents.files data_prep.processes "
+        "data_prep.storage"
+    ),
+    "data_prep.verifying": (
+        "data_prep.tokenizing data_prep.shards data_prep.encoding data_prep.documents data_prep.processes "
+        "data_prep.storage"
     ),
     "data_prep.benchmark": (
         "data_prep.tokenizing data_prep.counts data_prep.shards data_prep.encoding data_prep.documents "
         "data_prep.processes data_prep.storage"
     ),
-    "data_prep": (  # the commands
+    "data_prep.preparing": (
         "data_prep.tokenizing data_prep.table_checks data_prep.tables data_prep.counts data_prep.shards "
         "data_prep.encoding data_prep.documents data_prep.processes data_prep.storage"
+    ),
+    "data_prep": (  # the commands
+        "data_prep.preparing data_prep.verifying data_prep.tokenizing data_prep.table_checks data_prep.tables "
+        "data_prep.counts data_prep.shards data_prep.encoding data_prep.documents data_prep.processes data_prep.storage"
     ),
     "train.processes": "data_prep.processes",
     "train.config": "models train.processes data_prep.storage",

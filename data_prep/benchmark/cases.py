@@ -17,8 +17,9 @@ import zstandard
 
 from data_prep.counts.count_folders import count_folders
 from data_prep.documents.raw_shards import RawFile, find_raw_shards, read_documents
+from data_prep.encoding.end_token import find_end_token
 from data_prep.encoding.make_encoder import BACKENDS
-from data_prep.encoding.tokenizer import end_token_id, load_tokenizer, vocab_size
+from data_prep.encoding.tokenizer import load_tokenizer, vocab_size
 from data_prep.shards.sequences import Sequences
 from data_prep.shards.token_stream import TokenStream
 from data_prep.tokenizing.shard_job import ShardJob, ShardTokenizer, tokenize_shard
@@ -98,7 +99,7 @@ def encode_batch(files: BenchmarkFiles) -> Callable[[], int]:
 def datatrove_pattern(files: BenchmarkFiles) -> Callable[[], int]:
     """Work like datatrove: read rows, encode batches of 1,000, pack each document's ids with struct and write them."""
     tokenizer = load_tokenizer(files.tokenizer)
-    end_id, code = end_token_id(tokenizer), "H" if vocab_size(tokenizer) <= 2**16 else "I"
+    end_id, code = _end_id(files), "H" if vocab_size(tokenizer) <= 2**16 else "I"
 
     def run() -> int:
         num_tokens, batch = 0, []
@@ -123,8 +124,13 @@ def datatrove_pattern(files: BenchmarkFiles) -> Callable[[], int]:
 def tokenize(files: BenchmarkFiles, *, backend: str, text: str = "text.txt") -> Callable[[], int]:
     """Tokenize as this package does: from the raw shard to the token shard and its digests on disk."""
     tokenizer = ShardTokenizer(files.tokenizer, backend=backend, num_threads=1)
-    job = ShardJob(RawFile(files.folder / text), f"of_{backend}", files.folder, "")
-    return lambda: tokenize_shard(job, tokenizer, on_read=lambda n: None, on_tokens=lambda n: None).num_tokens
+    job = ShardJob((RawFile(files.folder / text),), f"of_{backend}", files.folder, "", _end_id(files))
+    return lambda: tokenize_shard(job, tokenizer, on_read=lambda n: None, on_tokens=lambda n: None).shard.num_tokens
+
+
+def _end_id(files: BenchmarkFiles) -> int:
+    tokenizer = load_tokenizer(files.tokenizer)
+    return tokenizer.token_to_id(find_end_token(files.tokenizer, tokenizer))
 
 
 def read(files: BenchmarkFiles, *, suffix: str) -> Callable[[], int]:

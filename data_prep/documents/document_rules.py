@@ -1,7 +1,9 @@
-"""DocumentRules: the division of raw shards into documents, and the places of end tokens."""
+"""DocumentRules: what is read of raw shards, its division into documents, and the places of end tokens."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from data_prep.documents.files.include import Include, include_of
 
 Parts = Iterator[tuple[str, bool]]  # parts of documents, in order: (text, whether it ends its document)
 DOCUMENT_RULES = ("auto", "blank_line", "line")
@@ -12,19 +14,22 @@ END_TOKEN_RULES = ("gpt2", "fairseq")
 class DocumentRules:
     """Rules for reading raw shards. A .txt consists of lines; .jsonl, .parquet and data sets consist of rows.
 
-    text_field: the field or column with the text of a row.
+    text_field: the field or column with the text of a row; `a.b` is also the field b of a.
     document_rule: "blank_line" ends a document at a blank line, or at a row without text. "line" ends it after every
     `lines_per_document` lines or rows, not counting empty ones. "auto" is "blank_line" for lines, "line" for rows.
     end_token_rule: "gpt2" appends the end token to every document. "fairseq" also replaces every newline by it, that
     of a blank line between documents included, as in fairseq and in the data of BASE layers (Lewis et al., 2021).
+    include: of folders, globs and archives, only the files that match one of these patterns are read, if there is one.
     """
 
     text_field: str = "text"
     document_rule: str = "auto"
     lines_per_document: int = 1
     end_token_rule: str = "gpt2"
+    include: Include = ()
 
     def __post_init__(self):
+        object.__setattr__(self, "include", include_of(self.include))  # JSON and YAML have lists
         for name, allowed in (("document_rule", DOCUMENT_RULES), ("end_token_rule", END_TOKEN_RULES)):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} {getattr(self, name)!r} is not one of {', '.join(allowed)}")

@@ -7,8 +7,10 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from data_prep.documents.document_rules import DocumentRules, Parts
+from data_prep.documents.files.read_blocks import Digest
 from data_prep.documents.rows import ROWS_PER_BATCH, group_rows
 from data_prep.documents.skipped import SkippedRecords
+from data_prep.documents.text_field import listed, value_of
 
 PREFIX = "hf:"
 OPTIONS = ("name", "split", "revision", "streaming", "num_shards")
@@ -49,21 +51,38 @@ class DatasetShard:
         """Return what distinguishes it from others. Streamed rows have no fingerprint: give a `revision` to be sure."""
         return {"dataset": self.label, "fingerprint": self.fingerprint}
 
-    def read_parts(self, rules: DocumentRules, skipped: SkippedRecords, on_read: Callable[[int], None]) -> Parts:
-        """Yield (text, whether it ends its document); memory holds a batch of rows."""
-        return group_rows(self._rows(rules.text_field, skipped, on_read), rules)
+    def read_parts(
+        self,
+        rules: DocumentRules,
+        skipped: SkippedRecords,
+        on_read: Callable[[int], None],
+        *,
+        digest: Digest | None = None,
+    ) -> Parts:
+        """Yield (text, whether it ends its document); memory holds a batch of rows.
 
-    def _rows(self, text_field: str, skipped: SkippedRecords, on_read: Callable[[int], None]) -> Iterator[str]:
-        rows = _load(self.dataset).select_columns([text_field])
+        `digest` is updated with the text of all rows in order.
+        """
+        return group_rows(self._rows(rules.text_field, skipped, on_read, digest), rules)
+
+    def _rows(
+        self, text_field: str, skipped: SkippedRecords, on_read: Callable[[int], None], digest: Digest | None
+    ) -> Iterator[str]:
+        dataset = _load(self.dataset)
+        column = _column(dataset, text_field)
+        rows = dataset.select_columns([column]).shard(num_shards=self.num_shards, index=self.index)
         row = 0
-        for batch in rows.shard(num_shards=self.num_shards, index=self.index).iter(ROWS_PER_BATCH):
-            for text in batch[text_field]:
+        for batch in rows.iter(ROWS_PER_BATCH):
+            texts = [value_of({column: value}, text_field) for value in batch[column]]
+            for text in texts:
                 if isinstance(text, str):
+                    if digest is not None:
+                        digest.update(text.encode("utf-8", "surrogatepass"))
                     yield text.replace("\r\n", "\n")
                 else:
-                    skipped.add(f"row {row}", f"has no text in column {text_field!r}")
+                    skipped.add(f"row {row}", f"holds no text in column {text_field!r}")
                 row += 1
-            on_read(sum(len(text) for text in batch[text_field] if isinstance(text, str)))
+            on_read(sum(len(text) for text in texts if isinstance(text, str)))
 
 
 def find_dataset_shards(given: str, *, text_field: str) -> list[DatasetShard]:
@@ -75,10 +94,8 @@ def find_dataset_shards(given: str, *, text_field: str) -> list[DatasetShard]:
     options = _parse(given)[1]
     dataset = _load(given)
     columns = dataset.column_names
-    if columns is not None and text_field not in columns:
-        raise ValueError(
-            f"{given} has no column {text_field!r} (it has {', '.join(columns)}); choose with --text_field"
-        )
+    if columns is not None and _column(dataset, text_field) not in columns:
+        raise ValueError(f"{given} has no column {text_field!r} (it has {listed(columns)}); choose with --text_field")
     streamed = _is_streamed(options)
     most = dataset.num_shards if streamed else len(dataset)
     num_shards = int(options.get("num_shards", most if streamed else 1))
@@ -88,6 +105,11 @@ def find_dataset_shards(given: str, *, text_field: str) -> list[DatasetShard]:
     num_bytes = (dataset.info.dataset_size or 0) // num_shards
     fingerprint = getattr(dataset, "_fingerprint", None)
     return [DatasetShard(given, index, num_shards, fingerprint, num_bytes) for index in range(num_shards)]
+
+
+def _column(dataset: Any, text_field: str) -> str:
+    """Return the column that holds the field, or the object around it."""
+    return text_field if text_field in (dataset.column_names or ()) else text_field.split(".")[0]
 
 
 def _parse(given: str) -> tuple[str, dict[str, str]]:

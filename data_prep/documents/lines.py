@@ -6,14 +6,18 @@ from collections.abc import Iterator
 from data_prep.documents.document_rules import DocumentRules, Parts
 from data_prep.documents.text_chunks import Chunk
 
-_BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n)+")
+LONGEST_WHITESPACE = 2**22  # characters at the start of a line, which memory holds
+_BLANK_LINES = re.compile(r"\n(?:[^\S\n]*+\n)++")  # possessive: a million blank lines need no memory
 
 
-def group_lines(chunks: Iterator[Chunk], rules: DocumentRules) -> Parts:
-    """Yield (text, whether it ends its document); memory holds one chunk, however long the lines are."""
+def group_lines(chunks: Iterator[Chunk], rules: DocumentRules, *, label: str) -> Parts:
+    """Yield (text, whether it ends its document); memory holds one chunk, however long the lines are.
+
+    ValueError, naming `label`, for a line that begins with more than LONGEST_WHITESPACE.
+    """
     if rules.document_rule == "line":
         return _every_n_lines(chunks, rules.lines_per_document)
-    return _between_blank_lines(chunks, rules.blank_line)
+    return _between_blank_lines(_with_whole_blank_lines(chunks, label), rules.blank_line)
 
 
 def _between_blank_lines(chunks: Iterator[Chunk], blank_line: str) -> Parts:
@@ -35,6 +39,21 @@ def _between_blank_lines(chunks: Iterator[Chunk], blank_line: str) -> Parts:
             yield (text + blank_line, True) if ends_document else (text, False)
             is_open = not ends_document
         starts_line = chunk.ends_line
+
+
+def _with_whole_blank_lines(chunks: Iterator[Chunk], label: str) -> Iterator[Chunk]:
+    """Hold back whitespace at the start of a long line, until it is known whether the line has more than that."""
+    held, num_held = [], 0  # parts of a line
+    starts_line = True
+    for chunk in chunks:
+        if (starts_line or held) and not chunk.ends_line and not chunk.text.strip():
+            held.append(chunk.text)
+            num_held += len(chunk.text)
+            if num_held > LONGEST_WHITESPACE:
+                raise ValueError(f"{label} has a line that begins with {num_held} characters of whitespace; remove it")
+            continue
+        yield Chunk("".join([*held, chunk.text]), chunk.ends_line) if held else chunk
+        held, num_held, starts_line = [], 0, chunk.ends_line
 
 
 def _every_n_lines(chunks: Iterator[Chunk], num_lines: int) -> Parts:

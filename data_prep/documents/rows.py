@@ -8,20 +8,27 @@ from typing import BinaryIO
 import pyarrow as pa
 from pyarrow.parquet import ParquetFile
 
-from data_prep.documents.decompress import DamagedShard
 from data_prep.documents.document_rules import DocumentRules, Parts
+from data_prep.documents.files.decompress import DamagedShard
 from data_prep.documents.skipped import SkippedRecords
 from data_prep.documents.text_chunks import cut_lines
+from data_prep.documents.text_field import column_path, column_texts, value_of, why_no_text
 
 ROWS_PER_BATCH = 16  # if rows are whole books of 3 MB, a batch takes 900 MB; larger batches are no faster
+LONGEST_ROW = 2**28  # bytes of a line of JSON; a book has some millions
+_DECODER = json.JSONDecoder(parse_int=float)  # Python refuses integers of more than 4,300 digits
+_STARTS = (b"[", b"{", b"[{")  # first lines of a value that continues
 
 
-def json_rows(blocks: Iterator[bytes], text_field: str, skipped: SkippedRecords) -> Iterator[str]:
-    """Yield the text of each line that is not blank; memory holds one line."""
-    number, offset = 0, 0
-    for line in _whole_lines(blocks):
-        number += 1
-        text = _json_text(line, text_field, skipped, place=f"line {number} (byte {offset} of its text)")
+def json_rows(blocks: Iterator[bytes], text_field: str, skipped: SkippedRecords, *, offset: int = 0) -> Iterator[str]:
+    """Yield the text of each line that is not blank; memory holds one line.
+
+    offset: the position of the first block in its file; the numbers of lines are known only if it is 0.
+    """
+    starts_file = offset == 0
+    for number, line in enumerate(_whole_lines(blocks, skipped.label), start=1):
+        byte = f"byte {offset} of its text"
+        text = _json_text(line, text_field, skipped, place=f"line {number} ({byte})" if starts_file else byte)
         if text is not None:
             yield text.replace("\r\n", "\n")
         offset += len(line)
@@ -38,7 +45,7 @@ def parquet_rows(
     for batch, num_rows in _parquet_batches(file, text_field, skipped.label):
         for text in batch:
             if text is None:
-                skipped.add(f"row {row}", f"has no text in column {text_field!r}")
+                skipped.add(f"row {row}", f"holds null in column {text_field!r}, not text")
             else:
                 yield text.replace("\r\n", "\n")
             row += 1
@@ -77,18 +84,22 @@ def _every_n_rows(rows: Iterator[str], num_rows: int) -> Parts:
             filled = (filled + 1) % num_rows
 
 
-def _whole_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield each line with its newline."""
+def _whole_lines(blocks: Iterator[bytes], label: str) -> Iterator[bytes]:
+    """Yield each line with its newline; ValueError for one that would fill memory."""
     parts: list[bytes] = []  # of an unfinished line
+    num_bytes = 0
     for raw in cut_lines(blocks):
         if not raw.endswith(b"\n"):
             parts.append(raw)
+            num_bytes += len(raw)
+            if num_bytes > LONGEST_ROW:
+                raise ValueError(f"{label} has a line of more than {LONGEST_ROW} bytes; divide or remove it")
             continue
         first, *others = raw.removesuffix(b"\n").split(b"\n")
         yield b"".join([*parts, first, b"\n"])
         for line in others:
             yield line + b"\n"
-        parts = []
+        parts, num_bytes = [], 0
 
 
 def _json_text(line: bytes, text_field: str, skipped: SkippedRecords, *, place: str) -> str | None:
@@ -96,13 +107,12 @@ def _json_text(line: bytes, text_field: str, skipped: SkippedRecords, *, place: 
     if not line.strip(codecs.BOM_UTF8 + b" \t\r\n"):
         return None
     try:
-        row = json.loads(line.removeprefix(codecs.BOM_UTF8).decode())
+        row = _DECODER.decode(line.removeprefix(codecs.BOM_UTF8).decode())
     except (ValueError, RecursionError) as error:
-        return skipped.add(place, f"is not JSON: {error}")
-    if not isinstance(row, dict) or not isinstance(row.get(text_field), str):
-        fields = ", ".join(row) if isinstance(row, dict) else f"a {type(row).__name__}"
-        return skipped.add(place, f"has no text in field {text_field!r} (it has {fields}; choose with --text_field)")
-    return row[text_field]
+        starts = " (is it one value over several lines? `jq -c` writes one per line)" if line.strip() in _STARTS else ""
+        return skipped.add(place, f"is not JSON: {error}{starts}")
+    text = value_of(row, text_field)
+    return text if isinstance(text, str) else skipped.add(place, why_no_text(row, text_field))
 
 
 def _parquet_batches(file: BinaryIO, text_field: str, label: str) -> Iterator[tuple[list[str | None], int]]:
@@ -110,19 +120,16 @@ def _parquet_batches(file: BinaryIO, text_field: str, label: str) -> Iterator[tu
     row = 0
     try:
         parquet = ParquetFile(file, buffer_size=2**20, page_checksum_verification=True)
-        _check_column(label, parquet.schema_arrow, text_field)
+        path = _column_path(label, parquet.schema_arrow, text_field)
         for batch in parquet.iter_batches(batch_size=ROWS_PER_BATCH, columns=[text_field]):
-            yield batch.column(0).to_pylist(), parquet.metadata.num_rows
+            yield column_texts(batch, path), parquet.metadata.num_rows
             row += len(batch)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DamagedShard.near(f"row {row}", label, error) from error
 
 
-def _check_column(label: str, schema: pa.Schema, text_field: str) -> None:
-    if text_field not in schema.names:
-        raise ValueError(
-            f"{label} has no column {text_field!r} (it has {', '.join(schema.names)}); choose with --text_field"
-        )
-    kind = schema.field(text_field).type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        raise ValueError(f"{label}: column {text_field!r} holds {kind}, not text; choose with --text_field")
+def _column_path(label: str, schema: pa.Schema, text_field: str) -> list[str]:
+    try:
+        return column_path(schema, text_field)
+    except ValueError as error:
+        raise ValueError(f"{label} {error}") from None

@@ -4,7 +4,7 @@ import codecs
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from data_prep.documents.decompress import DamagedShard
+from data_prep.documents.files.decompress import DamagedShard
 from data_prep.documents.skipped import SkippedRecords
 
 CHUNK_BYTES = 2**15  # with its text and documents 200 KB; longer chunks are no faster
@@ -18,12 +18,13 @@ class Chunk:
     ends_line: bool
 
 
-def read_chunks(blocks: Iterator[bytes], skipped: SkippedRecords) -> Iterator[Chunk]:
+def read_chunks(blocks: Iterator[bytes], skipped: SkippedRecords, *, offset: int = 0) -> Iterator[Chunk]:
     """Yield all text, without a BOM, with LF as line end. Memory does not grow with the length of a line.
 
+    offset: the position of the first block in its file.
     ValueError for a line that is not UTF-8 if `skipped` is full, DamagedShard if such a line is longer than a chunk.
     """
-    offset, starts_line = 0, True
+    starts_line = True
     for raw in cut_lines(blocks):
         ends_line = raw.endswith(b"\n")
         content = raw.removeprefix(codecs.BOM_UTF8) if offset == 0 else raw

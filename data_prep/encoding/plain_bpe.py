@@ -48,12 +48,18 @@ def differences_in_cutting(tokenizer: Tokenizer, description: dict) -> Iterator[
     if normalizer is not None:
         yield f"has a normalizer, {normalizer['type']}"
     if words["type"] != "ByteLevel" or not words["use_regex"]:
-        yield f"splits words by the pre-tokenizer {json.dumps(words)[:200]}, not by GPT-2's pattern"
+        yield f"splits words by the pre-tokenizer {_name(words)}, not by GPT-2's pattern"
     elif words["add_prefix_space"]:
         yield "puts a space before each text (add_prefix_space)"
     for token in description["added_tokens"]:
         if not (token["special"] and tokenizer.encode_special_tokens):
             yield f"finds its added token {token['content']!r} in text"
+
+
+def _name(step: dict) -> str:
+    inner = step.get("pretokenizers", [])
+    settings = "" if step.get("use_regex", True) else " without use_regex"
+    return step["type"] + settings + (f" of {', '.join(map(_name, inner))}" if inner else "")
 
 
 def byte_alphabet() -> dict[str, int]:

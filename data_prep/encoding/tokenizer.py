@@ -9,7 +9,8 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
-END_TOKEN = "<|endoftext|>"
+END_TOKEN = "<|endoftext|>"  # of GPT-2
+MAX_ID = 2**24 - 1  # the tokenizers library walks through all ids up to the highest, and ends the process at 2**31
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
@@ -27,6 +28,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
         raise ValueError(
             f"{folder} has neither tokenizer.json nor vocab.json and merges.txt; give the folder of a tokenizer"
         )
+    _check_ids(tokenizer, folder)
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True
@@ -39,14 +41,6 @@ def tokenizer_digest(tokenizer: Tokenizer) -> str:
     description = {name: part for name, part in description.items() if name not in ("padding", "truncation")}
     canonical = json.dumps(description, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def end_token_id(tokenizer: Tokenizer, end_token: str = END_TOKEN) -> int:
-    """Return the id that follows every document; ValueError if the tokenizer has no such token."""
-    token_id = tokenizer.token_to_id(end_token)
-    if token_id is None:
-        raise ValueError(f"the tokenizer has no token {end_token!r} to end documents with; add it as a special token")
-    return token_id
 
 
 def vocab_size(tokenizer: Tokenizer) -> int:
@@ -70,6 +64,15 @@ def byte_level(model: models.Model) -> Tokenizer:
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     return tokenizer
+
+
+def _check_ids(tokenizer: Tokenizer, folder: Path) -> None:
+    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    if not vocabulary:
+        raise ValueError(f"{folder} holds a tokenizer without tokens; give another one")
+    token = max(vocabulary, key=vocabulary.get)
+    if vocabulary[token] > MAX_ID:
+        raise ValueError(f"{folder} gives token {token!r} the id {vocabulary[token]}, above {MAX_ID}; number it lower")
 
 
 def _from_json(path: Path) -> Tokenizer:

@@ -1,12 +1,17 @@
-"""How a command ends on a user's mistake: one line and exit status 2 instead of a traceback."""
+"""How a command ends on a user's mistake or Ctrl-C: one line and an exit status instead of a traceback."""
 
 import functools
 import sys
 from collections.abc import Callable
 
+INTERRUPTED = 128 + 2  # the exit status of a process that SIGINT ends
+
 
 def user_errors_in_one_line(main: Callable[..., int | None]) -> Callable[..., int]:
-    """Wrap `main(argv=None)`: return its status (0 for None); on ValueError or OSError print `error: ...`, return 2."""
+    """Wrap `main(argv=None)`: return its status (0 for None); on ValueError or OSError print `error: ...`, return 2.
+
+    On Ctrl-C return 130, as shells do.
+    """
 
     @functools.wraps(main)
     def guarded_main(argv: list[str] | None = None) -> int:
@@ -15,5 +20,8 @@ def user_errors_in_one_line(main: Callable[..., int | None]) -> Callable[..., in
         except (ValueError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
+        except KeyboardInterrupt:
+            print("interrupted: start the same command again to go on", file=sys.stderr)
+            return INTERRUPTED
 
     return guarded_main

@@ -4,6 +4,7 @@ MPI is imported only if a launcher started several processes: most machines have
 """
 
 import functools
+import heapq
 import os
 import sys
 import time
@@ -81,13 +82,16 @@ def launched(environ: dict[str, str]) -> tuple[str, int]:
 
 
 def divide(sizes: list[int], num_shares: int) -> list[list[int]]:
-    """Return the items of each share, in order: the largest items are dealt first, each to the smallest share."""
+    """Return the items of each share, in order: the largest items are dealt first, each to the smallest share.
+
+    An unknown size is 0, and counts as 1, so that such items do not all fall to one share.
+    """
     shares: list[list[int]] = [[] for _ in range(num_shares)]
-    loads = [0] * num_shares
+    loads = [(0, share) for share in range(num_shares)]
     for item in sorted(range(len(sizes)), key=lambda item: (-sizes[item], item)):
-        share = loads.index(min(loads))
+        load, share = loads[0]
         shares[share].append(item)
-        loads[share] += sizes[item]
+        heapq.heapreplace(loads, (load + max(sizes[item], 1), share))
     return [sorted(share) for share in shares]
 
 

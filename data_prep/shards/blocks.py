@@ -1,88 +1,89 @@
-"""Blocks of a .bin file: each is hashed as it is written, and checked, with its token ids, before its first read."""
+"""The .bin of a token shard: read where it is needed, and compared with its digests before a token is handed out."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import xxhash
 
+from data_prep.shards.block_sums import PAGE_BLOCKS, BlockSums, block_digests
 from data_prep.shards.manifest import Shard
-
-# xxh3 reads 8 MiB in less than a millisecond; 16 digits per block add 3 MB of manifest per TB of tokens.
-BLOCK_BYTES = 2**23
-
-
-class BlockHasher:
-    """Collects the xxh3-64 of each block of a file that is written piece by piece."""
-
-    def __init__(self, block_bytes: int):
-        self.block_bytes = block_bytes
-        self._digests: list[str] = []
-        self._hash, self._num_bytes = xxhash.xxh3_64(), 0  # of the current block
-
-    def update(self, content: bytes) -> None:
-        rest = memoryview(content)
-        while rest:
-            part = rest[: self.block_bytes - self._num_bytes]
-            self._hash.update(part)
-            self._num_bytes += len(part)
-            if self._num_bytes == self.block_bytes:
-                self._end_block()
-            rest = rest[len(part) :]
-
-    def digests(self) -> tuple[str, ...]:
-        """End the file and return the digests of all blocks, 16 hex digits each."""
-        if self._num_bytes:
-            self._end_block()
-        return tuple(self._digests)
-
-    def _end_block(self) -> None:
-        self._digests.append(self._hash.hexdigest())
-        self._hash, self._num_bytes = xxhash.xxh3_64(), 0
+from data_prep.storage.open_files import OpenFile
 
 
 class CheckedTokens:
-    """The tokens of one .bin, memory-mapped; every id that it returns is within 0..vocab_size-1.
+    """The tokens of one open .bin; every id that it returns is within 0..vocab_size-1.
 
-    A block is checked once, before its first token is returned: ValueError if the block has changed since it was
-    written, or holds an id outside the vocabulary.
+    Each read compares the blocks that it touches with their digests, unless the file is known to have been verified:
+    ValueError if one has changed since it was written. ValueError too for an id outside the vocabulary.
     """
 
-    def __init__(self, path: Path, shard: Shard, dtype: np.dtype, *, vocab_size: int):
-        self.path, self.shard, self.dtype, self.vocab_size = path, shard, dtype, vocab_size
-        empty = shard.num_tokens == 0  # an empty file cannot be mapped
-        self._tokens = np.empty(0, dtype) if empty else np.memmap(path, dtype, mode="r")
-        self._bytes = self._tokens.view(np.uint8)
-        self._is_checked = bytearray(len(shard.block_xxh3))
+    def __init__(self, path: Path, shard: Shard, dtype: np.dtype, *, vocab_size: int, verified_mtime_ns: int = 0):
+        """verified_mtime_ns: the file's last change, as verification saw it; 0 if it was never verified.
 
-    def __len__(self) -> int:
-        return len(self._tokens)
+        FileNotFoundError or ValueError if the file is missing or has the wrong size.
+        """
+        self.path, self.dtype, self.vocab_size, self.num_tokens = path, dtype, vocab_size, shard.num_tokens
+        self._num_bytes = shard.num_tokens * dtype.itemsize
+        check_listed(path)
+        self._file = OpenFile(path)
+        check_size(path, self._file.num_bytes, self._num_bytes)
+        is_verified = self._file.mtime_ns == verified_mtime_ns
+        self._check = None if is_verified else BlockCheck(path, shard, num_bytes=self._num_bytes)
 
     def read(self, start: int, end: int) -> np.ndarray:
-        """Return the tokens start..end-1 as a view of the file, fewer if the file ends earlier."""
-        end = min(end, len(self))
-        self._check_blocks(start * self.dtype.itemsize, end * self.dtype.itemsize)
-        return self._tokens[start:end]
+        """Return the tokens start..end-1, fewer if the file ends earlier."""
+        size, end = self.dtype.itemsize, min(end, self.num_tokens)
+        if start >= end:
+            return np.empty(0, self.dtype)
+        tokens = np.frombuffer(self._read_bytes(start * size, end * size), self.dtype)
+        check_ids(self.path, tokens, vocab_size=self.vocab_size)
+        return tokens
 
-    def _check_blocks(self, start: int, end: int) -> None:
-        """Check the blocks of the bytes start..end-1, except those that were checked before."""
-        length, size = self.shard.block_bytes, self.dtype.itemsize
-        for block in range(start // length, -(-end // length)):
-            if not self._is_checked[block]:
-                first, last = block * length, (block + 1) * length
-                check_block(self.path, self.shard, block, self._bytes[first:last])
-                check_ids(self.path, self._tokens[first // size : -(-last // size)], vocab_size=self.vocab_size)
-                self._is_checked[block] = True
+    def _read_bytes(self, start: int, end: int) -> bytes | memoryview:
+        """Return the bytes start..end-1 of the file, from blocks that have their digests."""
+        if self._check is None:
+            return self._file.read(start, end - start)
+        length = self._check.block_bytes
+        first, last = start // length, -(-end // length)
+        content = self._file.read(first * length, min(last * length, self._num_bytes) - first * length)
+        damage = self._check.damage(content, first=first)
+        if damage:
+            raise ValueError(damage[0])
+        return memoryview(content)[start - first * length : end - first * length]
 
 
-def check_block(path: Path, shard: Shard, block: int, content: np.ndarray | bytes) -> None:
-    """Raise ValueError if `content` is not what was written as block number `block` of `path`."""
-    found, written = xxhash.xxh3_64_hexdigest(content), shard.block_xxh3[block]
-    if found != written:
-        start = block * shard.block_bytes
-        raise ValueError(
-            f"{path} is damaged: bytes {start}..{start + len(content) - 1} have digest {found} but were written with "
-            f"{written}; copy it again or tokenize again"
+class BlockCheck:
+    """Compares blocks of a .bin with the digests in the .sum beside it, and those with the manifest."""
+
+    def __init__(self, path: Path, shard: Shard, *, num_bytes: int):
+        """num_bytes: of the .bin. FileNotFoundError or ValueError if its .sum is missing or not what was written."""
+        self.path, self.block_bytes = path, shard.block_bytes
+        self.num_blocks = -(-num_bytes // shard.block_bytes)
+        self.sums_path = path.with_name(f"{shard.name}.sum")
+        self._sums = BlockSums(self.sums_path, num_blocks=self.num_blocks, xxh3=shard.sums_xxh3)
+
+    def damage(self, content: bytes, *, first: int) -> list[str]:
+        """Return a sentence per damaged block of `content`, which starts with block number `first`."""
+        found = block_digests(content, self.block_bytes)
+        written = self._sums.digests(first, first + len(found) // 4)
+        if found == written:
+            return []
+        pairs = zip(np.frombuffer(found, "<u4").tolist(), np.frombuffer(written, "<u4").tolist(), strict=True)
+        end = first * self.block_bytes + len(content)
+        return [self._sentence(first + n, end, *pair) for n, pair in enumerate(pairs) if len(set(pair)) == 2]
+
+    def pieces(self) -> Iterator[tuple[int, bytes]]:
+        """Yield (number of its first block, content) of the file's pieces in order, unchecked."""
+        with open(self.path, "rb") as file:
+            for first in range(0, self.num_blocks, PAGE_BLOCKS):
+                yield first, file.read(PAGE_BLOCKS * self.block_bytes)
+
+    def _sentence(self, block: int, end: int, found: int, written: int) -> str:
+        start = block * self.block_bytes
+        last = min(start + self.block_bytes, end) - 1
+        return (
+            f"{self.path} is damaged: bytes {start}..{last} have digest {found:08x} but were written with "
+            f"{written:08x}; copy it again or tokenize again"
         )
 
 
@@ -94,8 +95,13 @@ def check_ids(path: Path, tokens: np.ndarray, *, vocab_size: int) -> None:
         raise ValueError(f"{path} holds token id {wrong}, but vocab_size={vocab_size} in its manifest; tokenize again")
 
 
-def read_blocks(path: Path, shard: Shard) -> Iterator[bytes]:
-    """Yield the blocks of `path`, unchecked; a disk that cannot be read raises OSError."""
-    with open(path, "rb") as file:
-        while content := file.read(shard.block_bytes):
-            yield content
+def check_listed(path: Path) -> None:
+    """Raise FileNotFoundError if a file of the manifest is missing."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is listed in the manifest but missing; copy it here or tokenize again")
+
+
+def check_size(path: Path, found: int, written: int) -> None:
+    """Raise ValueError if a file of the manifest has the wrong number of bytes."""
+    if found != written:
+        raise ValueError(f"{path} has {found} bytes but the manifest says {written}; copy it or tokenize again")

@@ -1,4 +1,4 @@
-"""The manifest of a folder of token shards: the meaning of the tokens, their sources, and the digests of all files."""
+"""The manifest of a folder of token shards: the meaning of the tokens, and the digests of all files."""
 
 import hashlib
 from dataclasses import asdict, dataclass, fields
@@ -9,7 +9,7 @@ from data_prep.shards.tokenizer_files import TokenizerFile
 from data_prep.storage.atomic_file import atomic_file
 from data_prep.storage.sealed_json import sealed_json, unsealed
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 KIND = "token_shards"
 MANIFEST_NAME = "manifest.json"
 MAKE_AGAIN = "run data_prep.tokenize_shards again (predictions: launch/predict.py)"
@@ -17,16 +17,22 @@ MAKE_AGAIN = "run data_prep.tokenize_shards again (predictions: launch/predict.p
 
 @dataclass(frozen=True)
 class Shard:
-    """One pair of files, <name>.bin and <name>.idx."""
+    """Three files: the tokens in <name>.bin, documents in <name>.idx, digests of the tokens in <name>.sum."""
 
     name: str
-    source: str  # folder and name of the raw shard, or the data set
     num_tokens: int
     num_documents: int
     block_bytes: int  # length of the blocks of <name>.bin; the last one may be shorter
-    block_xxh3: tuple[str, ...]  # 16 hex digits per block, its xxh3-64
+    sums_xxh3: str  # 32 hex digits, xxh3-128 of the end of <name>.sum, which covers the rest of it
     index_xxh3: str  # 16 hex digits, xxh3-64 of <name>.idx
-    skipped: tuple[str, ...] = ()  # unreadable records of the raw shard: the place and the problem of each
+
+
+@dataclass(frozen=True)
+class SourcesFile:
+    """The beginning of sources.jsonl that describes a folder; an extension that is not finished appends to it."""
+
+    num_bytes: int
+    xxh3: str  # 32 hex digits, xxh3-128
 
 
 @dataclass(frozen=True)
@@ -36,13 +42,15 @@ class Manifest:
     schema_version: int
     tokenizer_digest: str
     vocab_size: int
-    end_token_id: int  # follows every document
+    end_token: str  # follows every document
+    end_token_id: int
     dtype: str  # "uint16" or "int32", little-endian
     rules: DocumentRules  # where raw documents end, and where end tokens stand
     corpus_digest: str  # of the tokenizer and the shards in their order
     num_tokens: int
     num_documents: int
     tokenizer_files: tuple[TokenizerFile, ...]  # of <folder>/tokenizer; predictions have none
+    sources: SourcesFile | None  # None for predictions
     shards: tuple[Shard, ...]
 
 
@@ -51,15 +59,18 @@ def make_manifest(
     *,
     tokenizer_digest: str,
     vocab_size: int,
+    end_token: str,
     end_token_id: int,
     rules: DocumentRules = DocumentRules(),
     tokenizer_files: tuple[TokenizerFile, ...] = (),
+    sources: SourcesFile | None = None,
 ) -> Manifest:
     """Return the manifest of finished shards."""
     return Manifest(
         schema_version=SCHEMA_VERSION,
         tokenizer_digest=tokenizer_digest,
         vocab_size=vocab_size,
+        end_token=end_token,
         end_token_id=end_token_id,
         dtype=token_dtype(vocab_size),
         rules=rules,
@@ -67,6 +78,7 @@ def make_manifest(
         num_tokens=sum(shard.num_tokens for shard in shards),
         num_documents=sum(shard.num_documents for shard in shards),
         tokenizer_files=tokenizer_files,
+        sources=sources,
         shards=tuple(shards),
     )
 
@@ -91,8 +103,7 @@ def write_manifest(folder: str | Path, manifest: Manifest) -> None:
 
 def shard_from_json(values: dict) -> Shard:
     """Return the Shard of which asdict() made `values`; ValueError if fields are missing or unknown."""
-    lists = {name: tuple(values[name]) for name in ("block_xxh3", "skipped")}
-    return Shard(**_exactly(Shard, values) | lists)
+    return Shard(**_exactly(Shard, values))
 
 
 def token_dtype(vocab_size: int) -> str:
@@ -110,8 +121,7 @@ def corpus_digest(shards: list[Shard] | tuple[Shard, ...], tokenizer_digest: str
 
 
 def _digest_line(shard: Shard) -> str:
-    numbers = f"{shard.num_tokens} {shard.num_documents} {shard.block_bytes}"
-    return " ".join([numbers, shard.index_xxh3, *shard.block_xxh3])
+    return f"{shard.num_tokens} {shard.num_documents} {shard.block_bytes} {shard.index_xxh3} {shard.sums_xxh3}"
 
 
 def _parse(path: Path) -> Manifest:
@@ -126,15 +136,12 @@ def _parse(path: Path) -> Manifest:
             "tokenizer_files": tuple(
                 TokenizerFile(**_exactly(TokenizerFile, file)) for file in values["tokenizer_files"]
             ),
+            "sources": values["sources"] and SourcesFile(**_exactly(SourcesFile, values["sources"])),
             "shards": tuple(map(shard_from_json, values["shards"])),
         }
         return Manifest(**values | parsed)
     except ValueError as error:
         raise ValueError(f"{path} is not a manifest of token shards ({error}); {MAKE_AGAIN}") from error
-
-
-def _tokenizer_file(values: dict) -> TokenizerFile:
-    return TokenizerFile(**_exactly(TokenizerFile, values))
 
 
 def _content(path: Path) -> dict:

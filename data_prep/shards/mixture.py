@@ -6,6 +6,8 @@ that of the parts.
 """
 
 import hashlib
+import re
+import reprlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,6 +22,9 @@ from data_prep.storage.atomic_file import atomic_file
 from data_prep.storage.yaml_file import read_yaml
 
 MIXTURE_NAME = "mixture.yaml"
+MOST_EPOCHS = 1_000_000
+# Such as 2, 0.5, 1/3 and 1e-05. An exact number with an exponent of 30,000,000 would take hours.
+_NUMBER = re.compile(r"[+-]?[0-9.]{1,40}(e[+-]?[0-9]{1,2})?|[+-]?[0-9]{1,20}/[0-9]{1,20}", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,10 @@ class Mixture:
     @property
     def vocab_size(self) -> int:
         return self.streams[0].manifest.vocab_size
+
+    @property
+    def end_token(self) -> str:
+        return self.streams[0].manifest.end_token
 
     @property
     def end_token_id(self) -> int:
@@ -115,12 +124,18 @@ def scaled_number(number: int, factor: Fraction) -> int:
 
 
 def check_same_tokenizer(first: TokenStream, other: TokenStream) -> None:
-    """Raise ValueError if two streams were not tokenized with the same tokenizer."""
+    """Raise ValueError if two streams were not tokenized with the same tokenizer and end token."""
     expected, found = first.manifest.tokenizer_digest, other.manifest.tokenizer_digest
     if expected != found:
         raise ValueError(
             f"{first.folder} was tokenized with {expected} but {other.folder} with {found}; "
             "tokenize both with the same tokenizer"
+        )
+    expected, found = first.manifest.end_token, other.manifest.end_token
+    if expected != found:
+        raise ValueError(
+            f"{first.folder} ends documents with {expected!r} but {other.folder} with {found!r}; "
+            "tokenize both with the same --end_token"
         )
 
 
@@ -136,7 +151,7 @@ def check_epochs(file: str | Path, epochs: dict[str, float | str]) -> dict[str, 
     """Return the epochs of each part as exact numbers; ValueError if one is negative or not a number, or all are 0."""
     checked = {folder: _epochs(file, folder, value) for folder, value in epochs.items()}
     if not any(checked.values()):
-        raise ValueError(f"{file} has no part with epochs above 0: {epochs}; give one of them epochs")
+        raise ValueError(f"{file} has no part with epochs above 0: {reprlib.repr(epochs)}; give one of them epochs")
     return checked
 
 
@@ -161,12 +176,13 @@ def _read_epochs(file: Path) -> dict[str, Fraction]:
 
 
 def _epochs(file: str | Path, folder: str, value: float | str) -> Fraction:
+    text = reprlib.repr(value)
     try:
-        if isinstance(value, bool):
+        if isinstance(value, bool) or not _NUMBER.fullmatch(str(value)):
             raise ValueError
         epochs = Fraction(str(value))  # through text: 0.1 is a tenth, not the nearest float
     except (ValueError, ZeroDivisionError):
-        raise ValueError(f"{file} gives {folder!r} epochs={value!r}, which is not a number") from None
-    if epochs < 0:
-        raise ValueError(f"{file} gives {folder!r} epochs={value}; it must be at least 0")
+        raise ValueError(f"{file} gives {folder!r} epochs={text}, which is not a number") from None
+    if not 0 <= epochs <= MOST_EPOCHS:
+        raise ValueError(f"{file} gives {folder!r} epochs={text}; it must be from 0 to {MOST_EPOCHS:,}")
     return epochs

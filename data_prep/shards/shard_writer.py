@@ -1,4 +1,4 @@
-"""ShardWriter: write one token shard, <name>.bin and <name>.idx, and describe it for the manifest."""
+"""ShardWriter: write one token shard, <name>.bin, <name>.idx and <name>.sum, and describe it for the manifest."""
 
 from array import array
 from contextlib import ExitStack
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.shards.blocks import BLOCK_BYTES, BlockHasher
+from data_prep.shards.block_sums import BLOCK_BYTES, BlockHasher
 from data_prep.shards.manifest import Shard, token_dtype
 from data_prep.shards.megatron_index import index_bytes, index_digest
 from data_prep.storage.atomic_file import atomic_file, flush_to_disk
@@ -18,7 +18,7 @@ class ShardWriter:
     """Write one token shard; its files appear under their names only when it is complete.
 
     Use it as `with ShardWriter(...) as writer: writer.write(ids, document_ends=ends)`; then `writer.shard` describes
-    the shard. skipped: the records that its raw shard lost; the caller may append to the list until the end.
+    the shard.
     """
 
     def __init__(
@@ -26,13 +26,10 @@ class ShardWriter:
         folder: str | Path,
         name: str,
         *,
-        source: str,
         vocab_size: int,
-        skipped: list[str] | None = None,
         block_bytes: int = BLOCK_BYTES,
     ):
-        self.folder, self.name, self.source, self.vocab_size = Path(folder), name, source, vocab_size
-        self.skipped = [] if skipped is None else skipped
+        self.folder, self.name, self.vocab_size = Path(folder), name, vocab_size
         self.dtype = token_dtype(vocab_size)
         self.num_tokens = 0
         self.shard: Shard | None = None
@@ -43,6 +40,7 @@ class ShardWriter:
     def __enter__(self) -> "ShardWriter":
         with ExitStack() as files:  # entered first, renamed last: <name>.idx
             self._index = files.enter_context(atomic_file(self.folder / f"{self.name}.idx"))
+            self._sums = files.enter_context(atomic_file(self.folder / f"{self.name}.sum"))
             self._tokens = files.enter_context(atomic_file(self.folder / f"{self.name}.bin"))
             self._files = files.pop_all()
         return self
@@ -78,17 +76,18 @@ class ShardWriter:
                 raise error
             index = index_bytes(np.array(self._lengths, dtype=np.int32), dtype=self.dtype)
             self._index.write(index)
-            flush_to_disk(self._index)  # a full disk shows here, before either file has its name
-        self.shard = self._describe(index_digest(index))
+            sums, sums_xxh3 = self._blocks.finish()
+            self._sums.write(sums)
+            for file in (self._index, self._sums):
+                flush_to_disk(file)  # a full disk shows here, before any file has its name
+        self.shard = self._describe(index_digest(index), sums_xxh3)
 
-    def _describe(self, index_xxh3: str) -> Shard:
+    def _describe(self, index_xxh3: str, sums_xxh3: str) -> Shard:
         return Shard(
             name=self.name,
-            source=self.source,
             num_tokens=self.num_tokens,
             num_documents=len(self._lengths),
             block_bytes=self._blocks.block_bytes,
-            block_xxh3=self._blocks.digests(),
+            sums_xxh3=sums_xxh3,
             index_xxh3=index_xxh3,
-            skipped=tuple(self.skipped),
         )

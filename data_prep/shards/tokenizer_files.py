@@ -14,7 +14,7 @@ import xxhash
 from data_prep.storage.atomic_file import atomic_file
 
 TOKENIZER_FOLDER = "tokenizer"
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt")
 _CONFIG = "tokenizer_config.json"
 _MAX_BYTES = 2**28  # 256 MiB; the largest vocabularies in use take about 35 MB
 

@@ -1,50 +1,43 @@
 """The measurements of check_table as one page of HTML that needs no other file."""
 
-import base64
 import html
-import io
 
 from matplotlib.figure import Figure
 
 from data_prep.counts.drift import Drift
 from data_prep.table_checks.held_out_load import NUM_SAMPLES
+from data_prep.table_checks.html_page import html_picture, html_table, page
 from data_prep.table_checks.table_check import TableCheck
 from data_prep.tables.expert_load import max_over_mean, rank_load
 from data_prep.tables.route_table_file import INTEGER_FIELDS, TEXT_FIELDS
 
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.5rem; margin-bottom: 0 } h2 { font-size: 1.1rem; margin-top: 2rem } p { max-width: 48rem }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums } caption { text-align: left; color: #555 }
-th, td { padding: .25rem .8rem; border-bottom: 1px solid #ddd; text-align: right } th { font-weight: 600 }
-th:first-child, td:first-child { text-align: left } img { max-width: 100% } .mono { font-family: monospace }
-.wide { overflow-x: auto } .verdict { font-size: 1.1rem }
-"""
-
 
 def html_report(check: TableCheck, beside: TableCheck | None, drift: Drift | None, figures: dict[str, Figure]) -> str:
     """Return the page with the `figures` of check_figures; `beside` is another table to compare with."""
-    sections = [
-        f"<h1>Route table {html.escape(check.name)}</h1>",
+    title = f"Route table {check.name}"
+    return page(title, [f"<h1>{html.escape(title)}</h1>", *table_sections(check, beside, drift, figures)])
+
+
+def table_sections(
+    check: TableCheck, beside: TableCheck | None, drift: Drift | None, figures: dict[str, Figure]
+) -> list[str]:
+    """Return the page's parts below its heading."""
+    return [
         f'<p class="verdict">{_verdict(check)}</p>',
         "<h2>Load on the whole data set</h2>",
         _layer_table([check] if beside is None else [check, beside]),
-        _picture(figures["load_per_expert"], "Load of each expert, sorted; the dashed line is perfect balance."),
+        html_picture(figures["load_per_expert"], "Load of each expert, sorted; the dashed line is perfect balance."),
         "<h2>Load in a batch</h2>",
         "<p>A step waits for the fullest expert or rank of its batch. Batches are made of contexts drawn at random; "
         "<i>worst possible</i> is the batch made of the contexts that load one expert, or rank, most: memory for its "
         "tokens is enough for any order of the data.</p>",
         _batch_table(check),
-        _picture(figures["imbalance_by_batch"], "Load imbalance against batch size."),
+        html_picture(figures["imbalance_by_batch"], "Load imbalance against batch size."),
         "<h2>Drift</h2>",
         _drift(drift),
         "<h2>How the table was made</h2>",
         _provenance(check),
     ]
-    head = f'<meta charset="utf-8"><title>Route table {html.escape(check.name)}</title><style>{STYLE}</style>'
-    return (
-        f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n' + "\n".join(sections) + "\n</body></html>\n"
-    )
 
 
 def _verdict(check: TableCheck) -> str:
@@ -68,14 +61,14 @@ def _layer_table(checks: list[TableCheck]) -> str:
             cells = (predicted, f"{max_over_mean(load_E):.4f}", f"{check.lower_bound:.4f}", f"{ranks:.4f}", fullest)
             rows.append([html.escape(f"{check.name}, layer {layer}"), *cells])
     heads = ("table", "predicted", "measured", "lower bound", "ranks", "fullest expert (share)")
-    return _table("imbalance, max/mean, of experts and of ranks", heads, rows)
+    return html_table("imbalance, max/mean, of experts and of ranks", heads, rows)
 
 
 def _batch_table(check: TableCheck) -> str:
     heads = ("tokens", "mean", "p99", "worst drawn", "worst possible", "rank mean", "rank p99", "rank worst possible")
     names = ("mean", "p99", "worst", "worst_possible", "rank_mean", "rank_p99", "rank_worst_possible")
     rows = [[f"{batch.batch_tokens:,}", *(f"{getattr(batch, name):.3f}" for name in names)] for batch in check.batches]
-    return _table(f"imbalance, max/mean, of {NUM_SAMPLES:,} batches per size, table {check.layer}", heads, rows)
+    return html_table(f"imbalance, max/mean, of {NUM_SAMPLES:,} batches per size, table {check.layer}", heads, rows)
 
 
 def _drift(drift: Drift | None) -> str:
@@ -85,7 +78,7 @@ def _drift(drift: Drift | None) -> str:
     return (
         f"<p>{drift.distance:.2%} of the tokens would need another key for the counts to agree with the counted "
         f"corpus; {drift.unseen:.3%} have a key that was never counted.</p>"
-        + _table("the greatest changes", ("key", "share here", "share as counted", "change"), rows)
+        + html_table("the greatest changes", ("key", "share here", "share as counted", "change"), rows)
     )
 
 
@@ -94,17 +87,4 @@ def _provenance(check: TableCheck) -> str:
     names = [*TEXT_FIELDS, *INTEGER_FIELDS, "num_tables", "num_hashes", "top_k", "rotation_period", "num_tokens"]
     names += ["digest", "split_digest"] if table.split else ["digest"]
     rows = [[name, f'<span class="mono">{html.escape(str(getattr(table, name)))}</span>'] for name in names]
-    return _table("from the file's metadata", ("field", "value"), rows)
-
-
-def _table(caption: str, heads: tuple[str, ...], rows: list[list[str]]) -> str:
-    head = "".join(f"<th>{name}</th>" for name in heads)
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>\n" for row in rows)
-    return f'<div class="wide"><table><caption>{caption}</caption><tr>{head}</tr>\n{body}</table></div>'
-
-
-def _picture(figure: Figure, text: str) -> str:
-    content = io.BytesIO()
-    figure.savefig(content, format="png", metadata={"Software": None})
-    encoded = base64.b64encode(content.getvalue()).decode()
-    return f'<figure><img alt="{text}" src="data:image/png;base64,{encoded}"><figcaption>{text}</figcaption></figure>'
+    return html_table("from the file's metadata", ("field", "value"), rows)

@@ -1,5 +1,6 @@
 """Tokenize raw shards into one folder of token shards, on any number of worker processes and MPI ranks."""
 
+import sys
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -7,17 +8,23 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from data_prep.documents.document_rules import DocumentRules
-from data_prep.documents.raw_shards import RawShard, find_raw_shards
+from data_prep.documents.raw_shards import find_raw_shards
+from data_prep.encoding.end_token import find_end_token
 from data_prep.encoding.make_encoder import make_encoder
-from data_prep.encoding.tokenizer import end_token_id, load_tokenizer, tokenizer_digest, vocab_size
+from data_prep.encoding.tokenizer import load_tokenizer, tokenizer_digest, vocab_size
 from data_prep.processes.mpi_ranks import ONE_PROCESS, MpiRanks
-from data_prep.shards.blocks import BLOCK_BYTES
-from data_prep.shards.manifest import Manifest, Shard, make_manifest, read_manifest, write_manifest
+from data_prep.processes.worker_pool import resolve_workers
+from data_prep.shards.block_sums import BLOCK_BYTES
+from data_prep.shards.manifest import Manifest, make_manifest, read_manifest, token_dtype, write_manifest
 from data_prep.shards.tokenizer_files import TokenizerFile, copy_tokenizer
-from data_prep.tokenizing.output_folder import locked_folder, prepare_folder
-from data_prep.tokenizing.shard_job import ShardJob, share_jobs
+from data_prep.storage.free_space import check_free_space
+from data_prep.tokenizing.bad_records import check_bad_records, limit_per_raw_shard
+from data_prep.tokenizing.folder_plan import PlannedShard, expected_bytes, plan_shards
+from data_prep.tokenizing.output_folder import FolderState, locked_folder, prepare_folder
+from data_prep.tokenizing.shard_job import FailedShard, ShardJob, share_jobs
 from data_prep.tokenizing.shard_workers import run_jobs
-from data_prep.tokenizing.unfinished import FolderSpec, remove_records
+from data_prep.tokenizing.sources import write_sources
+from data_prep.tokenizing.unfinished import FinishedShard, FolderSpec, is_recorded, remove_records
 
 
 def tokenize_folder(
@@ -25,113 +32,138 @@ def tokenize_folder(
     *,
     tokenizer: str | Path,
     output: str | Path,
+    end_token: str | None = None,
     rules: DocumentRules = DocumentRules(),
     backend: str = "tokenizers",
-    num_workers: int = 1,
-    max_bad_records: int = 0,
+    num_workers: int | None = 1,
+    max_bad_records: int | float = 0,
+    shard_bytes: int | None = None,
+    extend: bool = False,
+    keep_going: bool = False,
     overwrite: bool = False,
     ranks: MpiRanks = ONE_PROCESS,
 ) -> Manifest | None:
     """Write the folder `output`: token shards, a copy of the tokenizer and, last of all, the manifest.
 
-    max_bad_records: maximum number of unreadable records to skip in all raw shards together; the manifest lists them.
+    end_token: ends each document; None: the tokenizer's own (data_prep/encoding/end_token.py).
+    num_workers: per rank; None: one per core. max_bad_records: maximum number of unreadable records to skip in all
+    raw shards together, or their share of all documents if below 1; sources.jsonl lists them. shard_bytes: see
+    plan_shards. extend: append raw shards of which the folder has no tokens yet, if it was begun or finished.
+    keep_going: a raw shard that cannot be read fails its token shard alone; the error at the end names all of them.
 
-    If the same call left the folder unfinished, it is finished. ValueError for any other folder that is not empty;
-    `overwrite` replaces its token shards. Collective over `ranks`: every rank writes its share of the token shards.
-    Rank 0 does the rest and returns the manifest; the other ranks return None.
+    If a call left the folder unfinished, it is finished; if nothing is left to do, nothing is written. ValueError for
+    another folder that is not empty, and for other text; `overwrite` replaces its token shards. Collective over
+    `ranks`: every rank writes its share of the token shards. Rank 0 does the rest and returns the manifest; the other
+    ranks return None.
     """
+    num_workers = resolve_workers(num_workers, num_on_host=ranks.num_on_host)
     run = partial(_run_share, num_workers=num_workers, backend=backend, ranks=ranks)
     if ranks.rank > 0:
         run(None)
         return None
-    _check_numbers(num_workers=num_workers, max_bad_records=max_bad_records)
-    raw_shards = find_raw_shards(inputs, text_field=rules.text_field)
+    _check_arguments(max_bad_records=max_bad_records, shard_bytes=shard_bytes)
+    raw_shards = find_raw_shards(inputs, text_field=rules.text_field, include=rules.include, leave_out=Path(output))
     loaded = load_tokenizer(tokenizer)
-    end_token_id(loaded)
+    end_token = find_end_token(tokenizer, loaded, end_token)
     make_encoder(Path(tokenizer), backend)  # raises now what the workers would raise later
-    spec = _folder_spec(raw_shards, loaded, rules)
+    spec = FolderSpec(tokenizer_digest(loaded), end_token, **asdict(rules), block_bytes=BLOCK_BYTES)
+    token_size = 2 if token_dtype(vocab_size(loaded)) == "uint16" else 4
+    make_plan = partial(plan_shards, rules=rules, token_size=token_size, shard_bytes=shard_bytes)
     with locked_folder(output) as output:
-        if prepare_folder(output, spec, overwrite=overwrite):
+        state = prepare_folder(output, spec, raw_shards, make_plan, extend=extend, overwrite=overwrite)
+        if not state.missing:
             run([])
             return read_manifest(output)
-        tokenizer_files = copy_tokenizer(tokenizer, output)
-        jobs = [
-            ShardJob(raw_shard, name, output, spec.digest, rules, max_bad_records)
-            for raw_shard, name in zip(raw_shards, spec.shards, strict=True)
-        ]
-        shards = run(jobs)
-        _check_skipped(shards, max_bad_records=max_bad_records)
-        return _finish(output, spec, shards, loaded, rules, tokenizer_files)
+        _check_space(output, state.missing, token_size=token_size)
+        # A finished folder keeps its tokenizer's files while it is extended: training may be reading them.
+        tokenizer_files = read_manifest(output).tokenizer_files if state.finished else copy_tokenizer(tokenizer, output)
+        jobs = _make_jobs(output, state, spec, loaded, max_bad_records=max_bad_records, keep_going=keep_going)
+        finished = _check_finished(state, run(jobs), max_bad_records)
+        return _finish(output, spec, finished, loaded, tokenizer_files)
 
 
-def summary(manifest: Manifest, *, seconds: float) -> str:
-    """Return one line: the content of the folder, the writing speed, and the number of skipped records, if any."""
-    num_skipped = sum(len(shard.skipped) for shard in manifest.shards)
-    skipped = f", {num_skipped:,} records skipped (manifest.json lists them)" if num_skipped else ""
-    return (
-        f"{manifest.num_documents:,} documents, {manifest.num_tokens:,} tokens in {len(manifest.shards)} shards, "
-        f"{manifest.num_tokens / seconds:,.0f} tokens/s{skipped}"
-    )
-
-
-def _check_numbers(*, num_workers: int, max_bad_records: int) -> None:
-    if num_workers < 1:
-        raise ValueError(f"--workers {num_workers} must be at least 1")
+def _check_arguments(*, max_bad_records: int | float, shard_bytes: int | None) -> None:
     if max_bad_records < 0:
         raise ValueError(f"--max_bad_records {max_bad_records} must be at least 0")
+    if shard_bytes is not None and shard_bytes < 1:
+        raise ValueError(f"--shard_bytes {shard_bytes} must be at least 1")
 
 
-def _run_share(jobs: list[ShardJob] | None, *, num_workers: int, backend: str, ranks: MpiRanks) -> list[Shard]:
-    """Run this rank's share of rank 0's `jobs`; on rank 0, return the shards of all ranks in the order of `jobs`.
+def _check_space(output: Path, missing: list[PlannedShard], *, token_size: int) -> None:
+    """Warn or raise if the token shards that are still to be written do not fit on the disk."""
+    to_write = [planned for planned in missing if not is_recorded(output, planned.name)]
+    raw_shards = [raw_shard for planned in to_write for raw_shard in planned.raw_shards]
+    warning = check_free_space(output, sum(expected_bytes(raw_shard, token_size) for raw_shard in raw_shards))
+    if warning:
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+def _make_jobs(
+    output: Path,
+    state: FolderState,
+    spec: FolderSpec,
+    tokenizer: Tokenizer,
+    *,
+    max_bad_records: int | float,
+    keep_going: bool,
+) -> list[ShardJob]:
+    limit = limit_per_raw_shard(max_bad_records, num_bytes=sum(planned.num_bytes for planned in state.plan))
+    end_id = tokenizer.token_to_id(spec.end_token)
+    return [
+        ShardJob(planned.raw_shards, planned.name, output, spec.digest, end_id, spec.rules, limit, keep_going)
+        for planned in state.missing
+    ]
+
+
+def _run_share(
+    jobs: list[ShardJob] | None, *, num_workers: int, backend: str, ranks: MpiRanks
+) -> dict[str, FinishedShard | FailedShard]:
+    """Run this rank's share of rank 0's `jobs`; on rank 0, return what became of all of them, by name.
 
     Collective over `ranks`: every rank must call it.
     """
     shares = ranks.broadcast(jobs and share_jobs(jobs, ranks.world_size))
-    shards = run_jobs(shares[ranks.rank], num_workers=num_workers, backend=backend, ranks=ranks) if shares else []
+    done = run_jobs(shares[ranks.rank], num_workers=num_workers, backend=backend, ranks=ranks) if shares else []
     ranks.wait()
-    gathered = ranks.gather(shards)
-    by_name = {shard.name: shard for shards in gathered or () for shard in shards}
-    return [by_name[job.name] for job in jobs or ()]
+    gathered = ranks.gather({each.name: each for each in done})
+    return {name: each for share in gathered or () for name, each in share.items()}
 
 
-def _folder_spec(raw_shards: list[RawShard], tokenizer: Tokenizer, rules: DocumentRules) -> FolderSpec:
-    return FolderSpec(
-        tokenizer_digest=tokenizer_digest(tokenizer),
-        **asdict(rules),
-        block_bytes=BLOCK_BYTES,
-        # The number keeps the order and tells equal names apart: "00003-en-00000".
-        shards=tuple(f"{number:05d}-{raw_shard.name}" for number, raw_shard in enumerate(raw_shards)),
-        sources=tuple(raw_shard.source for raw_shard in raw_shards),
-    )
+def _check_finished(
+    state: FolderState, done: dict[str, FinishedShard | FailedShard], max_bad_records: int | float
+) -> list[FinishedShard]:
+    """Return all token shards in the order of the plan; ValueError if one failed, or too many records are bad."""
+    failed = [each for each in done.values() if isinstance(each, FailedShard)]
+    if failed:
+        problems = [problem for each in failed for problem in each.problems]
+        raise ValueError(
+            f"{len(problems)} raw shards cannot be read, so {len(failed)} of {len(state.plan)} token shards are "
+            "missing; repair these files, and repeat the command, which keeps the other token shards:\n"
+            + "\n".join(problems)
+        )
+    finished = [(state.finished | done)[planned.name] for planned in state.plan]
+    check_bad_records([source for each in finished for source in each.sources], max_bad_records)
+    return finished
 
 
 def _finish(
     output: Path,
     spec: FolderSpec,
-    shards: list[Shard],
+    finished: list[FinishedShard],
     tokenizer: Tokenizer,
-    rules: DocumentRules,
     tokenizer_files: tuple[TokenizerFile, ...],
 ) -> Manifest:
-    """Write the manifest, and only then remove the records that it was made from."""
+    """Write sources.jsonl and the manifest, and only then remove the records that they were made from."""
     manifest = make_manifest(
-        shards,
+        [each.shard for each in finished],
         tokenizer_digest=spec.tokenizer_digest,
         vocab_size=vocab_size(tokenizer),
-        end_token_id=end_token_id(tokenizer),
-        rules=rules,
+        end_token=spec.end_token,
+        end_token_id=tokenizer.token_to_id(spec.end_token),
+        rules=spec.rules,
         tokenizer_files=tokenizer_files,
+        sources=write_sources(output, [source for each in finished for source in each.sources]),
     )
     write_manifest(output, manifest)
-    remove_records(output, spec)
+    remove_records(output, [each.name for each in finished])
     return manifest
-
-
-def _check_skipped(shards: list[Shard], *, max_bad_records: int) -> None:
-    skipped = [f"{shard.source}, {record}" for shard in shards for record in shard.skipped]
-    if len(skipped) > max_bad_records:
-        listed = "; ".join(skipped[:10]) + (" ..." if len(skipped) > 10 else "")
-        raise ValueError(
-            f"{len(skipped)} records cannot be read, but --max_bad_records is {max_bad_records}: {listed}; "
-            f"repair them, or repeat the command with --max_bad_records {len(skipped)}"
-        )

@@ -7,7 +7,8 @@ import pytest
 from data_prep.shards.manifest import corpus_digest, read_manifest, write_manifest
 from data_prep.shards.mixture import write_mixture
 from data_prep.tokenizing.tokenize_folder import tokenize_folder
-from data_prep.verify import main, verify
+from data_prep.verify import main
+from data_prep.verifying.folder_check import verify
 from tests.damage import damages, flip_bit
 from tests.data_prep.documents.raw_shards import write_raw_shard
 from tests.data_prep.shards.test_token_stream import write_folder
@@ -20,7 +21,7 @@ def folder(tmp_path):
 
 def test_an_intact_folder_is_one_line(folder, capsys):
     assert main([str(folder)]) == 0
-    facts = "shards: 3, tokens: 12, blocks: 7, records skipped: 0, tokenizer: none in the folder"
+    facts = "shards: 3, tokens: 12, records skipped: 0, tokenizer: none in the folder"
     assert capsys.readouterr().out == f"{folder} is intact ({facts})\n"
 
 
@@ -69,11 +70,11 @@ def test_a_folder_without_token_shards_is_a_mistake_of_the_user(tmp_path, capsys
 
 
 def test_a_file_that_cannot_be_read_is_named(folder, monkeypatch):
-    def failing(path, shard):
+    def failing(self):
         raise OSError(5, "Input/output error")
         yield
 
-    monkeypatch.setattr("data_prep.verify.read_blocks", failing)
+    monkeypatch.setattr("data_prep.verifying.shard_check.BlockCheck.pieces", failing)
     assert verify(folder)[0] == f"{folder}/shard0.bin: [Errno 5] Input/output error"
 
 
@@ -93,7 +94,7 @@ def tokenized(tmp_path, tokenizer_folder, documents):
 
 def test_every_byte_of_the_tokenizer_is_compared(tokenized, capsys):
     assert main([str(tokenized)]) == 0
-    assert capsys.readouterr().out.endswith("blocks: 1, records skipped: 0, tokenizer: intact)\n")
+    assert capsys.readouterr().out.endswith(", records skipped: 0, tokenizer: intact)\n")
     for path in sorted((tokenized / "tokenizer").iterdir()):
         content = path.read_bytes()
         path.write_bytes(content[:-1] + b"!")

@@ -5,6 +5,7 @@ tests/data_prep/tokenizing/test_interrupted.py kills it before every single step
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from data_prep.shards.token_stream import TokenStream
 from data_prep.train_tokenizer import save_tokenizer, train_tokenizer
 from tests.data_prep.documents.raw_shards import FORMATS, write_raw_shard
 from tests.data_prep.tokenizing.test_interrupted import all_files, contents, recorded_files
@@ -30,7 +32,7 @@ def command(tmp_path):
         path = tmp_path / "raw" / f"part{number:02d}{FORMATS[number % len(FORMATS)]}"
         write_raw_shard(path, DOCUMENTS[: 100 * number])
     save_tokenizer(train_tokenizer(DOCUMENTS[:100], vocab_size=300), tmp_path / "tokenizer")
-    words = [sys.executable, "-m", "data_prep.tokenize_shards", "--input", tmp_path / "raw"]
+    words = [sys.executable, "-m", "data_prep.tokenize_shards", "--input", tmp_path / "raw", "--shard_bytes", 20_000]
     return [*map(str, [*words, "--tokenizer", tmp_path / "tokenizer", "--workers", 2, "--output"])]
 
 
@@ -46,6 +48,30 @@ def test_killed_commands_make_the_folder_of_an_untouched_one(command, tmp_path, 
         assert contents(tmp_path / f"killed{folders}") == contents(tmp_path / "untouched")
     kept = [num_files for num_files in hits if num_files]
     assert len(kept) >= num_kills / 5, f"the kills came too early: finished files that survived each kill: {hits}"
+
+
+@pytest.mark.parametrize("num_kills", [2, pytest.param(50, marks=pytest.mark.slow)])
+def test_killed_extensions_make_the_folder_of_an_untouched_one(command, tmp_path, num_kills):
+    later = tmp_path / "later"
+    later.mkdir()
+    for path in sorted((tmp_path / "raw").glob("part0*")):
+        path.rename(later / path.name)
+    assert start_command(command, tmp_path / "begun").wait() == 0
+    for path in later.iterdir():
+        path.rename(tmp_path / "raw" / path.name)
+    command.insert(-1, "--extend")
+    shutil.copytree(tmp_path / "begun", tmp_path / "untouched")
+    start = time.monotonic()
+    assert start_command(command, tmp_path / "untouched").wait() == 0
+    seconds = time.monotonic() - start
+    generator, hits, folders = random.Random(num_kills), [], 0
+    while len(hits) < num_kills:
+        folders += 1
+        output = tmp_path / f"killed{folders}"
+        shutil.copytree(tmp_path / "begun", output)
+        kill_until_finished(command, output, generator, hits, seconds=seconds)
+        assert contents(output) == contents(tmp_path / "untouched")
+        assert TokenStream(output).manifest.num_documents == sum(100 * number for number in range(24))
 
 
 def kill_until_finished(command, output, generator, hits, *, seconds):

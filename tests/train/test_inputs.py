@@ -51,7 +51,7 @@ def shards_of_another_tokenizer(tiny_data, tmp_path):
     folder = tmp_path / "other"
     shutil.copytree(tiny_data.valid, folder)
     manifest = read_manifest(folder)
-    facts = {"vocab_size": manifest.vocab_size, "end_token_id": manifest.end_token_id}
+    facts = {"vocab_size": manifest.vocab_size, "end_token": "<end>", "end_token_id": manifest.end_token_id}
     write_manifest(folder, make_manifest(list(manifest.shards), tokenizer_digest="sha256:0ther", **facts))
     return folder
 

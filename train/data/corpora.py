@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 
+from data_prep.shards.held_out_size import GROUP_SEQUENCES
 from data_prep.shards.mixture import Mixture, check_same_tokenizer, joint_digest, read_mixture
 from data_prep.shards.token_stream import TokenStream
 from train.config.run_config import RunConfig
 from train.data.batches import PackedSequences
 from train.data.mixture_order import MixtureOrder
 from train.data.predictions import PREDICTIONS_FOLDER, has_predictions
-from train.data.validation_split import GROUP_SEQUENCES, Subset, digest_seed, held_out_groups
+from train.data.validation_split import Subset, digest_seed, held_out_groups
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,7 @@ def write_predictions(model: HashGPTForCausalLM, folder: Path, *, batch_size: in
     output = folder / PREDICTIONS_FOLDER
     output.mkdir(exist_ok=True)
     (output / MANIFEST_NAME).unlink(missing_ok=True)  # the folder is unfinished until the new manifest is written
-    source = f"{folder.name}, predicted"
-    with ShardWriter(output, "shard_00000", source=source, vocab_size=stream.manifest.vocab_size) as writer:
+    with ShardWriter(output, "shard_00000", vocab_size=stream.manifest.vocab_size) as writer:
         for window in _predict(model, stream, batch_size=batch_size):
             writer.add_document(window)
     manifest = stream.manifest
@@ -35,6 +34,7 @@ def write_predictions(model: HashGPTForCausalLM, folder: Path, *, batch_size: in
         [writer.shard],
         tokenizer_digest=manifest.tokenizer_digest,
         vocab_size=manifest.vocab_size,
+        end_token=manifest.end_token,
         end_token_id=manifest.end_token_id,
     )
     write_manifest(output, description)

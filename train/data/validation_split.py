@@ -1,14 +1,9 @@
 """The validation split: groups of neighbouring sequences that training never reads, chosen by the data alone."""
 
-from fractions import Fraction
-
 import numpy as np
 
-from data_prep.shards.mixture import scaled_number
+from data_prep.shards.held_out_size import GROUP_SEQUENCES, num_held_out_groups
 from train.data.sample_order import SampleOrder
-
-# Only the borders of groups cut documents, so few documents have a part on either side of the split.
-GROUP_SEQUENCES = 64
 
 NO_GROUPS = np.empty(0, dtype=np.int64)
 
@@ -20,8 +15,8 @@ def held_out_groups(num_sequences: int, *, fraction: float, corpus_digest: str) 
     the mixture.
     """
     num_groups = -(-num_sequences // GROUP_SEQUENCES)
-    count = min(scaled_number(num_groups, Fraction(str(fraction))), num_groups - 1)
-    if count < 1:
+    count = num_held_out_groups(num_sequences, fraction=fraction)
+    if count == 0:
         return NO_GROUPS
     return np.sort(SampleOrder(num_groups, seed=digest_seed(corpus_digest)).samples(0, count))
 

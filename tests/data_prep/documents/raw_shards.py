@@ -1,5 +1,6 @@
 """Write raw shards of every supported format, and archives of them, and read their documents."""
 
+import bz2
 import gzip
 import io
 import json
@@ -18,6 +19,7 @@ from data_prep.documents.raw_shards import RawFile, read_documents
 COMPRESSORS = {
     "": bytes,
     ".gz": gzip.compress,
+    ".bz2": bz2.compress,
     ".xz": lzma.compress,
     ".zst": zstandard.ZstdCompressor(write_checksum=True).compress,
 }
@@ -31,8 +33,9 @@ def write_raw_shard(path: Path, documents: list[str]) -> Path:
     if path.suffix == ".parquet":
         path.write_bytes(parquet(documents))
         return path
-    text = jsonl(documents) if ".jsonl" in path.name else blank_line_separated(documents)
-    path.write_bytes(COMPRESSORS.get(path.suffix, bytes)(text.encode()))
+    rows = any(suffix in path.name.lower() for suffix in (".json", ".ndjson"))
+    text = jsonl(documents) if rows else blank_line_separated(documents)
+    path.write_bytes(COMPRESSORS.get(path.suffix.lower(), bytes)(text.encode()))
     return path
 
 
@@ -67,10 +70,10 @@ def documents_of(path: Path, **rules) -> list[str]:
     return list(read_documents(RawFile(path), DocumentRules(**rules)))
 
 
-def count_characters(path: Path) -> tuple[int, int]:
+def count_characters(raw_file: RawFile) -> tuple[int, int]:
     """Read a whole raw shard; return its number of characters, and the peak memory in bytes that reading took."""
     tracemalloc.start()
-    num_characters = sum(len(document) for document in read_documents(RawFile(path)))
+    num_characters = sum(len(document) for document in read_documents(raw_file))
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return num_characters, peak_bytes

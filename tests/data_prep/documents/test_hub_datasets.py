@@ -8,6 +8,7 @@ from data_prep.documents.document_rules import DocumentRules
 from data_prep.documents.raw_shards import find_raw_shards, read_documents
 from data_prep.encoding.tokenizer import load_tokenizer
 from data_prep.shards.token_stream import TokenStream
+from data_prep.tokenizing.sources import read_sources
 from data_prep.tokenizing.tokenize_folder import tokenize_folder
 
 ROWS = [f"row {number}" for number in range(9)]
@@ -94,6 +95,15 @@ def test_a_missing_column_is_refused(saved):
         texts(f"hf:{saved}", DocumentRules("body"))
 
 
+def test_a_dotted_field_leads_into_nested_columns(tmp_path):
+    from datasets import Dataset
+
+    Dataset.from_dict({"meta": [{"body": row} for row in ROWS]}).save_to_disk(tmp_path / "nested")
+    assert texts(f"hf:{tmp_path}/nested", DocumentRules("meta.body")) == [ROWS]
+    with pytest.raises(ValueError, match="row 0 holds no text in column 'meta.text'"):
+        texts(f"hf:{tmp_path}/nested", DocumentRules("meta.text"))
+
+
 def test_a_data_set_that_cannot_be_opened_is_refused(tmp_path):
     with pytest.raises(OSError, match="nobody/nothing"):
         texts("hf:nobody/nothing")
@@ -106,4 +116,5 @@ def test_a_data_set_becomes_token_shards(saved, tmp_path, tokenizer_folder):
     text = load_tokenizer(tokenizer_folder).decode(stream.read(0, stream.num_tokens).tolist())
     assert text == "".join(ROWS)
     assert [shard.name for shard in manifest.shards] == ["00000-saved", "00001-saved"]
-    assert [shard.source for shard in manifest.shards] == [f"{given}, shard 0 of 2", f"{given}, shard 1 of 2"]
+    sources = [each.part.source for each in read_sources(tmp_path / "tokens", manifest)]
+    assert sources == [f"{given}, shard 0 of 2", f"{given}, shard 1 of 2"]

@@ -18,7 +18,7 @@ def read(content, rules, *, block_bytes):
     """Return the documents and the number of skipped lines."""
     blocks = (content[start : start + block_bytes] for start in range(0, len(content), block_bytes))
     skipped, documents, parts = SkippedRecords("shard", max_bad_records=100), [], []
-    for text, ends_document in group_lines(read_chunks(blocks, skipped), rules):
+    for text, ends_document in group_lines(read_chunks(blocks, skipped), rules, label="shard"):
         parts.append(text)
         if ends_document:
             documents, parts = [*documents, "".join(parts)], []
@@ -54,7 +54,7 @@ def test_documents_and_skipped_lines_are_those_of_a_slow_reader(monkeypatch, rul
     for _ in range(700):
         signs = [sign.encode() for sign in SIGNS] + BAD * generator.randrange(2)
         content = b"".join(generator.choices(signs, k=generator.randrange(40)))
-        longest = max(map(len, content.split(b"\n")))  # a line longer than a chunk is never blank or skipped
+        longest = max(map(len, content.split(b"\n")))  # a line longer than a chunk is never skipped
         monkeypatch.setattr(text_chunks, "CHUNK_BYTES", longest + 4 + generator.randrange(9))
         assert read(content, rules, block_bytes=generator.choice([1, 2, 7, 99])) == read_slowly(content, rules), content
 
@@ -63,10 +63,39 @@ def test_lines_longer_than_a_chunk_stay_whole(monkeypatch):
     monkeypatch.setattr(text_chunks, "CHUNK_BYTES", 8)
     generator = random.Random(0)
     for _ in range(700):
-        content = "".join(generator.choices(["abc", "é", "\U0001f600", "\n", "\n\n", "d\r\n"], k=30)).encode()
+        signs = [
+            "abc",
+            "é",
+            "\U0001f600",
+            "\n",
+            "\n\n",
+            "d\r\n",
+            " \t " * generator.randrange(9),
+            "\xa0\u2028" * 4,
+            "\r",
+        ]
+        content = "".join(generator.choices(signs, k=30)).encode()
         for rules in (DocumentRules(), DocumentRules(document_rule="line", lines_per_document=2)):
             assert read(content, rules, block_bytes=generator.choice([1, 2, 7, 99])) == read_slowly(content, rules)
 
 
 def test_a_bad_line_after_a_long_one_is_skipped():
     assert read(b"a" * 100_000 + b"\nb\xff\nc", DocumentRules(), block_bytes=2**14) == (["a" * 100_000 + "\nc"], 1)
+
+
+@pytest.mark.parametrize("num_spaces", [0, 40_000, 200_000])
+def test_a_blank_line_ends_a_document_whatever_its_length(num_spaces):
+    content = b"one\n" + b" " * num_spaces + b"\ntwo"
+    assert read(content, DocumentRules(), block_bytes=2**14) == (["one", "two"], 0)
+
+
+def test_a_line_that_is_indented_by_more_than_a_chunk_keeps_its_indentation():
+    content = b"one\n" + b" " * 200_000 + b"two"
+    assert read(content, DocumentRules(), block_bytes=2**14) == ([content.decode()], 0)
+
+
+def test_whitespace_without_end_is_refused_before_it_fills_memory():
+    blocks = iter([b" " * 2**20] * 2**20)  # a terabyte
+    chunks = read_chunks(blocks, SkippedRecords("shard"))
+    with pytest.raises(ValueError, match="shard has a line that begins with .* characters of whitespace; remove it"):
+        list(group_lines(chunks, DocumentRules(), label="shard"))

@@ -4,10 +4,10 @@ import gzip
 
 import pytest
 
-from data_prep.documents.decompress import DamagedShard
 from data_prep.documents.document_rules import DocumentRules
+from data_prep.documents.files.decompress import DamagedShard
 from data_prep.documents.raw_shards import RawFile, read_documents
-from data_prep.documents.readers import read_parts
+from data_prep.documents.readers import Reader
 from data_prep.documents.skipped import SkippedRecords
 from tests.data_prep.documents.raw_shards import (
     FORMATS,
@@ -27,7 +27,7 @@ def test_every_format_holds_the_same_documents(tmp_path, suffix, documents):
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_on_read_counts_every_byte_of_the_file(tmp_path, suffix, documents):
     path, read = write_raw_shard(tmp_path / f"shard{suffix}", documents), []
-    list(read_parts(path, DocumentRules(), SkippedRecords("shard"), read.append))
+    list(Reader(DocumentRules()).file_parts(path, SkippedRecords("shard"), read.append))
     assert sum(read) == path.stat().st_size
 
 
@@ -74,7 +74,7 @@ def test_a_line_longer_than_a_block_stays_whole(tmp_path):
 
 def test_memory_does_not_grow_with_the_file(tmp_path):
     path = write_raw_shard(tmp_path / "shard.txt.gz", [" ".join(str(i * j) for j in range(200)) for i in range(4000)])
-    num_characters, peak_bytes = count_characters(path)
+    num_characters, peak_bytes = count_characters(RawFile(path))
     assert num_characters > 4_000_000
     assert peak_bytes < 500_000
 
@@ -93,7 +93,7 @@ def test_lines_per_document_counts_lines_or_rows_that_are_not_empty(tmp_path, na
 @pytest.mark.parametrize("chunk_bytes", [1, 2, 3, 5, 8, 1000])
 def test_documents_do_not_depend_on_the_length_of_chunks(tmp_path, monkeypatch, rule, chunk_bytes):
     monkeypatch.setattr("data_prep.documents.text_chunks.CHUNK_BYTES", chunk_bytes)
-    monkeypatch.setattr("data_prep.documents.decompress.BLOCK_BYTES", 3)
+    monkeypatch.setattr("data_prep.documents.files.read_blocks.BLOCK_BYTES", 3)
     path = tmp_path / "shard.txt"
     path.write_bytes("\ufeff\n é one\r\n\n\ntwo 🙂\n thr\ree\r\n\t\r\nfour\n\n".encode())
     expected = {
@@ -113,13 +113,13 @@ def test_unreadable_records_are_skipped_and_listed_up_to_a_number(tmp_path):
         },
     )
     skipped = SkippedRecords("shards.tar", max_bad_records=4)
-    parts = [text for text, _ in read_parts(path, DocumentRules(), skipped, lambda num_bytes: None)]
+    parts = [text for text, _ in Reader(DocumentRules()).file_parts(path, skipped, lambda num_bytes: None)]
     assert parts == ["one\ntwo", "", "three", "six"]
     assert [record[:50] for record in skipped.records] == [
         "a.txt, byte 5 of its text is not UTF-8 (invalid st",
-        "b.jsonl, line 2 (byte 18 of its text) has no text ",
+        "b.jsonl, line 2 (byte 18 of its text) holds a numb",
         "b.jsonl, line 3 (byte 30 of its text) is not JSON:",
-        "c.parquet, row 0 has no text in column 'text'",
+        "c.parquet, row 0 holds null in column 'text', not ",
     ]
     with pytest.raises(
         ValueError, match="line 3 .* is not JSON.* after 2 skipped records; repair or remove it, or raise --max_bad_re"

@@ -1,10 +1,15 @@
 """Rows of .jsonl and .parquet become documents, and a row or column without text is named."""
 
+import json
+
 import pyarrow
 import pyarrow.parquet
 import pytest
 
-from data_prep.documents.decompress import DamagedShard
+from data_prep.documents.files.decompress import DamagedShard
+from data_prep.documents.raw_shards import RawFile
+from data_prep.documents.rows import json_rows
+from data_prep.documents.skipped import SkippedRecords
 from tests.data_prep.documents.raw_shards import (
     COMPRESSED,
     COMPRESSORS,
@@ -35,8 +40,14 @@ def test_empty_documents_are_skipped(tmp_path):
     [
         ('{"text": "cut', "is not JSON"),
         ('{"body": "b", "id": 1}', r"has no text in field 'text' \(it has body, id; choose"),
-        ('{"text": null}', "has no text in field 'text'"),
-        ('["text"]', r"has no text in field 'text' \(it has a list; choose"),
+        ('{"text": null}', "holds null in field 'text', not text; choose"),
+        ('{"text": 1}', "holds a number in field 'text', not text"),
+        ('{"text": {"a": "b"}}', "holds an object in field 'text', not text"),
+        (
+            '[{"text": "a"}]',
+            "is a list, not an object; write one object per line, as `jq -c '.\\[\\]'` does with an array",
+        ),
+        ("[", r"is not JSON: .*\(is it one value over several lines\? `jq -c` writes one per line\)"),
     ],
 )
 def test_a_bad_json_line_is_named_with_its_number(tmp_path, line, reason):
@@ -60,13 +71,13 @@ def test_a_parquet_file_without_the_column_is_refused(tmp_path):
 
 def test_a_parquet_column_of_numbers_is_refused(tmp_path):
     pyarrow.parquet.write_table(pyarrow.table({"text": [1, 2]}), tmp_path / "shard.parquet")
-    with pytest.raises(ValueError, match="column 'text' holds int64, not text"):
+    with pytest.raises(ValueError, match="shard.parquet holds int64, not text, in column 'text'"):
         documents_of(tmp_path / "shard.parquet")
 
 
 def test_a_parquet_row_without_text_is_named(tmp_path):
     path = write_raw_shard(tmp_path / "shard.parquet", ["one", None])
-    with pytest.raises(ValueError, match="shard.parquet, row 1 has no text in column 'text'"):
+    with pytest.raises(ValueError, match="shard.parquet, row 1 holds null in column 'text', not text"):
         documents_of(path)
 
 
@@ -79,7 +90,7 @@ def test_a_truncated_parquet_file_is_refused(tmp_path):
 
 def test_memory_holds_few_rows_of_parquet(tmp_path):
     path = write_raw_shard(tmp_path / "shard.parquet", [f"{number} " * 50_000 for number in range(200)])
-    num_characters, peak_bytes = count_characters(path)
+    num_characters, peak_bytes = count_characters(RawFile(path))
     assert num_characters > 30_000_000
     assert peak_bytes < 16_000_000
 
@@ -88,3 +99,49 @@ def test_memory_holds_few_rows_of_parquet(tmp_path):
 def test_rows_may_be_lines_with_blank_rows_between_documents(tmp_path, name):
     path = write_raw_shard(tmp_path / name, ["one\n", "two\n", "\n", "three\n", " ", "", "four"])
     assert documents_of(path, document_rule="blank_line") == ["one\ntwo", "three", "four"]
+
+
+def test_a_row_may_have_long_numbers_and_of_equal_fields_the_last_counts(tmp_path):
+    path = tmp_path / "shard.jsonl"
+    path.write_text('{"text": "one", "id": %s}\n{"text": "no", "text": "two"}\n' % ("9" * 5000))
+    assert documents_of(path) == ["one", "two"]
+
+
+def test_a_dotted_field_leads_into_nested_ones_unless_a_field_has_that_name(tmp_path):
+    rows = [{"meta": {"text": "one"}}, {"meta.text": "two", "meta": {"text": "no"}}]
+    (tmp_path / "shard.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert documents_of(tmp_path / "shard.jsonl", text_field="meta.text") == ["one", "two"]
+    with pytest.raises(ValueError, match="line 1 .* has no text in field 'meta.body'"):
+        documents_of(tmp_path / "shard.jsonl", text_field="meta.body")
+    table = pyarrow.table({"id": [1, 2], "meta": [{"a": {"text": "one"}}, {"a": {"text": "two"}}]})
+    pyarrow.parquet.write_table(table, tmp_path / "nested.parquet")
+    pyarrow.parquet.write_table(pyarrow.table({"meta.a.text": ["one", "two"]}), tmp_path / "flat.parquet")
+    for name in ("nested.parquet", "flat.parquet"):
+        assert documents_of(tmp_path / name, text_field="meta.a.text") == ["one", "two"]
+    for field, problem in (
+        ("meta.b.text", "'meta' holds struct"),
+        ("meta.a", "holds struct.*not text"),
+        ("x.y", "it has"),
+    ):
+        with pytest.raises(ValueError, match=f"nested.parquet .*{problem}"):
+            documents_of(tmp_path / "nested.parquet", text_field=field)
+
+
+def test_a_row_without_the_field_around_the_text_is_named(tmp_path):
+    table = pyarrow.table({"meta": [{"text": "one"}, None]})
+    pyarrow.parquet.write_table(table, tmp_path / "shard.parquet")
+    with pytest.raises(ValueError, match="row 1 holds null in column 'meta.text'"):
+        documents_of(tmp_path / "shard.parquet", text_field="meta.text")
+
+
+@pytest.mark.parametrize("kind", [pyarrow.large_string(), pyarrow.dictionary(pyarrow.int32(), pyarrow.string())])
+def test_parquet_may_hold_text_as_pandas_writes_it(tmp_path, kind):
+    column = pyarrow.array(["one", "two", "one"]).cast(kind)
+    pyarrow.parquet.write_table(pyarrow.table({"text": column}), tmp_path / "shard.parquet")
+    assert documents_of(tmp_path / "shard.parquet") == ["one", "two", "one"]
+
+
+def test_a_line_of_json_without_end_is_refused_before_it_fills_memory(monkeypatch):
+    monkeypatch.setattr("data_prep.documents.rows.LONGEST_ROW", 2**20)
+    with pytest.raises(ValueError, match="shard has a line of more than 1048576 bytes"):
+        list(json_rows(iter([b" " * 2**14] * 2**26), "text", SkippedRecords("shard")))

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from data_prep.documents import text_chunks
-from data_prep.documents.decompress import DamagedShard
+from data_prep.documents.files.decompress import DamagedShard
 from data_prep.documents.skipped import SkippedRecords
 from data_prep.documents.text_chunks import Chunk, cut_lines, read_chunks
 

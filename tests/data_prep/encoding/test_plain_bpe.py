@@ -44,7 +44,11 @@ def test_tokens_are_all_bytes_and_the_results_of_merges(tokenizer_folder):
         ("normalizer", {"type": "NFC"}, "has a normalizer, NFC"),
         ("pre_tokenizer", None, "splits words by the pre-tokenizer .*none"),
         ("pre_tokenizer", {"type": "Whitespace"}, "splits words by the pre-tokenizer .*Whitespace"),
-        ("pre_tokenizer", {"use_regex": False}, "splits words by the pre-tokenizer .*false.*not by GPT-2's pattern"),
+        (
+            "pre_tokenizer",
+            {"use_regex": False},
+            "splits words by the pre-tokenizer ByteLevel without use_regex, not by GPT-2's pattern",
+        ),
         ("pre_tokenizer", {"add_prefix_space": True}, "puts a space before each text"),
         ("model", {"dropout": 0.1}, "has dropout=0.1"),
         ("model", {"unk_token": "!"}, "has unk_token='!'"),

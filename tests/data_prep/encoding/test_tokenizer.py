@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models
 
 from data_prep.encoding.reference import ReferenceEncoder
-from data_prep.encoding.tokenizer import end_token_id, load_tokenizer, tokenizer_digest, vocab_size, without_surrogates
+from data_prep.encoding.tokenizer import load_tokenizer, tokenizer_digest, vocab_size, without_surrogates
 
 
 def encode(tokenizer, documents):
@@ -17,7 +17,6 @@ def encode(tokenizer, documents):
 def test_a_literal_end_token_in_text_is_ordinary_text(tokenizer_folder):
     tokenizer = load_tokenizer(tokenizer_folder)
     ids = encode(tokenizer, ["a<|endoftext|>b"])
-    assert end_token_id(tokenizer) == 259
     assert 259 not in ids
     assert tokenizer.decode(ids) == "a<|endoftext|>b"
 
@@ -70,6 +69,16 @@ def test_a_damaged_tokenizer_is_named(tmp_path):
         load_tokenizer(tmp_path)
 
 
-def test_a_missing_end_token_is_named(tokenizer_folder):
-    with pytest.raises(ValueError, match="no token '</s>' to end documents with"):
-        end_token_id(load_tokenizer(tokenizer_folder), "</s>")
+@pytest.mark.parametrize("id_", [2**24, 3_000_000_000])
+def test_an_id_that_would_fill_the_memory_is_named(tokenizer_folder, tmp_path, id_):
+    description = json.loads((tokenizer_folder / "tokenizer.json").read_text())
+    description["model"]["vocab"]["far"] = id_
+    (tmp_path / "tokenizer.json").write_text(json.dumps(description))
+    with pytest.raises(ValueError, match=f"gives token 'far' the id {id_}, above 16777215; number it lower"):
+        load_tokenizer(tmp_path)
+
+
+def test_a_tokenizer_without_tokens_is_refused(tmp_path):
+    Tokenizer(models.BPE()).save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(ValueError, match="holds a tokenizer without tokens"):
+        load_tokenizer(tmp_path)

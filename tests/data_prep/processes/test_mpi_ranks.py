@@ -40,3 +40,8 @@ def test_the_largest_items_are_dealt_first():
     assert divide([1, 7, 2, 2, 5, 1], 2) == [[1, 3], [0, 2, 4, 5]]  # 9 and 9
     assert divide([5, 5], 3) == [[0], [1], []]
     assert divide([], 2) == [[], []]
+
+
+def test_items_of_unknown_size_are_spread_over_all_shares():
+    assert divide([0] * 8, 4) == [[0, 4], [1, 5], [2, 6], [3, 7]]
+    assert divide([0, 9, 0, 0], 2) == [[1], [0, 2, 3]]

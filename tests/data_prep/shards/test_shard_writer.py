@@ -50,5 +50,8 @@ def test_each_block_has_the_digest_of_its_bytes_whatever_documents_it_cuts(tmp_p
     content = np.array(SHARDS[2][0] + SHARDS[2][1] + SHARDS[2][2], dtype="<u2").tobytes()
     blocks = [content[:6], content[6:12], content[12:]]
     shard = read_manifest(write_folder(tmp_path, block_bytes=6)).shards[2]
-    assert shard.block_xxh3 == tuple(xxhash.xxh3_64_hexdigest(block) for block in blocks)
+    page = b"".join(struct.pack("<I", xxhash.xxh3_64_intdigest(block) % 2**32) for block in blocks)
+    root = struct.pack("<Q", xxhash.xxh3_64_intdigest(page))
+    assert (tmp_path / "shard2.sum").read_bytes() == page + root
+    assert shard.sums_xxh3 == xxhash.xxh3_128_hexdigest(root)
     assert shard.index_xxh3 == xxhash.xxh3_64_hexdigest((tmp_path / "shard2.idx").read_bytes())

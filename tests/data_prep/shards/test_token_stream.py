@@ -1,5 +1,6 @@
 """Token shards are read as one stream, and any damage that is read is an error."""
 
+import os
 import pickle
 from dataclasses import replace
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import xxhash
 
+from data_prep.shards.block_sums import BlockHasher
 from data_prep.shards.manifest import KIND, make_manifest, read_manifest, token_dtype, write_manifest
 from data_prep.shards.shard_writer import ShardWriter
 from data_prep.shards.token_stream import TokenStream
@@ -21,12 +23,14 @@ BLOCK_BYTES = 4  # two tokens: 3, 0 and 4 blocks
 def write_folder(folder, *, shards=SHARDS, vocab_size=10, block_bytes=BLOCK_BYTES):
     entries = []
     for number, documents in enumerate(shards):
-        options = {"source": f"raw/{number}.txt", "vocab_size": vocab_size, "block_bytes": block_bytes}
-        with ShardWriter(folder, f"shard{number}", **options) as writer:
+        with ShardWriter(folder, f"shard{number}", vocab_size=vocab_size, block_bytes=block_bytes) as writer:
             for ids in documents:
                 writer.add_document(ids)
         entries.append(writer.shard)
-    write_manifest(folder, make_manifest(entries, tokenizer_digest="sha256:t", vocab_size=vocab_size, end_token_id=9))
+    write_manifest(
+        folder,
+        make_manifest(entries, tokenizer_digest="sha256:t", vocab_size=vocab_size, end_token="<end>", end_token_id=9),
+    )
     return folder
 
 
@@ -65,7 +69,7 @@ def test_a_pickled_stream_opens_the_files_again(tmp_path):
     assert pickle.loads(content).read(0, 3).tolist() == [5, 5, 5]
 
 
-@pytest.mark.parametrize("suffix", ["bin", "idx"])
+@pytest.mark.parametrize("suffix", ["bin", "idx", "sum"])
 def test_a_missing_file_is_named(tmp_path, suffix):
     (write_folder(tmp_path) / f"shard2.{suffix}").unlink()
     with pytest.raises(FileNotFoundError, match=f"shard2.{suffix} is listed in the manifest but missing"):
@@ -73,11 +77,21 @@ def test_a_missing_file_is_named(tmp_path, suffix):
 
 
 @pytest.mark.parametrize(("suffix", "expected"), [("bin", 14), ("idx", 34 + 3 * 12 + 4 * 8)])
-def test_a_file_of_the_wrong_size_is_named_with_both_sizes(tmp_path, suffix, expected):
+def test_a_file_of_the_wrong_size_is_named_with_both_sizes_when_it_is_opened(tmp_path, suffix, expected):
     path = write_folder(tmp_path) / f"shard2.{suffix}"
     path.write_bytes(path.read_bytes()[:-1])
+    stream = TokenStream(tmp_path)
+    assert stream.read(0, 5).tolist() == STREAM[:5] and stream.documents(0).tolist() == [0, 3, 5]
     with pytest.raises(ValueError, match=f"shard2.{suffix} has {expected - 1} bytes but the manifest says {expected}"):
-        TokenStream(tmp_path)
+        stream.read(5, 1) if suffix == "bin" else stream.documents(2)
+
+
+def test_a_file_that_shrinks_while_it_is_open_is_an_error(tmp_path):
+    stream = TokenStream(write_folder(tmp_path))
+    assert stream.read(5, 1).tolist() == STREAM[5:6]
+    os.truncate(tmp_path / "shard2.bin", 9)
+    with pytest.raises(ValueError, match="shard2.bin had 14 bytes when it was opened, but now ends after 9"):
+        stream.read(9, 1)
 
 
 def read_everything(folder):
@@ -97,9 +111,9 @@ def test_a_thousand_flipped_bits_and_truncations_are_all_errors(tmp_path):
 
 def test_an_error_names_the_damaged_file_its_bytes_and_both_digests(tmp_path):
     path = write_folder(tmp_path) / "shard2.bin"
-    written = xxhash.xxh3_64_hexdigest(path.read_bytes()[4:8])
+    written = xxhash.xxh3_64_hexdigest(path.read_bytes()[4:8])[8:]
     flip_bit(path, 5)
-    found = xxhash.xxh3_64_hexdigest(path.read_bytes()[4:8])
+    found = xxhash.xxh3_64_hexdigest(path.read_bytes()[4:8])[8:]
     message = f"{path} is damaged: bytes 4..7 have digest {found} but were written with {written}"
     for _ in range(2):  # a retry fails too
         with pytest.raises(ValueError, match=message):
@@ -118,14 +132,27 @@ def test_damage_in_blocks_that_are_not_read_is_not_an_error(tmp_path):
             read()
 
 
-def test_a_block_is_checked_once(tmp_path, monkeypatch):
-    checked = []
-    monkeypatch.setattr("data_prep.shards.blocks.check_block", lambda path, _, block, __: checked.append(block))
+def test_damage_that_comes_while_the_file_is_open_is_found(tmp_path):
     stream = TokenStream(write_folder(tmp_path))
-    for _ in range(2):
-        stream.read(6, 3)
-        stream.read(9, 3)
-    assert checked == [0, 1, 2, 3]
+    assert stream.read(7, 2).tolist() == STREAM[7:9]
+    flip_bit(tmp_path / "shard2.bin", 5)
+    with pytest.raises(ValueError, match="shard2.bin is damaged: bytes 4..7"):
+        stream.read(7, 1)
+
+
+def test_damaged_digests_are_an_error_of_their_file(tmp_path):
+    flip_bit(write_folder(tmp_path) / "shard2.sum", 1)
+    with pytest.raises(ValueError, match="shard2.sum is damaged: its digests have digest .{16} but were written with"):
+        TokenStream(tmp_path).read(5, 1)
+
+
+def test_only_the_page_of_digests_that_is_needed_is_read(tmp_path):
+    write_folder(tmp_path, shards=[[list(range(9)) * 500]])  # 2,250 blocks: 3 pages of digests
+    flip_bit(tmp_path / "shard0.sum", 2 * 4096 + 3)
+    stream = TokenStream(tmp_path)
+    assert stream.read(0, 4096).tolist() == (list(range(9)) * 500)[:4096]
+    with pytest.raises(ValueError, match="shard0.sum is damaged"):
+        stream.read(4095, 2)
 
 
 def test_a_damaged_index_is_refused(tmp_path):
@@ -141,19 +168,22 @@ def test_a_folder_without_manifest_is_unfinished(tmp_path):
 
 
 @pytest.mark.parametrize(("vocab_size", "too_large"), [(10, 60_000), (100_000, 100_000), (100_000, -1)])
-def test_an_id_outside_the_vocabulary_is_named_when_its_block_is_touched(tmp_path, vocab_size, too_large):
+def test_an_id_outside_the_vocabulary_is_never_handed_out(tmp_path, vocab_size, too_large):
     write_folder(tmp_path, shards=[[[1, 2, 3, 9]]], vocab_size=vocab_size, block_bytes=8)
     path, dtype = tmp_path / "shard0.bin", token_dtype(vocab_size)
     tokens = np.fromfile(path, dtype)
     tokens[3] = too_large
     tokens.tofile(path)
-    length = 8 // tokens.itemsize
-    digests = [xxhash.xxh3_64_hexdigest(tokens[start : start + length]) for start in range(0, 4, length)]
-    shard = replace(read_manifest(tmp_path).shards[0], block_xxh3=tuple(digests))
-    facts = {"tokenizer_digest": "sha256:t", "vocab_size": vocab_size, "end_token_id": 9}
+    hasher = BlockHasher(8)
+    hasher.update(tokens.tobytes())
+    sums, sums_xxh3 = hasher.finish()
+    (tmp_path / "shard0.sum").write_bytes(sums)
+    shard = replace(read_manifest(tmp_path).shards[0], sums_xxh3=sums_xxh3)
+    facts = {"tokenizer_digest": "sha256:t", "vocab_size": vocab_size, "end_token": "<end>", "end_token_id": 9}
     write_manifest(tmp_path, make_manifest([shard], **facts))
     stream = TokenStream(tmp_path)
     with pytest.raises(
         ValueError, match=f"{path} holds token id {too_large}, but vocab_size={vocab_size} in its manifest"
     ):
-        stream.read(2, 1)
+        stream.read(2, 2)
+    assert stream.read(2, 1).tolist() == [3]  # only what is handed out is compared with the vocabulary

@@ -57,8 +57,53 @@ def test_a_truncated_file_is_refused(tmp_path):
     save_file({NAME: WEIGHT}, tmp_path / "model.safetensors")
     path = tmp_path / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ValueError, match="ends after 47 of 48 bytes"):
-        read_embeddings(tmp_path, num_tokens=6)
-    path.write_bytes(b"short")
-    with pytest.raises(ValueError, match="is not a complete .safetensors file"):
-        tensor_files(path)
+    for content in (path.read_bytes(), b"short", b"", bytes(64)):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="model.safetensors is not a complete .safetensors file"):
+            tensor_files(path)
+
+
+def write_header(path, header, num_bytes=8):
+    content = json.dumps(header).encode()
+    path.write_bytes(len(content).to_bytes(8, "little") + content + bytes(num_bytes))
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"dtype": "I64", "shape": [1], "data_offsets": [-8, 0]},
+        {"dtype": "I64", "shape": [1], "data_offsets": [-8, 8]},
+        {"dtype": "I64", "shape": [2**62], "data_offsets": [0, 8]},
+        {"dtype": "I64", "data_offsets": [0, 8]},
+        {"dtype": "I64", "shape": [1], "data_offsets": [0, 2**40]},
+        {"dtype": "X64", "shape": [1], "data_offsets": [0, 8]},
+        [],
+        None,
+    ],
+)
+def test_a_header_that_lies_is_refused(tmp_path, entry):
+    write_header(tmp_path / "model.safetensors", {NAME: entry})
+    with pytest.raises(ValueError, match="model.safetensors is not a complete .safetensors file"):
+        tensor_files(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"weight_map": []}', '{"weight_map": {"a": 1}}', "[" * 9999])
+def test_an_index_that_is_none_is_refused(tmp_path, content):
+    (tmp_path / "model.safetensors.index.json").write_text(content)
+    with pytest.raises(ValueError, match="model.safetensors.index.json is not an index of tensors"):
+        tensor_files(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../x.safetensors", "/etc/passwd", "..", "a/b.safetensors", "x.bin"])
+def test_an_index_that_leads_out_of_its_folder_is_refused(tmp_path, name):
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+    with pytest.raises(ValueError, match="index.json names .*, which is not a .safetensors file of its folder"):
+        tensor_files(tmp_path)
+
+
+def test_a_tensor_that_only_the_index_has_is_named(tmp_path):
+    save_file({"other": WEIGHT}, tmp_path / "1.safetensors")
+    index = json.dumps({"weight_map": {NAME: "1.safetensors"}})
+    (tmp_path / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(ValueError, match=f"1.safetensors has no tensor {NAME}, although model.safetensors.index.json"):
+        read_embeddings(tmp_path, num_tokens=5)

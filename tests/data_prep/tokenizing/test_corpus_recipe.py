@@ -3,7 +3,8 @@
 import pytest
 import yaml
 
-from data_prep.tokenizing.corpus_recipe import read_corpus_recipe
+from data_prep.tokenizing.corpus_recipe import CorpusPart, read_corpus_recipe
+from tests.data_prep.documents.raw_shards import write_raw_shard
 from train.processes.project_root import ROOT
 
 CORPORA = ROOT / "data_prep" / "corpora"
@@ -22,7 +23,7 @@ def write_recipe(folder, content):
             {"parts": {"a": {"inputs": "x"}}},
             "part a must have input, and may have document_rule, .* it is {'inputs'",
         ),
-        ({"parts": {"a": {"input": "x", "epochs": -1}}}, "gives 'a' epochs=-1; it must be at least 0"),
+        ({"parts": {"a": {"input": "x", "epochs": -1}}}, "gives 'a' epochs=-1; it must be from 0 to 1,000,000"),
         ({"parts": {"a": {"input": "x", "epochs": float("inf")}}}, "gives 'a' epochs=inf, which is not a number"),
         ({"parts": {"a": {"input": "x", "epochs": 0}}}, "has no part with epochs above 0"),
         ({"parts": {"a": {"input": None}}}, "part a: input=None must be a path, or a list of paths"),
@@ -31,6 +32,11 @@ def write_recipe(folder, content):
         ({"parts": {"a": {"input": "x", "lines_per_document": 2.5}}}, "lines_per_document=2.5 must be an integer"),
         ({"parts": {"a": {"input": "x", "document_rule": "page"}}}, "part a: document_rule 'page' is not one of auto"),
         ({"parts": {"../a": {"input": "x"}}}, "the name '../a' must be that of a folder"),
+        (
+            {"parts": {"mixture.yaml": {"input": "x"}}},
+            "the name 'mixture.yaml' must be that of a folder, and not mixture",
+        ),
+        ({"parts": {"counts.safetensors": {"input": "x"}}}, "and not mixture.yaml or counts.safetensors, which are"),
         (
             {"parts": {"a": {"input": "x"}}, "end_token_rule": "bert"},
             "part a: end_token_rule 'bert' is not one of gpt2, fairseq",
@@ -65,3 +71,31 @@ def test_the_recipe_of_the_mini_corpus_differs_from_the_real_one_only_in_where_t
     assert [vars(part) | {"obtain": ""} for part in mini] == [vars(part) | {"obtain": ""} for part in real]
     assert all(part.obtain for part in real)
     assert [part.epochs for part in real] == [1] * 6 + [0]
+
+
+def test_the_folder_of_raw_text_may_have_brackets_or_be_a_url(tmp_path):
+    raw = tmp_path / "raw [v1]"
+    write_raw_shard(raw / "a" / "1.txt", ["one"])
+    for given in ("a/*.txt", "a", "a/1.txt"):
+        assert [shard.path.name for shard in CorpusPart("a", [given]).find_raw_shards(raw)] == ["1.txt"]
+    part = CorpusPart("a", ["a/*.txt", "https://host/b.txt", "hf:c"])
+    assert part.inputs("s3://bucket/raw/") == ["s3://bucket/raw/a/*.txt", "https://host/b.txt", "hf:c"]
+
+
+def test_a_part_may_include_some_files(tmp_path):
+    for name in ("1.txt", "README.md"):
+        write_raw_shard(tmp_path / "raw" / name, ["one"])
+    write_recipe(tmp_path, {"parts": {"a": {"input": ".", "include": "*.txt"}}})
+    (part,) = read_corpus_recipe(tmp_path / "recipe.yaml")
+    assert [shard.path.name for shard in part.find_raw_shards(tmp_path / "raw")] == ["1.txt"]
+    write_recipe(tmp_path, {"parts": {"a": {"input": ".", "include": [3]}}})
+    with pytest.raises(ValueError, match=r"part a: include=\[3\] must be a pattern such as"):
+        read_corpus_recipe(tmp_path / "recipe.yaml")
+
+
+def test_a_message_does_not_grow_with_a_recipe(tmp_path):
+    for content in ({"parts": {"a": ["x"] * 100_000}}, {"parts": {"a": {"input": [7] * 100_000}}}):
+        write_recipe(tmp_path, content)
+        with pytest.raises(ValueError) as error:
+            read_corpus_recipe(tmp_path / "recipe.yaml")
+        assert len(str(error.value)) < 1000

@@ -6,6 +6,7 @@ import signal
 import pytest
 
 from data_prep.documents.document_rules import DocumentRules
+from data_prep.shards.manifest import read_manifest
 from data_prep.tokenizing.shard_job import ShardTokenizer, finish_shard
 from data_prep.tokenizing.tokenize_folder import tokenize_folder
 from data_prep.tokenizing.unfinished import SPEC_NAME
@@ -21,11 +22,11 @@ RUN_JOBS = "data_prep.tokenizing.tokenize_folder.run_jobs"
 def run(tmp_path, documents, tokenizer_folder, monkeypatch):
     """Return a function that tokenizes three raw shards in this process; it takes the options of tokenize_folder."""
     for number in range(NUM_SHARDS):
-        write_raw_shard(tmp_path / "raw" / f"part{number}.txt", documents[number:])
+        write_raw_shard(tmp_path / "raw" / f"part{number}.txt.gz", documents[number:])
     monkeypatch.setattr(RUN_JOBS, run_jobs_here)
 
     def tokenize(output, **options):
-        options = {"tokenizer": tokenizer_folder, **options}
+        options = {"tokenizer": tokenizer_folder, "shard_bytes": 1, **options}
         return tokenize_folder([tmp_path / "raw"], output=tmp_path / output, **options)
 
     return tokenize
@@ -108,25 +109,26 @@ def all_files(folder):
     return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize("suffix", ["bin", "idx", "done.json"])
+@pytest.mark.parametrize("suffix", ["bin", "idx", "sum", "done.json"])
 def test_a_finished_shard_that_is_damaged_is_written_again(run, tmp_path, suffix):
     run("untouched")
     output = tmp_path / "tokens"
     interrupt_after(2, run, output)
     kept = recorded_files(output)
-    flip_bit(output / f"00001-part1.{suffix}", 40)
+    flip_bit(output / f"00001-part1.{suffix}", 5)
     run("tokens")
     assert contents(output) == contents(tmp_path / "untouched")
     assert {name for name, file in kept.items() if all_files(output)[name] == file} == {
         "00000-part0.bin",
         "00000-part0.idx",
+        "00000-part0.sum",
     }
 
 
 def test_a_raw_shard_that_changed_is_read_again(run, tmp_path, documents):
     output = tmp_path / "tokens"
     interrupt_after(2, run, output)
-    write_raw_shard(tmp_path / "raw" / "part0.txt", documents[::-1])
+    write_raw_shard(tmp_path / "raw" / "part0.txt.gz", documents[::-1])
     kept = recorded_files(output)
     run("tokens")
     run("untouched")
@@ -149,16 +151,25 @@ def test_another_tokenizer_is_refused_or_starts_over(run, tmp_path, documents):
     assert contents(output) == contents(tmp_path / "untouched")
 
 
-def test_other_arguments_are_refused_with_both_values(run, tmp_path, documents):
+def test_other_arguments_are_refused_with_both_values(run, tmp_path):
     interrupt_after(1, run, tmp_path / "tokens")
     with pytest.raises(ValueError, match="is unfinished and has document_rule auto, but this command has line;"):
         run("tokens", rules=DocumentRules(document_rule="line"))
-    write_raw_shard(tmp_path / "raw" / "part00.txt", documents)
-    with pytest.raises(ValueError, match=r"has shards \(3 of them\), but this command has \(4 of them\);"):
+    (tmp_path / "raw" / "part2.txt.gz").unlink()
+    with pytest.raises(ValueError, match="holds text of raw/part2.txt.gz, which this command does not read;"):
         run("tokens")
-    (tmp_path / "raw" / "part2.txt").unlink()
-    with pytest.raises(ValueError, match="has shards 00001-part1, but this command has 00001-part00;"):
+
+
+def test_one_more_raw_shard_of_an_unfinished_folder_is_appended(run, tmp_path, documents):
+    interrupt_after(2, run, tmp_path / "tokens")
+    kept = recorded_files(tmp_path / "tokens")
+    write_raw_shard(tmp_path / "raw" / "part0b.txt.gz", documents)
+    with pytest.raises(ValueError, match="has no tokens of .*part0b.txt.gz .1 new raw shards.; repeat .* --extend"):
         run("tokens")
+    run("tokens", extend=True)
+    assert kept.items() <= all_files(tmp_path / "tokens").items() and len(kept) == 6
+    shards = [shard.name for shard in read_manifest(tmp_path / "tokens").shards]
+    assert shards == ["00000-part0", "00001-part1", "00002-part2", "00003-part0b"]
 
 
 def test_a_damaged_spec_is_refused_or_replaced(run, tmp_path):
@@ -171,10 +182,13 @@ def test_a_damaged_spec_is_refused_or_replaced(run, tmp_path):
     assert contents(tmp_path / "tokens") == contents(tmp_path / "untouched")
 
 
-def test_a_finished_folder_is_refused(run):
+def test_a_finished_folder_stays_as_it_is(run, tmp_path):
     run("tokens")
-    with pytest.raises(ValueError, match="tokens is not empty; give another --output, or --overwrite"):
-        run("tokens")
+    before = all_files(tmp_path / "tokens")
+    assert run("tokens").num_documents == 6
+    assert all_files(tmp_path / "tokens") == before
+    with pytest.raises(ValueError, match="is finished and has document_rule auto, but this command has line;"):
+        run("tokens", rules=DocumentRules(document_rule="line"))
 
 
 def test_two_commands_cannot_write_one_folder(run, monkeypatch):

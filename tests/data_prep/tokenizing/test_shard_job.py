@@ -8,7 +8,7 @@ from data_prep.documents.raw_shards import RawFile
 from data_prep.encoding.tokenizer import load_tokenizer
 from data_prep.shards.manifest import read_manifest
 from data_prep.shards.token_stream import TokenStream
-from data_prep.tokenizing import shard_job
+from data_prep.tokenizing import shard_job, token_batches
 from data_prep.tokenizing.tokenize_folder import tokenize_folder
 
 END = "|"
@@ -53,13 +53,18 @@ def test_neither_pieces_nor_batches_change_tokens_and_documents(
     expected = tokenize(tmp_path, tokenizer_folder, content, end_token_rule=end_token_rule)
     monkeypatch.setattr(pieces, "PIECE_CHARACTERS", 16)
     monkeypatch.setattr(pieces, "LONGEST_WORD", 64)
-    monkeypatch.setattr(shard_job, "BATCH_CHARACTERS", 20)
+    monkeypatch.setattr(token_batches, "BATCH_CHARACTERS", 20)
     job = shard_job.ShardJob(
-        RawFile(tmp_path / "shard.txt"), "shard", tmp_path / "cut", "", DocumentRules(end_token_rule=end_token_rule)
+        (RawFile(tmp_path / "shard.txt"),),
+        "shard",
+        tmp_path / "cut",
+        "",
+        259,
+        DocumentRules(end_token_rule=end_token_rule),
     )
     (tmp_path / "cut").mkdir()
     tokenizer = shard_job.ShardTokenizer(tokenizer_folder, backend="tokenizers", num_threads=1)
-    shard = shard_job.tokenize_shard(job, tokenizer, on_read=lambda n: None, on_tokens=lambda n: None)
+    shard = shard_job.tokenize_shard(job, tokenizer, on_read=lambda n: None, on_tokens=lambda n: None).shard
     (whole,) = read_manifest(tmp_path / "tokens").shards
-    assert (shard.block_xxh3, shard.index_xxh3) == (whole.block_xxh3, whole.index_xxh3)
+    assert (shard.sums_xxh3, shard.index_xxh3) == (whole.sums_xxh3, whole.index_xxh3)
     assert len(expected[1]) == 3 + 1

@@ -44,4 +44,4 @@ def make_data(folder, num_documents):
 
 
 def inputs(data):
-    return ["--input", data / "raw", "--tokenizer", data / "tokenizer"]
+    return ["--input", data / "raw", "--tokenizer", data / "tokenizer", "--shard_bytes", 20_000]

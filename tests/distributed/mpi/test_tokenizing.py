@@ -31,7 +31,7 @@ def test_ranks_write_the_token_shards_of_one_process(data, tmp_path, num_ranks, 
     arguments = [*inputs(data), "--output", tmp_path / "tokens", "--workers", num_workers]
     status, output, errors = run("tokenize_shards", *arguments, num_ranks=num_ranks)
     assert status == 0, errors
-    assert output.count("tokens in 7 shards") == 1  # rank 0 reports for all
+    assert output.count("tokens in 9 shards") == 1  # rank 0 reports for all
     assert contents(tmp_path / "tokens") == contents(data / "tokens")
 
 
@@ -40,7 +40,7 @@ def test_a_damaged_raw_shard_is_named_once_and_ends_all_ranks(data, tmp_path):
     damaged = tmp_path / "raw" / f"part5{FORMATS[5]}"
     content = damaged.read_bytes()
     damaged.write_bytes(content[:-4])
-    arguments = ["--input", tmp_path / "raw", "--tokenizer", data / "tokenizer", "--output", tmp_path / "tokens"]
+    arguments = ["--input", tmp_path / "raw", *inputs(data)[2:], "--output", tmp_path / "tokens"]
     status, _, errors = run("tokenize_shards", *arguments, num_ranks=3)
     assert status == 2
     assert errors.count("error: ") == errors.count(f"{damaged} is damaged near byte") == 1

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from data_prep.shards.held_out_size import GROUP_SEQUENCES
 from data_prep.shards.sequences import make_addresses
 from data_prep.shards.token_stream import TokenStream
 from tests.damage import flip_bit
 from tests.data_prep.shards.test_token_stream import write_folder
 from train.data.batches import Batch, PackedSequences, micro_batch_addresses, validation_batches
 from train.data.mixture_order import MixtureOrder
-from train.data.validation_split import GROUP_SEQUENCES, Subset
+from train.data.validation_split import Subset
 
 
 class CountingStream:

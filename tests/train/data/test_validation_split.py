@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from train.data.validation_split import GROUP_SEQUENCES, Subset, held_out_groups
+from data_prep.shards.held_out_size import GROUP_SEQUENCES
+from train.data.validation_split import Subset, held_out_groups
 
 DIGEST, OTHER = "sha256:" + "1f" * 32, "sha256:" + "2e" * 32
 

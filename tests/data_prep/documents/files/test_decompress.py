@@ -3,8 +3,9 @@
 import lzma
 
 import pytest
+import zstandard
 
-from data_prep.documents.decompress import DamagedShard, decompressed
+from data_prep.documents.files.decompress import DamagedShard, decompressed
 from tests.data_prep.documents.raw_shards import COMPRESSED, COMPRESSORS, documents_of, write_raw_shard
 
 
@@ -67,9 +68,28 @@ def test_the_padding_that_xz_allows_is_skipped(tmp_path):
     assert documents_of(path) == ["one", "two"]
 
 
-def test_repetitive_content_is_decompressed_in_steps():
+def test_repetitive_content_is_decompressed_in_blocks():
     compressed = COMPRESSORS[".zst"](bytes(2**27))
     assert len(compressed) < 2**13  # one block of a file
     sizes = [len(part) for part in decompressed("shard", iter([compressed]), ".zst")]
     assert sum(sizes) == 2**27
-    assert max(sizes) <= 2**26
+    assert max(sizes) == 2**18
+
+
+def test_a_window_above_the_limit_is_refused_with_what_to_do():
+    parameters = zstandard.ZstdCompressionParameters.from_level(3, window_log=22)
+    compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    contents = {".zst": compressor.compress(b"one") + compressor.flush(), ".xz": lzma.compress(b"one", preset=9)}
+    for suffix, content in contents.items():
+        assert b"".join(decompressed("shard", iter([content]), suffix)) == b"one"
+        with pytest.raises(
+            ValueError, match="shard needs more than 2 MiB of memory .* compress it again with a smaller"
+        ):
+            list(decompressed("shard", iter([content]), suffix, largest_window=2**21))
+
+
+def test_a_zst_that_needs_a_dictionary_is_not_called_damaged():
+    dictionary = zstandard.train_dictionary(1000, [f"line {i} of a text".encode() * 3 for i in range(2000)])
+    content = zstandard.ZstdCompressor(dict_data=dictionary).compress(b"a line of a text" * 9)
+    with pytest.raises(ValueError, match="shard needs the dictionary that it was compressed with; compress it again"):
+        list(decompressed("shard", iter([content]), ".zst"))

@@ -4,8 +4,8 @@ import signal
 
 import pytest
 
+from data_prep.processes.progress import Progress
 from data_prep.processes.worker_pool import CONTEXT
-from data_prep.tokenizing.shard_workers import Progress
 
 
 def die_holding(progress: Progress) -> None:

@@ -1,0 +1,42 @@
+"""--max_bad_records: how many unreadable records may be skipped, as a number or as a share of all documents."""
+
+import argparse
+import math
+from collections.abc import Iterable
+
+from data_prep.tokenizing.sources import Source
+
+
+def number_or_share(text: str) -> int | float:
+    """Return "3" as 3 records, and "1e-6" as that share of all documents; ArgumentTypeError for anything else."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if number >= 0 and number.is_integer():
+        return int(number)
+    if 0 < number < 1:
+        return number
+    raise argparse.ArgumentTypeError(f"{text!r} is neither a number of records nor a share between 0 and 1")
+
+
+def limit_per_raw_shard(max_bad_records: int | float, *, num_bytes: int) -> int:
+    """Return how many records of one raw shard may be skipped before the corpus has surely too many.
+
+    num_bytes: of all raw shards. A document has at least a byte, so this bounds a share; check_bad_records is exact.
+    """
+    return math.ceil(max_bad_records * num_bytes) if isinstance(max_bad_records, float) else max_bad_records
+
+
+def check_bad_records(sources: Iterable[Source], max_bad_records: int | float) -> None:
+    """Raise ValueError if more records were skipped than allowed, naming the first of them."""
+    sources = list(sources)
+    skipped = [f"{source.part.source}, {record}" for source in sources for record in source.skipped]
+    num_documents = len(skipped) + sum(source.num_documents + source.num_empty for source in sources)
+    is_share = isinstance(max_bad_records, float)
+    if len(skipped) > (max_bad_records * num_documents if is_share else max_bad_records):
+        listed = "; ".join(skipped[:10]) + (" ..." if len(skipped) > 10 else "")
+        raise ValueError(
+            f"{len(skipped)} of {num_documents} records cannot be read, but --max_bad_records is {max_bad_records}: "
+            f"{listed}; repair them, or repeat the command with --max_bad_records {len(skipped)}"
+        )

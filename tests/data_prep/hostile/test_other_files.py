@@ -1,0 +1,178 @@
+"""Recipes, mixtures, tokenizers, weights and token shards from strangers end as raw files do."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from data_prep import build_table, count_tokens, import_table, prepare, tokenize_shards, verify
+from data_prep.tokenizing.tokenize_folder import tokenize_folder
+from tests.data_prep.documents.raw_shards import write_raw_shard
+from tests.data_prep.hostile.command_runs import check_ending, run_command
+
+DEEP = b"[" * 100_000
+NAME = "model.layers.0.mlp.gate.tid2eid"
+
+
+class Case(NamedTuple):
+    """The content of a file, and the line with which the command that reads it ends."""
+
+    name: str
+    content: bytes
+    message: str
+
+
+def weights(entry: object, *, length: int | None = None) -> bytes:
+    """Return a .safetensors file with this entry for one tensor."""
+    header = json.dumps({NAME: entry}).encode()
+    return (len(header) if length is None else length).to_bytes(8, "little") + header + bytes(8)
+
+
+def tensor(**fields: object) -> bytes:
+    return weights({"dtype": "I64", "shape": [1, 1], "data_offsets": [0, 8]} | fields)
+
+
+def bomb(levels: int) -> bytes:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, levels)]
+    return "\n".join(lines).encode()
+
+
+YAML = [
+    Case("empty", b"", "it has None|must read"),
+    Case("aliases", bomb(30), r"file.yaml uses the alias \*a0; write its value out"),
+    Case("one alias", b"parts: {a: &a {input: x}, b: *a}", r"file.yaml uses the alias \*a"),
+    Case("deep list", DEEP[:5000], "file.yaml is nested too deeply"),
+    Case("deep mapping", b"{a: " * 5000, "file.yaml is nested too deeply"),
+    Case("2 MB", b"- x\n" * 500_000, "file.yaml has 2000000 bytes, but a YAML file may have 1048576"),
+    Case("python", b"!!python/object/apply:os.system ['touch planted']", "file.yaml is not YAML: could not determine"),
+    Case("binary", bytes(range(256)), "file.yaml is not YAML"),
+    Case("twice", b"parts: {a: 1, a: 2}", "file.yaml names 'a' twice"),
+    Case("long number", b"parts: {a: {input: x, epochs: " + b"9" * 5000 + b"}}", "file.yaml is not YAML: Exceeds the"),
+    Case("long list", b"[" + b"x, " * 9999 + b"]", "file.yaml (must have parts|is not a mixture)"),
+]
+EPOCHS = ["1e30", "'1e30000000'", "'1e-30000000'", "-1", ".nan", ".inf", "1/0", "[1]", "'" + "1" * 9999 + "'"]
+TOKENIZERS = [
+    Case("empty", b"", "tokenizer.json cannot be loaded"),
+    Case("object", b"{}", "tokenizer.json cannot be loaded"),
+    Case("null", b"null", "tokenizer.json cannot be loaded"),
+    Case("deep", DEEP, "tokenizer.json cannot be loaded"),
+    Case("binary", bytes(range(256)), "tokenizer.json cannot be loaded"),
+]
+WEIGHTS = [
+    Case("empty", b"", "is not a complete .safetensors file"),
+    Case("longest header", weights({}, length=2**63), "is not a complete .safetensors file"),
+    Case("deep header", len(DEEP).to_bytes(8, "little") + DEEP, "is not a complete .safetensors file"),
+    Case("bytes before the data", tensor(data_offsets=[-8, 8]), "is not a complete .safetensors file"),
+    Case("bytes after the data", tensor(data_offsets=[0, 2**40]), "is not a complete .safetensors file"),
+    Case("another shape", tensor(shape=[2**31, 2**31]), "is not a complete .safetensors file"),
+    Case("no shape", weights({"dtype": "I64", "data_offsets": [0, 8]}), "is not a complete .safetensors file"),
+    Case("unknown dtype", tensor(dtype="I65"), "is not a complete .safetensors file"),
+]
+INDEXES = [
+    Case("empty", b"", "index.json is not an index of tensors"),
+    Case("object", b"{}", "index.json is not an index of tensors"),
+    Case("deep", DEEP, "index.json is not an index of tensors"),
+    Case("number", b'{"weight_map": {"a": 1}}', "index.json is not an index of tensors"),
+    Case("above", b'{"weight_map": {"a": "../a.safetensors"}}', "is not a .safetensors file of its folder"),
+    Case("absolute", b'{"weight_map": {"a": "/etc/passwd"}}', "is not a .safetensors file of its folder"),
+]
+MANIFESTS = [
+    Case("empty", b"", "manifest.json"),
+    Case("list", b"[]", "manifest.json"),
+    Case("object", b"{}", "manifest.json"),
+    Case("binary", bytes(range(256)), "manifest.json"),
+    Case("cut", b'{"kind": "token_shards"', "manifest.json"),
+]
+
+
+def by_name(cases):
+    return pytest.mark.parametrize("case", cases, ids=lambda case: case.name)
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+@by_name(YAML)
+def test_a_recipe(tmp_path, tokenizer_folder, case):
+    file = write(tmp_path / "file.yaml", case.content)
+    arguments = [file, "--raw", tmp_path, "--tokenizer", tokenizer_folder, "--output", tmp_path / "out"]
+    check_ending(run_command(prepare.main, arguments, tmp_path / "log"), 2, case.message)
+    assert not Path("planted").exists()
+
+
+@by_name(YAML)
+def test_a_mixture(tmp_path, case):
+    file = write(tmp_path / "file.yaml", case.content)
+    check_ending(_count(file, tmp_path), 2, case.message)
+
+
+@pytest.mark.parametrize("epochs", EPOCHS, ids=lambda epochs: epochs[:12])
+def test_epochs(tmp_path, epochs):
+    file = write(tmp_path / "file.yaml", f"parts: {{a: {epochs}}}".encode())
+    message = "file.yaml gives 'a' epochs=.*(which is not a number|must be from 0 to 1,000,000)"
+    check_ending(_count(file, tmp_path), 2, message)
+
+
+@by_name(TOKENIZERS)
+def test_a_tokenizer(tmp_path, case):
+    folder = write(tmp_path / "tokenizer" / "tokenizer.json", case.content).parent
+    raw = write_raw_shard(tmp_path / "a.txt", ["one"])
+    arguments = ["--input", raw, "--tokenizer", folder, "--output", tmp_path / "out"]
+    check_ending(run_command(tokenize_shards.main, arguments, tmp_path / "log"), 2, case.message)
+
+
+@by_name(WEIGHTS)
+def test_the_weights_of_a_model(tmp_path, tokenizer_folder, case):
+    file = write(tmp_path / "model.safetensors", case.content)
+    check_ending(_import(file, tokenizer_folder, tmp_path), 2, case.message)
+
+
+@by_name(INDEXES)
+def test_the_index_of_a_model(tmp_path, tokenizer_folder, case):
+    folder = write(tmp_path / "model" / "model.safetensors.index.json", case.content).parent
+    check_ending(_import(folder, tokenizer_folder, tmp_path), 2, case.message)
+
+
+@by_name(WEIGHTS)
+def test_counts(tmp_path, case):
+    file = write(tmp_path / "counts.safetensors", case.content)
+    arguments = ["--counts", file, "--num_experts", 4, "--output", tmp_path / "table.safetensors"]
+    check_ending(run_command(build_table.main, arguments, tmp_path / "log"), 2, "counts.safetensors")
+
+
+@by_name(MANIFESTS)
+def test_a_manifest(tmp_path, case):
+    folder = write(tmp_path / "tokens" / "manifest.json", case.content).parent
+    check_ending(_count(folder, tmp_path), 2, case.message)
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory, tokenizer_folder):
+    folder = tmp_path_factory.mktemp("tokens")
+    raw = write_raw_shard(folder / "a.txt", ["one", "two"] * 99)
+    tokenize_folder([raw], tokenizer=tokenizer_folder, output=folder / "tokens")
+    return folder / "tokens"
+
+
+@pytest.mark.parametrize("suffix", ["idx", "bin"])
+@pytest.mark.parametrize("damage", [lambda _: b"", lambda _: DEEP, lambda old: old[:-1], lambda old: old + b"\0"])
+def test_a_token_shard(tmp_path, tokens, suffix, damage):
+    folder = shutil.copytree(tokens, tmp_path / "tokens")
+    (file,) = folder.glob(f"*.{suffix}")
+    file.write_bytes(damage(file.read_bytes()))
+    check_ending(run_command(verify.main, [folder], tmp_path / "log"), 1, file.name)
+
+
+def _count(data, folder):
+    return run_command(count_tokens.main, [data, "--output", folder / "counts.safetensors"], folder / "log")
+
+
+def _import(model, tokenizer, folder):
+    options = ["--format", "deepseek", "--num_experts", 4, "--tokenizer", tokenizer, "--output", folder / "out"]
+    return run_command(import_table.main, [model, *options], folder / "log")

@@ -1,0 +1,111 @@
+"""Verified shards are read without their digests until the file's size, time, place or corpus is another."""
+
+import os
+import shutil
+import time
+
+import pytest
+
+from data_prep.shards import verified
+from data_prep.shards.block_sums import BlockSums
+from data_prep.shards.manifest import read_manifest
+from data_prep.shards.token_stream import TokenStream
+from data_prep.shards.verified import STAMP_NAME, read_stamp
+from data_prep.verifying.folder_check import verify
+from tests.damage import damages, flip_bit
+from tests.data_prep.shards.test_token_stream import STREAM, write_folder
+
+LONG_AGO = 10**18  # nanoseconds after 1970
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Token shards that were written long ago, and verified."""
+    folder = write_folder(tmp_path / "tokens")
+    for path in folder.glob("*.bin"):
+        os.utime(path, ns=(LONG_AGO, LONG_AGO))
+    assert verify(folder) == []
+    return folder
+
+
+def stamp(folder) -> dict[str, int]:
+    return read_stamp(folder, read_manifest(folder))
+
+
+def test_verified_shards_are_read_without_their_digests(folder, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("digests are read")
+
+    monkeypatch.setattr(BlockSums, "_read", refuse)
+    assert TokenStream(folder).read(0, 12).tolist() == STREAM
+    (folder / STAMP_NAME).unlink()
+    with pytest.raises(AssertionError, match="digests are read"):
+        TokenStream(folder).read(0, 12)
+
+
+def test_no_damage_that_changes_size_or_time_passes_a_stamp(folder):
+    for path in damages(sorted(folder.glob("*.bin")), number=60):
+        with pytest.raises(ValueError, match=path.name):
+            TokenStream(folder).read(0, 12)
+        assert len(verify(folder)) == 1
+    assert verify(folder) == [] and TokenStream(folder).read(0, 12).tolist() == STREAM
+
+
+def test_only_intact_shards_are_stamped(folder):
+    flip_bit(folder / "shard2.bin", 5)
+    os.utime(folder / "shard2.bin", ns=(LONG_AGO, LONG_AGO))
+    assert len(verify(folder)) == 1
+    assert stamp(folder) == {"shard0": LONG_AGO, "shard1": LONG_AGO}
+    with pytest.raises(ValueError, match="shard2.bin is damaged"):
+        TokenStream(folder).read(7, 1)
+
+
+def test_a_stamp_trusts_size_and_time_alone(folder):
+    flip_bit(folder / "shard2.bin", 4)  # token 7 is 9
+    os.utime(folder / "shard2.bin", ns=(LONG_AGO, LONG_AGO))  # as no program does by accident
+    assert TokenStream(folder).read(7, 1).tolist() == [8]
+    assert verify(folder)[0].startswith(f"{folder}/shard2.bin is damaged")
+
+
+def test_a_damaged_stamp_is_no_stamp(folder):
+    for _ in damages([folder / STAMP_NAME], number=100):
+        assert stamp(folder) == {}
+    assert set(stamp(folder)) == {"shard0", "shard1", "shard2"}
+
+
+def test_a_stamp_is_of_one_place_and_one_corpus(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "copy")  # keeps times
+    assert stamp(tmp_path / "copy") == {}
+    write_folder(folder, shards=[[[1, 9]]])
+    assert stamp(folder) == {}
+
+
+def test_a_file_that_changed_just_now_is_not_stamped(tmp_path):
+    folder = write_folder(tmp_path / "tokens")
+    now = time.time_ns()
+    for name, age in (("shard0", 3 * 10**9), ("shard1", 10**9), ("shard2", -(10**9))):
+        os.utime(folder / f"{name}.bin", ns=(now - age, now - age))
+    assert verify(folder) == []
+    assert stamp(folder) == {"shard0": now - 3 * 10**9}
+
+
+def test_a_stamp_of_a_read_only_folder_is_in_the_users_cache(folder, cache, monkeypatch):
+    (folder / STAMP_NAME).unlink()
+    write = verified.atomic_file
+
+    def only_in_cache(path):
+        if path.is_relative_to(folder):
+            raise PermissionError(13, "Permission denied")
+        return write(path)
+
+    monkeypatch.setattr(verified, "atomic_file", only_in_cache)
+    assert verify(folder) == [] and not (folder / STAMP_NAME).exists()
+    assert len(list(cache.rglob("*.json"))) == 1 and len(stamp(folder)) == 3
+    monkeypatch.setattr(verified, "_places", lambda folder: [folder / STAMP_NAME])
+    assert verify(folder) == [] and stamp(folder) == {}  # nowhere to write: digests are compared

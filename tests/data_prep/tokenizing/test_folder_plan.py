@@ -1,0 +1,75 @@
+"""Small raw shards are joined and large ones are cut, by sizes alone, and the tokens are those of one pass."""
+
+import random
+
+import pytest
+
+from data_prep.documents.document_rules import DocumentRules
+from data_prep.documents.hub_datasets import DatasetShard
+from data_prep.documents.raw_shards import RawFile
+from data_prep.shards.token_stream import TokenStream
+from data_prep.tokenizing.folder_plan import plan_shards
+from data_prep.tokenizing.sources import read_sources
+from data_prep.tokenizing.tokenize_folder import tokenize_folder
+
+
+def raw_files(folder, sizes, suffix=".txt"):
+    for number, size in enumerate(sizes):
+        (folder / f"f{number}{suffix}").write_bytes(bytes(size))
+    return [RawFile(folder / f"f{number}{suffix}") for number in range(len(sizes))]
+
+
+def plan(raw_shards, **options):
+    """Names of the token shards and, for each, the raw shards and ranges that it holds; 4 bytes of text per token."""
+    planned = plan_shards(raw_shards, DocumentRules(), token_size=2, **options)
+    return {each.name: [(raw.name, raw.start, raw.end) for raw in each.raw_shards] for each in planned}
+
+
+def test_neighbours_are_joined_up_to_the_size_of_a_token_shard(tmp_path):
+    # 2 bytes of tokens per 4 of text: 100 holds 200 bytes of text
+    assert plan(raw_files(tmp_path, [100, 60, 50, 0, 160]), shard_bytes=100) == {
+        "00000-f0": [("f0", 0, None), ("f1", 0, None)],
+        "00001-f2": [("f2", 0, None), ("f3", 0, None)],
+        "00002-f4": [("f4", 0, None)],
+    }
+
+
+def test_a_large_plain_file_is_cut_and_a_compressed_one_is_not(tmp_path):
+    assert plan(raw_files(tmp_path, [500]), shard_bytes=100) == {
+        "00000-f0": [("f0", 0, 166)],
+        "00001-f0": [("f0", 166, 333)],
+        "00002-f0": [("f0", 333, 500)],
+    }
+    assert plan(raw_files(tmp_path, [500], ".txt.zst"), shard_bytes=100) == {"00000-f0": [("f0", 0, None)]}
+
+
+def test_a_small_corpus_is_divided_into_64_token_shards_of_at_least_16_mib(tmp_path, monkeypatch):
+    monkeypatch.setattr("data_prep.tokenizing.folder_plan.SMALLEST_SHARD_BYTES", 50)
+    assert len(plan(raw_files(tmp_path, [10] * 6400))) == 64
+    assert len(plan(raw_files(tmp_path, [10] * 25))) == 3  # 50 bytes of tokens hold 100 bytes of text
+
+
+def test_the_parts_of_a_data_set_are_never_joined():
+    parts = [DatasetShard("hf:x", number, 3, None, 0) for number in range(3)]
+    names = [each.name for each in plan_shards(parts, DocumentRules(), token_size=2)]
+    assert names == ["00000-x", "00001-x", "00002-x"]
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".jsonl"])
+def test_ranges_of_a_file_have_the_tokens_and_documents_of_the_whole(tmp_path, tokenizer_folder, suffix):
+    generator = random.Random(0)
+    texts = ["\n".join("word " * generator.randrange(9) + "end" for _ in range(3)) for _ in range(60)]
+    ends = {".txt": "{}\n\n", ".jsonl": '{{"text": "{}"}}\n'}[suffix]
+    path = tmp_path / f"text{suffix}"
+    path.write_text("".join(ends.format(text.replace("\n", "\\n") if suffix == ".jsonl" else text) for text in texts))
+    streams = []
+    for shard_bytes in (10**9, 300):
+        output = tmp_path / str(shard_bytes)
+        tokenize_folder([path], tokenizer=tokenizer_folder, output=output, shard_bytes=shard_bytes)
+        streams.append(TokenStream(output))
+    whole, cut = streams
+    assert cut.read(0, cut.num_tokens).tolist() == whole.read(0, whole.num_tokens).tolist()
+    assert cut.manifest.num_documents == whole.manifest.num_documents == 60
+    sources = read_sources(cut.folder, cut.manifest)
+    assert len(sources) == len(cut.manifest.shards) > 5
+    assert sources[0].part.identity["end"] == sources[1].part.identity["start"]
