@@ -48,7 +48,7 @@ def count_mixture(
     """Return int64 [num_cells]: what each part holds times its epochs, rounded, and summed.
 
     Collective over `ranks`: each counts its shares with at most `num_workers` processes, and rank 0 alone gets the sum.
-    All ranks count one part after the other and round its sum, so the result does not depend on the number of processes.
+    All ranks count one part after the other and round its sum: the result does not depend on the number of processes.
     """
     num_tokens_of_rank = sum(stream.num_tokens for stream in mixture.streams) // ranks.world_size
     num_workers = min(num_workers, 1 + num_tokens_of_rank // TOKENS_PER_WORKER)
