@@ -24,7 +24,7 @@ def write_cold_shards(folder: Path, *, num_bytes: int) -> None:
     with ShardWriter(folder / COLD, "shard", vocab_size=manifest.vocab_size) as writer:
         for _ in range(-(-num_bytes // (len(tokens) * source.dtype.itemsize))):
             writer.write(tokens, document_ends=np.array([len(tokens)]))
-    facts = {name: getattr(manifest, name) for name in ("tokenizer_digest", "vocab_size", "end_token_id")}
+    facts = {name: getattr(manifest, name) for name in ("tokenizer_digest", "vocab_size", "end_token", "end_token_id")}
     (folder / VERIFIED).mkdir()
     for suffix in SUFFIXES:
         os.link(folder / COLD / f"shard.{suffix}", folder / VERIFIED / f"shard.{suffix}")

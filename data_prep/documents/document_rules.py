@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from data_prep.documents.files.include import Include, include_of
 
 Parts = Iterator[tuple[str, bool]]  # parts of documents, in order: (text, whether it ends its document)
-DOCUMENT_RULES = ("auto", "blank_line", "line")
+DOCUMENT_RULES = ("auto", "blank_line", "line", "wikitext")
 END_TOKEN_RULES = ("gpt2", "fairseq")
 
 
@@ -17,6 +17,7 @@ class DocumentRules:
     text_field: the field or column with the text of a row; `a.b` is also the field b of a.
     document_rule: "blank_line" ends a document at a blank line, or at a row without text. "line" ends it after every
     `lines_per_document` lines or rows, not counting empty ones. "auto" is "blank_line" for lines, "line" for rows.
+    "wikitext" begins a document at a title between blank lines, or rows, as described in wikitext.py.
     end_token_rule: "gpt2" appends the end token to every document. "fairseq" also replaces every newline by it, that
     of a blank line between documents included, as in fairseq and in the data of BASE layers (Lewis et al., 2021).
     include: of folders, globs and archives, only the files that match one of these patterns are read, if there is one.

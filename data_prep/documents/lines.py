@@ -5,16 +5,21 @@ from collections.abc import Iterator
 
 from data_prep.documents.document_rules import DocumentRules, Parts
 from data_prep.documents.text_chunks import Chunk
+from data_prep.documents.wikitext import group_articles
 
 LONGEST_WHITESPACE = 2**22  # characters at the start of a line, which memory holds
+LONGEST_LINE = 2**28  # characters of a line of WikiText; a paragraph has some hundreds
 _BLANK_LINES = re.compile(r"\n(?:[^\S\n]*+\n)++")  # possessive: a million blank lines need no memory
 
 
 def group_lines(chunks: Iterator[Chunk], rules: DocumentRules, *, label: str) -> Parts:
     """Yield (text, whether it ends its document); memory holds one chunk, however long the lines are.
 
-    ValueError, naming `label`, for a line that begins with more than LONGEST_WHITESPACE.
+    ValueError, naming `label`, for a line that begins with more than LONGEST_WHITESPACE. "wikitext" holds a whole line,
+    and refuses one above LONGEST_LINE.
     """
+    if rules.document_rule == "wikitext":
+        return group_articles(_whole_lines(chunks, label), rules.blank_line)
     if rules.document_rule == "line":
         return _every_n_lines(chunks, rules.lines_per_document)
     return _between_blank_lines(_with_whole_blank_lines(chunks, label), rules.blank_line)
@@ -66,6 +71,20 @@ def _every_n_lines(chunks: Iterator[Chunk], num_lines: int) -> Parts:
         is_full = ends_line and filled == num_lines
         yield prefix + text, is_full
         filled, starts_line = (0 if is_full else filled), ends_line
+
+
+def _whole_lines(chunks: Iterator[Chunk], label: str) -> Iterator[str]:
+    held, num_held = [], 0  # parts of an unfinished line
+    for text, ends_line in _lines(chunks):
+        held.append(text)
+        num_held += len(text)
+        if num_held > LONGEST_LINE:
+            raise ValueError(f"{label} has a line of more than {LONGEST_LINE} characters; divide or remove it")
+        if ends_line:
+            yield "".join(held)
+            held, num_held = [], 0
+    if held:
+        yield "".join(held)
 
 
 def _lines(chunks: Iterator[Chunk]) -> Parts:

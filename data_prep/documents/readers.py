@@ -107,8 +107,8 @@ class Reader:
 
 
 def can_be_cut(name: str, rules: DocumentRules) -> bool:
-    """Whether a file can be read in byte ranges: it is plain, and no document begins in the middle of a line."""
+    """Whether a file can be read in byte ranges: it is plain, and every line, or every blank line, ends a document."""
     kind, compressions = split_suffix(name)
-    if compressions or rules.lines_per_document > 1:
+    if compressions or rules.lines_per_document > 1 or rules.document_rule == "wikitext":
         return False
     return kind == TEXT or (kind == ROWS and rules.document_rule != "blank_line")

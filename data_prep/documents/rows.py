@@ -13,6 +13,7 @@ from data_prep.documents.files.decompress import DamagedShard
 from data_prep.documents.skipped import SkippedRecords
 from data_prep.documents.text_chunks import cut_lines
 from data_prep.documents.text_field import column_path, column_texts, value_of, why_no_text
+from data_prep.documents.wikitext import group_articles
 
 ROWS_PER_BATCH = 16  # if rows are whole books of 3 MB, a batch takes 900 MB; larger batches are no faster
 LONGEST_ROW = 2**28  # bytes of a line of JSON; a book has some millions
@@ -55,6 +56,8 @@ def parquet_rows(
 
 def group_rows(rows: Iterator[str], rules: DocumentRules) -> Parts:
     """Yield (text, whether it ends its document) according to `rules`."""
+    if rules.document_rule == "wikitext":
+        return group_articles(rows, rules.blank_line)
     if rules.document_rule == "blank_line":
         return _between_blank_rows(rows, rules.blank_line)
     if rules.lines_per_document > 1:
