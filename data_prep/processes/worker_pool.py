@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 CONTEXT = multiprocessing.get_context("spawn")  # fork would copy the tokenizer's threads in an unknown state
@@ -62,6 +63,7 @@ class _Pool(ProcessPoolExecutor):
 
     def submit(self, *arguments, **options):
         """Submit a task, for which a process may be started: it inherits the mask of signals."""
+        resource_tracker.ensure_running()  # its own start, during that of the first worker, would clear the mask
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             return super().submit(*arguments, **options)

@@ -120,7 +120,7 @@ def test_a_disk_without_room_is_refused_before_anything_is_read(raw_folder, toke
 
 def test_ctrl_c_is_one_line_and_status_130_and_the_command_resumes(tmp_path, tokenizer_folder, documents):
     for number in range(2):
-        write_raw_shard(tmp_path / "raw" / f"{number}.txt.gz", documents * 200_000)
+        write_raw_shard(tmp_path / "raw" / f"{number}.txt.gz", documents * 60_000)
     options = ["--workers", "2", "--shard_bytes", "1"]
     arguments = arguments_of(tmp_path / "raw", tokenizer_folder, tmp_path / "tokens", *options)
     command = [sys.executable, "-m", "data_prep.tokenize_shards", *arguments]
