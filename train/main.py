@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
         if ranks.rank == 0:
             print(describe_run(config, network, world_size=ranks.world_size, predicted_load=inputs.predicted_load))
         return EXIT_DONE
-    stop = StopRequest(config.run_dir)
+    stop = StopRequest(config.run_dir, looks_for_file=ranks.rank == 0)
     stop.listen()
     from train.run import run  # not above: DeepSpeed takes seconds to import, and an error should take none
 
