@@ -22,6 +22,7 @@ from .dispatch import DispatchPlan
 from .experts import Experts
 from .gate import Gate
 from .hash_keys import TokenContext, previous_tokens, token_context
+from .output_matrix import OutputMatrix
 from .positions import SinusoidalPositions
 from .router_expert_choice import NOT_CAUSAL
 from .router_hash import UNSET, HashRouter
@@ -202,8 +203,13 @@ def _is_packed(position_ids: torch.Tensor | None) -> bool:
 
 @dataclass
 class HashGPTOutput(CausalLMOutputWithCrossAttentions):
-    """Like GPT2LMHeadModel's; routing: the RoutingRecord of each sparse layer, by the index of its block."""
+    """Like GPT2LMHeadModel's.
 
+    routing: the RoutingRecord of each sparse layer, by the index of its block.
+    token_losses: the cross-entropy of each token, float32 [B, S], without gradient, if targets were given.
+    """
+
+    token_losses: torch.Tensor | None = None
     routing: dict[int, RoutingRecord] | None = None
 
 
@@ -217,7 +223,7 @@ class HashGPTForCausalLM(HashGPTPreTrainedModel, GPT2LMHeadModel):
     def __init__(self, config: HashGPTConfig):
         GPT2PreTrainedModel.__init__(self, config)
         self.transformer = HashGPTModel(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = OutputMatrix(config.hidden_size, config.vocab_size)
         self.predictor = None
         self.post_init()
 
@@ -234,11 +240,16 @@ class HashGPTForCausalLM(HashGPTPreTrainedModel, GPT2LMHeadModel):
         *,
         position_ids=None,  # named here, because generate() makes them from the mask only if forward() names them
         labels=None,
+        targets=None,
         next_ids=None,
         logits_to_keep: int | torch.Tensor = 0,
         **kwargs,
     ) -> HashGPTOutput:
-        """Like GPT2LMHeadModel. Oracle-future hashes take next_ids [B, S], or derive them from the labels."""
+        """Like GPT2LMHeadModel. Oracle-future hashes take next_ids [B, S], or derive them from the labels.
+
+        targets [B, S]: the token that follows each of input_ids (labels are the ids themselves), or -100. The loss is
+        then made without logits, and these are None (models/output_matrix.py).
+        """
         if next_ids is None and labels is not None and "next" in self.config.hash_keys:
             # The last token has no label, so its route bears on no loss. Ignored labels (-100) count as token 0.
             next_ids = nn.functional.pad(labels[:, 1:], (0, 1)).clamp(min=0)
@@ -246,9 +257,12 @@ class HashGPTForCausalLM(HashGPTPreTrainedModel, GPT2LMHeadModel):
             input_ids, past_key_values, attention_mask,
             position_ids=position_ids, next_ids=next_ids, return_dict=True, **kwargs,
         )  # fmt: skip
-        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        logits = self.lm_head(outputs.last_hidden_state[:, kept])
-        loss = None
+        logits = loss = token_losses = None
+        if targets is not None:
+            loss, token_losses = self.lm_head(outputs.last_hidden_state, targets)
+        else:
+            kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+            logits = self.lm_head(outputs.last_hidden_state[:, kept])
         if labels is not None:
             loss = self.loss_function(logits, labels, vocab_size=self.config.vocab_size, **kwargs)
         return HashGPTOutput(
@@ -258,6 +272,7 @@ class HashGPTForCausalLM(HashGPTPreTrainedModel, GPT2LMHeadModel):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
             routing=outputs["routing"],
+            token_losses=token_losses,
         )
 
     def prepare_inputs_for_generation(self, input_ids, *args, attention_mask=None, **kwargs):
@@ -307,6 +322,12 @@ class HashGPTForCausalLM(HashGPTPreTrainedModel, GPT2LMHeadModel):
             router.resize(len(embeddings.weight))
         self._record_digests()
         return embeddings
+
+    def _get_resized_lm_head(self, *args, **kwargs) -> OutputMatrix:
+        resized = super()._get_resized_lm_head(*args, **kwargs)
+        head = OutputMatrix(resized.in_features, resized.out_features, device="meta")
+        head.weight = resized.weight
+        return head
 
     def _record_digests(self) -> None:
         self.config.route_table_digests = [router.layer_digest for router in self.hash_routers] or None

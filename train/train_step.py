@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 
 import torch
-import torch.nn.functional as F
 from deepspeed.runtime.engine import DeepSpeedEngine
 
 from models.routes import RoutingRecord, add_auxiliary_losses
@@ -32,8 +31,9 @@ def train_step(
 
 
 def forward(engine: DeepSpeedEngine, batch: Batch) -> tuple[torch.Tensor, dict[int, RoutingRecord]]:
-    """The cross-entropy and the record of each sparse layer; the logits are freed with the backward pass."""
-    outputs = engine(batch.input_ids, plans=batch.plans, use_cache=False, **batch.known)
-    # Every rank has the same number of targets, so the mean of the ranks' gradients is the global gradient.
-    loss = F.cross_entropy(outputs.logits.flatten(0, 1).float(), batch.targets.flatten())
-    return loss, outputs.routing
+    """The cross-entropy, and the record of each sparse layer.
+
+    Every rank has the same number of targets, so the mean of the ranks' gradients is the global gradient.
+    """
+    outputs = engine(batch.input_ids, plans=batch.plans, targets=batch.targets, use_cache=False, **batch.known)
+    return outputs.loss, outputs.routing
