@@ -7,6 +7,10 @@ from torch.nn import functional
 
 from .dispatch import DispatchPlan, combine, dispatch
 
+# Hopper and data-centre Blackwell. Elsewhere grouped_mm copies the ends of the runs to the host: 8 waits per layer and
+# pass for what the loop already knows.
+_GROUPED_MM_DEVICES = ((9, 0), (10, 0))
+
 
 class ExpertWeights(NamedTuple):
     """Two matrices with biases, x -> act(x @ up + up_bias) @ down + down_bias, or their gradients.
@@ -130,6 +134,7 @@ def _fits_grouped_mm(*tensors: torch.Tensor) -> bool:
         hasattr(functional, "grouped_mm")  # since torch 2.10
         and all(tensor.is_cuda and tensor.dtype == torch.bfloat16 and tensor.numel() > 0 for tensor in tensors)
         and all(tensor.shape[-1] % 8 == 0 and tensor.data_ptr() % 16 == 0 for tensor in tensors)
+        and torch.cuda.get_device_capability(tensors[0].device) in _GROUPED_MM_DEVICES
     )
 
 

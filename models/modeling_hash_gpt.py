@@ -8,65 +8,27 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from transformers import initialization as init
-from transformers.modeling_outputs import CausalLMOutputWithCrossAttentions
-from transformers.models.gpt2.modeling_gpt2 import GPT2Block, GPT2LMHeadModel, GPT2Model, GPT2PreTrainedModel
+from transformers.cache_utils import DynamicCache
+from transformers.masking_utils import create_causal_mask, packed_sequence_mask_function
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithCrossAttentions
+from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel, GPT2Model, GPT2PreTrainedModel
 from transformers.utils import can_return_tuple
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
 
+from .block import HashGPTBlock
 from .configuration_hash_gpt import HashGPTConfig
 from .dispatch import DispatchPlan
 from .experts import Experts
 from .gate import Gate
 from .hash_keys import TokenContext, previous_tokens, token_context
-from .learned_ffn import make_sparse_ffn
+from .output_matrix import OutputMatrix
 from .positions import SinusoidalPositions
 from .router_expert_choice import NOT_CAUSAL
 from .router_hash import UNSET, HashRouter
 from .router_token_switch import TokenVectors
 from .routes import RoutingRecord
 from .sparse_ffn import SparseFFN
-
-
-class HashGPTBlock(GPT2Block):
-    """GPT-2's block, with a sparse layer as its feed-forward or before it if the configuration says so."""
-
-    def __init__(self, config, layer_idx):
-        super().__init__(config, layer_idx=layer_idx)
-        self.layer_idx = layer_idx
-        self.is_sparse = layer_idx in config.sparse_layers
-        self.is_inserted = self.is_sparse and config.placement == "insert"
-        if self.is_inserted:
-            self.sparse = make_sparse_ffn(config, config.sparse_layers.index(layer_idx))
-        elif self.is_sparse:
-            self.mlp = make_sparse_ffn(config, config.sparse_layers.index(layer_idx))
-
-    @property
-    def sparse_ffn(self) -> SparseFFN:
-        """The sparse layer of a sparse block."""
-        return self.sparse if self.is_inserted else self.mlp
-
-    def forward(
-        self,
-        hidden_states,
-        past_key_values=None,
-        attention_mask=None,
-        encoder_hidden_states=None,  # GPT2Model passes it by position; there is no cross-attention here
-        *,
-        plans: dict[int, list[DispatchPlan]],
-        token_ids: torch.Tensor | None,
-        **kwargs,
-    ):
-        if self.is_inserted:
-            hidden_states, _ = self.sparse(hidden_states, plans[self.layer_idx], token_ids)
-        attended, _ = self.attn(
-            self.ln_1(hidden_states), past_key_values=past_key_values, attention_mask=attention_mask, **kwargs
-        )
-        hidden_states = hidden_states + attended
-        normed = self.ln_2(hidden_states)
-        if self.is_sparse and not self.is_inserted:
-            feed_forward, _ = self.mlp(normed, plans[self.layer_idx], token_ids)
-        else:
-            feed_forward = self.mlp(normed)
-        return hidden_states + feed_forward
 
 
 class HashGPTPreTrainedModel(GPT2PreTrainedModel):
@@ -194,13 +156,45 @@ class HashGPTModel(HashGPTPreTrainedModel, GPT2Model):
             )
         is_new = attention_mask is None and past_key_values is None
         if is_new and kwargs.get("use_cache") is not False and _is_packed(position_ids):
-            kwargs["use_cache"] = False  # with a cache transformers would not look for documents
-        outputs = GPT2Model.forward(
-            self, input_ids, past_key_values, attention_mask, position_ids=position_ids, plans=plans,
-            token_ids=input_ids, output_routing=True, return_dict=True, **kwargs,
+            kwargs["use_cache"] = False  # documents are kept apart without a cache only
+        outputs = self._apply_blocks(
+            input_ids, past_key_values, attention_mask, position_ids=position_ids, plans=plans, output_routing=True,
+            return_dict=True, **kwargs,
         )  # fmt: skip
         outputs["routing"] = dict(zip(sorted(self.config.sparse_layers), outputs["routing"], strict=True))
         return outputs
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def _apply_blocks(
+        self, input_ids, past_key_values, attention_mask, *, position_ids, inputs_embeds=None, use_cache=None, **kwargs
+    ):
+        """GPT2Model.forward, which looks at the positions on the host, and so would wait for the device."""
+        if use_cache and past_key_values is None:
+            past_key_values = DynamicCache(config=self.config)
+        if inputs_embeds is None:
+            inputs_embeds = self.wte(input_ids)
+        mask = self._attention_mask(inputs_embeds, attention_mask, past_key_values, position_ids)
+        if position_ids is None:
+            num_cached = past_key_values.get_seq_length() if past_key_values is not None else 0
+            position_ids = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device).unsqueeze(0) + num_cached
+        hidden_BSD = self.drop(inputs_embeds + self.wpe(position_ids))
+        cache = None if self.gradient_checkpointing and self.training else past_key_values
+        for block in self.h:
+            hidden_BSD = block(
+                hidden_BSD, cache, mask, use_cache=use_cache, position_ids=position_ids, token_ids=input_ids, **kwargs
+            )
+        return BaseModelOutputWithPast(self.ln_f(hidden_BSD), past_key_values if use_cache else None)
+
+    def _attention_mask(self, embeddings_BSD, attention_mask, past_key_values, position_ids):
+        """None for plain causal attention where the implementation needs no mask for it."""
+        documents = None
+        if position_ids is not None and attention_mask is None and past_key_values is None:
+            document_BS = (position_ids == 0).cumsum(-1).expand(embeddings_BSD.shape[:2])
+            documents = packed_sequence_mask_function(document_BS)
+        return create_causal_mask(
+            self.config, embeddings_BSD, attention_mask, past_key_values, and_mask_function=documents
+        )
 
 
 def _is_packed(position_ids: torch.Tensor | None) -> bool:
@@ -209,8 +203,13 @@ def _is_packed(position_ids: torch.Tensor | None) -> bool:
 
 @dataclass
 class HashGPTOutput(CausalLMOutputWithCrossAttentions):
-    """Like GPT2LMHeadModel's; routing: the RoutingRecord of each sparse layer, by the index of its block."""
+    """Like GPT2LMHeadModel's.
 
+    routing: the RoutingRecord of each sparse layer, by the index of its block.
+    token_losses: the cross-entropy of each token, float32 [B, S], without gradient, if targets were given.
+    """
+
+    token_losses: torch.Tensor | None = None
     routing: dict[int, RoutingRecord] | None = None
 
 
@@ -224,7 +223,7 @@ class HashGPTForCausalLM(HashGPTPreTrainedModel, GPT2LMHeadModel):
     def __init__(self, config: HashGPTConfig):
         GPT2PreTrainedModel.__init__(self, config)
         self.transformer = HashGPTModel(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = OutputMatrix(config.hidden_size, config.vocab_size)
         self.predictor = None
         self.post_init()
 
@@ -241,11 +240,16 @@ class HashGPTForCausalLM(HashGPTPreTrainedModel, GPT2LMHeadModel):
         *,
         position_ids=None,  # named here, because generate() makes them from the mask only if forward() names them
         labels=None,
+        targets=None,
         next_ids=None,
         logits_to_keep: int | torch.Tensor = 0,
         **kwargs,
     ) -> HashGPTOutput:
-        """Like GPT2LMHeadModel. Oracle-future hashes take next_ids [B, S], or derive them from the labels."""
+        """Like GPT2LMHeadModel. Oracle-future hashes take next_ids [B, S], or derive them from the labels.
+
+        targets [B, S]: the token that follows each of input_ids (labels are the ids themselves), or -100. The loss is
+        then made without logits, and these are None (models/output_matrix.py).
+        """
         if next_ids is None and labels is not None and "next" in self.config.hash_keys:
             # The last token has no label, so its route bears on no loss. Ignored labels (-100) count as token 0.
             next_ids = nn.functional.pad(labels[:, 1:], (0, 1)).clamp(min=0)
@@ -253,9 +257,12 @@ class HashGPTForCausalLM(HashGPTPreTrainedModel, GPT2LMHeadModel):
             input_ids, past_key_values, attention_mask,
             position_ids=position_ids, next_ids=next_ids, return_dict=True, **kwargs,
         )  # fmt: skip
-        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        logits = self.lm_head(outputs.last_hidden_state[:, kept])
-        loss = None
+        logits = loss = token_losses = None
+        if targets is not None:
+            loss, token_losses = self.lm_head(outputs.last_hidden_state, targets)
+        else:
+            kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+            logits = self.lm_head(outputs.last_hidden_state[:, kept])
         if labels is not None:
             loss = self.loss_function(logits, labels, vocab_size=self.config.vocab_size, **kwargs)
         return HashGPTOutput(
@@ -265,6 +272,7 @@ class HashGPTForCausalLM(HashGPTPreTrainedModel, GPT2LMHeadModel):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
             routing=outputs["routing"],
+            token_losses=token_losses,
         )
 
     def prepare_inputs_for_generation(self, input_ids, *args, attention_mask=None, **kwargs):
@@ -314,6 +322,12 @@ class HashGPTForCausalLM(HashGPTPreTrainedModel, GPT2LMHeadModel):
             router.resize(len(embeddings.weight))
         self._record_digests()
         return embeddings
+
+    def _get_resized_lm_head(self, *args, **kwargs) -> OutputMatrix:
+        resized = super()._get_resized_lm_head(*args, **kwargs)
+        head = OutputMatrix(resized.in_features, resized.out_features, device="meta")
+        head.weight = resized.weight
+        return head
 
     def _record_digests(self) -> None:
         self.config.route_table_digests = [router.layer_digest for router in self.hash_routers] or None

@@ -1,42 +1,57 @@
 """The parameters, memory, batch, checkpoints and expert load of a run, computed before any weight exists."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from data_prep.tables.expert_load import max_over_mean, rank_load
 from models.configuration_hash_gpt import HashGPTConfig
 from models.parameter_count import ParameterCount, count_parameters
+from train.activation_memory import activation_bytes
 from train.checkpoint.disk_space import MIB, checkpoint_bytes, num_checkpoints
 from train.config.run_config import RunConfig
 
 
 @dataclass(frozen=True)
 class MemoryPerRank:
-    """Bytes that one rank holds for the whole run, in addition to activations, buffers and the batch."""
+    """Bytes that one rank holds, in addition to buffers and the batch."""
 
     weights: int  # of the forward pass
     gradients: int  # always fp32: bf16 runs sum their gradients in fp32 too
     optimizer: int  # ZeRO's fp32 copy of the weights, and Adam's two moments
+    activations: int = 0  # of one micro-batch, between its forward and its backward pass
 
     @property
     def total(self) -> int:
-        return self.weights + self.gradients + self.optimizer
+        return self.weights + self.gradients + self.optimizer + self.activations
 
 
 def describe_run(
-    config: RunConfig, model_config: HashGPTConfig, *, world_size: int, predicted_load: np.ndarray | None = None
+    config: RunConfig,
+    model_config: HashGPTConfig,
+    *,
+    world_size: int,
+    predicted_load: np.ndarray | None = None,
+    missing_inputs: Sequence[str] = (),
 ) -> str:
-    """Tables to read before the run. predicted_load: tokens per expert by the tables' counts [sparse layers, E]."""
+    """Tables to read before the run. predicted_load: tokens per expert by the tables' counts [sparse layers, E].
+
+    missing_inputs: paths of data and tables that do not exist yet.
+    """
     count = count_parameters(model_config)
     sections = [
         _describe_parameters(count, model_config),
-        _describe_memory(count, config, world_size=world_size),
-        _describe_batch(config, world_size=world_size),
+        _describe_memory(count, config, model_config, world_size=world_size),
+        _describe_batch(config, count, world_size=world_size),
         _describe_checkpoints(config, model_config),
     ]
     if predicted_load is not None and model_config.sparse_layers:
         sections.append(_describe_load(predicted_load, model_config.sparse_layers, ep_size=config.ep_size))
+    if missing_inputs:
+        sections.append(
+            f"Not yet there\n  {', '.join(missing_inputs)}: hashes of tokens are assumed, and no load predicted"
+        )
     return "\n\n".join(sections)
 
 
@@ -78,8 +93,8 @@ def _describe_parameters(count: ParameterCount, network: HashGPTConfig) -> str:
     return "\n".join(["Parameters", *(f"  {name:<12}{value:>18,}  {note}".rstrip() for name, value, note in rows)])
 
 
-def _describe_memory(count: ParameterCount, config: RunConfig, *, world_size: int) -> str:
-    memory = bytes_per_rank(
+def _describe_memory(count: ParameterCount, config: RunConfig, network: HashGPTConfig, *, world_size: int) -> str:
+    held = bytes_per_rank(
         count,
         world_size=world_size,
         ep_size=config.ep_size,
@@ -87,19 +102,30 @@ def _describe_memory(count: ParameterCount, config: RunConfig, *, world_size: in
         precision=config.precision,
         optimizer=config.optimizer,
     )
+    activations = activation_bytes(
+        network,
+        num_tokens=config.micro_batch_size * config.context_length,
+        element_bytes=4 if config.precision == "fp32" else 2,
+        recomputes=config.activation_checkpointing,
+    )
+    memory = replace(held, activations=activations)
     setting = f"{config.precision}, zero_stage={config.zero_stage}, ep_size={config.ep_size}, world of {world_size}"
-    parts = ("weights", "gradients", "optimizer", "total")
+    parts = ("weights", "gradients", "optimizer", "activations", "total")
     lines = [f"  {part:<12}{getattr(memory, part) / MIB:>14,.1f} MiB" for part in parts]
-    return "\n".join([f"Memory per rank, without activations ({setting})", *lines])
+    return "\n".join([f"Memory per rank ({setting})", *lines])
 
 
-def _describe_batch(config: RunConfig, *, world_size: int) -> str:
+def _describe_batch(config: RunConfig, count: ParameterCount, *, world_size: int) -> str:
     micro_batches = config.global_batch_size // (config.micro_batch_size * world_size)
     tokens = config.global_batch_size * config.context_length
+    operations = 6 * count.active * tokens  # 2 per weight forward, 4 backward
+    hours = config.max_steps * operations / (100e12 * world_size) / 3600
     product = f"{world_size} ranks * {micro_batches} micro-batches * {config.micro_batch_size} sequences"
     return (
         f"Batch\n  {product} * {config.context_length} tokens = {tokens:,} tokens per step\n"
-        f"  {config.max_steps:,} steps * {tokens:,} tokens = {config.max_steps * tokens:,} tokens"
+        f"  {config.max_steps:,} steps * {tokens:,} tokens = {config.max_steps * tokens:,} tokens\n"
+        f"  6 * {count.active:,} active parameters * {tokens:,} tokens = {operations:.2e} operations per step: "
+        f"{hours:.3g} hours at 100 TFLOP/s per rank"
     )
 
 

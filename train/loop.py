@@ -112,7 +112,7 @@ class _Training:
 
     def validate_if_due(self, step: int) -> bool:
         """Validate on schedule. Returns whether the run must stop here: a stop interrupts the validation."""
-        stops, config = self.watch.stop_is_due(), self.config
+        stops, config = self.watch.stops, self.config
         if stops or not self.inputs.validation or not self.is_due(step, config.eval_every):
             return stops
         self.watch.at_step(step, "validating")

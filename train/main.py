@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 
 from models.configuration_hash_gpt import HashGPTConfig
+from train.assumed_network import assumed_network, missing_inputs
 from train.checkpoint.disk_space import check_disk_space
 from train.checkpoint.run_folder import check_resume, check_run_folder
 from train.config.arguments import load_run_config
@@ -22,35 +23,52 @@ def main(argv: list[str] | None = None) -> int:
     try:
         config = load_run_config(sys.argv[1:] if argv is None else argv)
         ranks = dry_run_ranks(config) if config.dry_run else read_ranks(os.environ)
-        settings, inputs, network = check(config, ranks)
+        settings = check_settings(config, ranks)
+        if config.dry_run:
+            description = describe(config, ranks)
+        else:
+            inputs, network = check_inputs(config)
     except (ValueError, OSError) as error:
         if is_first_of_its_host(os.environ):  # one line per host, since hosts may lack different files
             print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     if config.dry_run:
         if ranks.rank == 0:
-            print(describe_run(config, network, world_size=ranks.world_size, predicted_load=inputs.predicted_load))
+            print(description)
         return EXIT_DONE
-    stop = StopRequest(config.run_dir)
+    stop = StopRequest(config.run_dir, looks_for_file=ranks.rank == 0)
     stop.listen()
     from train.run import run  # not above: DeepSpeed takes seconds to import, and an error should take none
 
     return run(config, ranks, settings, inputs, network, stop)
 
 
-def check(config: RunConfig, ranks: Ranks) -> tuple[dict, Inputs, HashGPTConfig]:
-    """The DeepSpeed settings, the opened inputs and the network. ValueError if they do not fit together."""
+def check_settings(config: RunConfig, ranks: Ranks) -> dict:
+    """The DeepSpeed settings. ValueError if ranks, loggers or settings do not fit the config."""
     check_topology(config, world_size=ranks.world_size)
     check_loggers(config)
-    settings = deepspeed_config(config, world_size=ranks.world_size)
+    return deepspeed_config(config, world_size=ranks.world_size)
+
+
+def check_inputs(config: RunConfig) -> tuple[Inputs, HashGPTConfig]:
+    """The opened inputs and the network. ValueError if they do not fit together, or not into the run folder."""
     inputs = open_inputs(config)
     if ranks.local_rank == 0:  # one process per host: an inquiry per file and process would load a shared disk
         inputs.check_sizes()
     network = inputs.network(config)
-    if not config.dry_run:
-        check_resume(config, inputs.resume_compatibility(config), check_run_folder(config))
-        check_disk_space(config, network)
-    return settings, inputs, network
+    check_resume(config, inputs.resume_compatibility(config), check_run_folder(config))
+    check_disk_space(config, network)
+    return inputs, network
+
+
+def describe(config: RunConfig, ranks: Ranks) -> str:
+    """The output of a dry run, which needs neither data nor tables; those that exist are checked."""
+    missing = missing_inputs(config)
+    if missing:
+        return describe_run(config, assumed_network(config), world_size=ranks.world_size, missing_inputs=missing)
+    inputs = open_inputs(config)
+    load = inputs.predicted_load
+    return describe_run(config, inputs.network(config), world_size=ranks.world_size, predicted_load=load)
 
 
 def dry_run_ranks(config: RunConfig) -> Ranks:

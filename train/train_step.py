@@ -3,10 +3,9 @@
 from collections.abc import Iterable
 
 import torch
-import torch.nn.functional as F
 from deepspeed.runtime.engine import DeepSpeedEngine
 
-from models.routes import add_auxiliary_losses
+from models.routes import RoutingRecord, add_auxiliary_losses
 from train.data.batches import Batch
 from train.faults.supervision import Supervision
 from train.metrics.run_log import RunLog
@@ -21,13 +20,20 @@ def train_step(
     """
     losses = []
     for batch in micro_batches:
-        outputs = engine(batch.input_ids, plans=batch.plans, use_cache=False, **batch.known)
-        # Every rank has the same number of targets, so the mean of the ranks' gradients is the global gradient.
-        loss = F.cross_entropy(outputs.logits.flatten(0, 1).float(), batch.targets.flatten())
-        engine.backward(add_auxiliary_losses(loss, outputs.routing))
+        loss, records = forward(engine, batch)
+        engine.backward(add_auxiliary_losses(loss, records))
         losses.append(loss.detach())
         if watch:
             watch.record_loss(losses[-1])
         engine.step()
-        log.add_micro_batch(losses[-1], outputs.routing)
+        log.add_micro_batch(losses[-1], records)
     return losses
+
+
+def forward(engine: DeepSpeedEngine, batch: Batch) -> tuple[torch.Tensor, dict[int, RoutingRecord]]:
+    """The cross-entropy, and the record of each sparse layer.
+
+    Every rank has the same number of targets, so the mean of the ranks' gradients is the global gradient.
+    """
+    outputs = engine(batch.input_ids, plans=batch.plans, targets=batch.targets, use_cache=False, **batch.known)
+    return outputs.loss, outputs.routing

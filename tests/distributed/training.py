@@ -12,32 +12,22 @@ from train.data.batches import Batch
 from train.engine.model import build_model
 
 VOCAB, LENGTH, GLOBAL_BATCH, STEPS = 32, 8, 8, 3
-ROUTINGS = HASHES | ROUTERS
+ROUTINGS = HASHES | ROUTERS | {"dense": {"sparse_layers": []}}
 
 
 def network(routing: str = "token") -> HashGPTConfig:
-    """routing: a name in tests/models/hashes.py or tests/models/routers.py."""
-    return HashGPTConfig(
-        vocab_size=VOCAB,
-        max_position_embeddings=LENGTH,
-        hidden_size=16,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        sparse_layers=[0, 2],
-        num_experts=NUM_EXPERTS,
-        num_buckets=11,
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-        bos_token_id=0,
-        eos_token_id=0,
-        **ROUTINGS[routing],
-    )
+    """routing: a name in tests/models/hashes.py or tests/models/routers.py, or dense."""
+    fields = {
+        "vocab_size": VOCAB, "max_position_embeddings": LENGTH, "hidden_size": 16, "num_hidden_layers": 3,
+        "num_attention_heads": 2, "sparse_layers": [0, 2], "num_experts": NUM_EXPERTS, "num_buckets": 11,
+        "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "bos_token_id": 0, "eos_token_id": 0,
+    }  # fmt: skip
+    return HashGPTConfig(**{**fields, **ROUTINGS[routing]})
 
 
 def make_model(routing: str = "token", *, ep_size: int = 1):
     config = network(routing)
-    tables = [make_tables(config, index) for index in range(2)] if config.router == "hash" else []
+    tables = [make_tables(config, index) for index in range(len(config.hash_keys))]
     return build_model(config, route_tables=tables, ep_size=ep_size, seed=0)
 
 

@@ -62,6 +62,14 @@ def test_the_description_shows_the_batch_and_the_imbalance_of_each_sparse_layer(
     assert "  2             2.000       1.333" in text  # 6 / 3 over experts, {6 + 2, 1 + 3} / 6 over ranks
 
 
+def test_the_description_adds_the_activations_of_a_micro_batch_to_the_memory():
+    network = HashGPTConfig(vocab_size=11, hidden_size=64, num_attention_heads=2, activation_function="relu")
+    text = describe_run(run_config(), network, world_size=1)
+    # 12 blocks * (8 * 64 + 256) elements, and 2 * 64 behind them, * 4 bytes * 2 sequences * 16 tokens = 1.1 MiB
+    assert 4 * 32 * (12 * 768 + 128) / 2**20 == pytest.approx(1.1, abs=0.05)
+    assert "  activations            1.1 MiB" in text
+
+
 def test_a_run_with_a_learned_router_has_no_predicted_imbalance():
     network = HashGPTConfig(
         vocab_size=11,

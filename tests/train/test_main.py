@@ -63,6 +63,16 @@ def test_a_dry_run_describes_the_assumed_ranks_and_writes_nothing(tiny_data, tmp
     assert not (tmp_path / "run").exists()
 
 
+def test_a_dry_run_needs_neither_data_nor_tables(tiny_data, tmp_path, capsys):
+    words = arguments(tiny_data, run_dir=tmp_path / "run", train_data=tmp_path / "later", route_table=tmp_path / "t.st")
+    assert main([*words, "--eval_data", "none", "--dry_run"]) == 2
+    assert "set --vocab_size to describe the run without it" in capsys.readouterr().err
+    assert main([*words, "--eval_data", "none", "--dry_run", "--vocab_size", "90"]) == 0
+    printed = capsys.readouterr().out
+    assert f"{tmp_path / 'later'}, {tmp_path / 't.st'}: hashes of tokens are assumed" in printed
+    assert "Memory per rank" in printed and "Predicted imbalance" not in printed
+
+
 def test_a_dry_run_of_ranks_that_do_not_fit_is_refused(tiny_data, capsys):
     assert main([*arguments(tiny_data, ep_size=2), "--dry_run", "--dry_run_world_size", "3"]) == 2
     assert "3 ranks" in capsys.readouterr().err

@@ -28,6 +28,18 @@ _REFUSED_SECTIONS = {
     "checkpoint": "the run config owns saving and resuming",
 }
 
+_WRONG_RANKS = "DeepSpeed would reduce the gradients of the experts over the wrong ranks"
+# Settings with one right value, which is filled in, and the reason to refuse any other.
+_FIXED = {
+    "zero_optimization.contiguous_gradients": (True, _WRONG_RANKS),
+    "zero_optimization.reduce_scatter": (True, _WRONG_RANKS),
+    "timers.throughput.enabled": (False, "DeepSpeed would wait for the device twice per micro-batch"),
+    "bf16.immediate_grad_update": (True, "bf16 gradients would stay in memory beside their fp32 sums"),
+}
+
+# ZeRO stages whose gradients are reduced after the whole backward pass, so that overlap_comm would have no effect.
+_NEVER_OVERLAP = {"fp32": (0,), "bf16": (0, 1)}
+
 
 def deepspeed_config(config: RunConfig, *, world_size: int) -> dict:
     """Read and resolve the JSON that config.ds_config names. ValueError, naming the file and both values."""
@@ -35,7 +47,9 @@ def deepspeed_config(config: RunConfig, *, world_size: int) -> dict:
     settings = _read(path)
     _refuse_silent_failures(config, settings, path)
     for dotted, value in run_owned_values(config, world_size=world_size).items():
-        _fill(settings, dotted, value, path)
+        _fill(settings, dotted, value, path, otherwise='write "auto" in the JSON, or change the run config')
+    for dotted, (value, reason) in _FIXED.items():
+        _fill(settings, dotted, value, path, otherwise=f"{reason} otherwise; remove it from the JSON")
     _refuse_left_over_auto(settings, path)
     return settings
 
@@ -62,6 +76,7 @@ def run_owned_values(config: RunConfig, *, world_size: int) -> dict:
         "bf16.enabled": bf16,
         # Summed in bf16, the small gradients of micro-batches would vanish; ZeRO 0 supports nothing else.
         "data_types.grad_accum_dtype": "fp32" if bf16 and config.zero_stage > 0 else None,
+        "communication_data_type": config.gradient_dtype,  # DeepSpeed's default adds the ranks' fp32 sums in bf16
         "zero_optimization.stage": config.zero_stage,
         "tensorboard.enabled": "tensorboard" in config.loggers,
         "tensorboard.output_path": folder,
@@ -113,12 +128,7 @@ def _refuse_silent_failures(config: RunConfig, settings: dict, path: Path) -> No
     zero = settings.get("zero_optimization", {})
     if not isinstance(zero, dict):
         raise ValueError(f"{path} sets zero_optimization={json.dumps(zero)}, which must be a section {{...}}")
-    for name in ("contiguous_gradients", "reduce_scatter"):
-        if zero.get(name, True) is False:
-            raise ValueError(
-                f"{path} sets zero_optimization.{name}=false: DeepSpeed would reduce the gradients of the "
-                "experts over the wrong ranks; set it to true"
-            )
+    _refuse_ignored_overlap(config, zero, path)
     for name in ("offload_optimizer", "offload_param"):
         device = (zero.get(name) or {}).get("device", "none")
         if device != "none":
@@ -127,6 +137,16 @@ def _refuse_silent_failures(config: RunConfig, settings: dict, path: Path) -> No
                 "do not reach offloaded state; remove it"
             )
     _refuse_bf16_without_zero(config)
+
+
+def _refuse_ignored_overlap(config: RunConfig, zero: dict, path: Path) -> None:
+    never = _NEVER_OVERLAP[config.precision]
+    if zero.get("overlap_comm") and config.zero_stage in never:
+        raise ValueError(
+            f"{path} sets zero_optimization.overlap_comm=true, which DeepSpeed ignores with precision="
+            f"{config.precision} and zero_stage={config.zero_stage}; choose zero_stage {never[-1] + 1} or more, "
+            "or remove it"
+        )
 
 
 def _is_on(value, *, off: int | None) -> bool:
@@ -154,7 +174,8 @@ def _refuse_left_over_auto(settings: dict, path: Path, prefix: str = "") -> None
             _refuse_left_over_auto(value, path, f"{prefix}{name}.")
 
 
-def _fill(settings: dict, dotted: str, value, path: Path) -> None:
+def _fill(settings: dict, dotted: str, value, path: Path, *, otherwise: str) -> None:
+    """Set what is "auto" or absent. otherwise: the end of the error for another value."""
     *sections, name = dotted.split(".")
     for section in sections:
         settings = settings.setdefault(section, {})
@@ -162,8 +183,5 @@ def _fill(settings: dict, dotted: str, value, path: Path) -> None:
             raise ValueError(f"{path} sets {section}={json.dumps(settings)}, which must be a section {{...}}")
     given = settings.get(name, "auto")
     if given != "auto" and given != value:
-        raise ValueError(
-            f"{path} sets {dotted}={json.dumps(given)} but the run config sets {json.dumps(value)}; "
-            'write "auto" in the JSON, or change the run config'
-        )
+        raise ValueError(f"{path} sets {dotted}={json.dumps(given)} but the run needs {json.dumps(value)}; {otherwise}")
     settings[name] = value

@@ -118,6 +118,12 @@ class RunConfig:
         help="parameters that the gradient norm covers; shared means all but the experts",
     )
     precision: str = setting("fp32", choices=("fp32", "bf16"), help="number format of the forward and backward passes")
+    gradient_dtype: str = setting(
+        "fp32",
+        choices=("fp32", "bf16"),
+        free_on_resume=True,
+        help="number format in which gradients are added over ranks; bf16 sends half the bytes and loses digits",
+    )
     activation_checkpointing: bool = setting(
         False, free_on_resume=True, help="recompute the blocks in the backward pass to save memory"
     )

@@ -10,15 +10,21 @@ from torch import nn
 
 from models.sparse_ffn import SparseFFN
 from train.config.run_config import RunConfig
+from train.engine.device_norms import clip, keep_norms_on_device
 from train.engine.optimizer import make_optimizer, make_schedule
 from train.parallel.expert_parallel import ExpertParallelExperts, assert_experts_are_tagged
+from train.parallel.recomputation import keep_received
+from train.parallel.saved_views import remember_views_of_experts
 
 
 def start_engine(model: nn.Module, config: RunConfig, settings: dict) -> DeepSpeedEngine:
     """Collective over all ranks. `settings` is the resolved DeepSpeed JSON."""
     if config.activation_checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False, "context_fn": keep_received})
     assert_experts_are_tagged(model)
+    if config.zero_stage == 3:
+        remember_views_of_experts(model)
+    keep_norms_on_device()
     optimizer = make_optimizer(model, config)
     engine, *_ = deepspeed.initialize(
         model=model, optimizer=optimizer, lr_scheduler=make_schedule(optimizer, config), config=settings
@@ -75,7 +81,7 @@ def _clip_and_report(engine: DeepSpeedEngine, *, max_norm: float, shared_only: b
     engine._global_grad_norm = norm  # what get_global_grad_norm() returns
 
 
-def clip_gradients(model: nn.Module, *, max_norm: float, shared_only: bool = False) -> float:
+def clip_gradients(model: nn.Module, *, max_norm: float, shared_only: bool = False) -> torch.Tensor:
     """Scale all gradients so that their norm, every expert counted once, is at most max_norm; returns the norm.
 
     Collective over the expert-parallel group, whose ranks hold different experts and the same shared gradients. With
@@ -91,10 +97,8 @@ def clip_gradients(model: nn.Module, *, max_norm: float, shared_only: bool = Fal
             dist.all_reduce(experts, group=group)
         squares = squares + experts
     norm = squares.sqrt()
-    factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
-    for _, grad in named:
-        grad.mul_(factor.to(grad.device))
-    return norm.item()
+    clip([grad for _, grad in named], max_norm, norm)
+    return norm
 
 
 def expert_parameter_ids(model: nn.Module) -> set[int]:

@@ -1,6 +1,7 @@
 """Non-finite values: after a NaN or Inf in a loss or gradient of any rank, all ranks skip the update of that step."""
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,7 +10,6 @@ import torch
 from deepspeed.runtime.bf16_optimizer import BF16_Optimizer
 from deepspeed.runtime.engine import DeepSpeedEngine
 
-from train.processes.agreement import Agreement
 from train.processes.waiting import waiting
 
 
@@ -25,8 +25,9 @@ class NonFiniteGuard:
     was_nonfinite: whether the last step was.
     """
 
-    def __init__(self, engine: DeepSpeedEngine, agreement: Agreement):
-        self._engine, self._agreement = engine, agreement
+    def __init__(self, engine: DeepSpeedEngine, agree: Callable[[bool], bool]):
+        """agree: whether the value is true on any rank, collective over all ranks; called once per step."""
+        self._engine, self._agree = engine, agree
         self._losses: list[torch.Tensor] = []
         self.was_nonfinite = False
         optimizer = engine.optimizer
@@ -46,7 +47,7 @@ class NonFiniteGuard:
         with waiting():  # a GPU first completes the collectives that the gradients come from
             is_nonfinite = not torch.stack([value.float() for value in values]).isfinite().all().item()
         self._losses = []
-        self.was_nonfinite = self._agreement.any(is_nonfinite)
+        self.was_nonfinite = self._agree(is_nonfinite)
         return self.was_nonfinite
 
     def _wrap_step(self, optimizer) -> None:

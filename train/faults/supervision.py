@@ -27,13 +27,14 @@ class Supervision:
     """Collective over all ranks to create; methods are collective if they say so.
 
     num_skipped: steps skipped so far because of non-finite values, including those before the run was resumed.
+    stops: whether any rank had a stop request when the ranks last agreed, in the step that was just taken or later.
     """
 
     def __init__(self, engine: DeepSpeedEngine, config: RunConfig, watchdog: Watchdog | None, stop: StopRequest):
         self._config, self._watchdog, self._stop = config, watchdog, stop
         self._agreement = Agreement()
-        self._guard = NonFiniteGuard(engine, self._agreement)
-        self.num_skipped = 0
+        self._guard = NonFiniteGuard(engine, self._agree_on_step)
+        self.num_skipped, self.stops = 0, False
 
     def at_step(self, step: int, phase: str = TRAINING) -> None:
         """This rank has reached a step, or a long phase between steps."""
@@ -64,8 +65,9 @@ class Supervision:
         return f"          step {step}: NaN or Inf in a loss or gradient, step skipped; samples and seeds: {where}"
 
     def stop_is_due(self) -> bool:
-        """Whether any rank has a stop request. Collective."""
-        return self._agreement.any(self._stop.is_made())
+        """Whether any rank has a stop request, between steps. Collective."""
+        self.stops = self._agreement.any(self._stop.is_made())
+        return self.stops
 
     def slow_rank(self) -> str | None:
         """A line about a rank that the others wait for; None before enough heartbeats to compare. Collective."""
@@ -73,6 +75,11 @@ class Supervision:
             return None
         shares = self._agreement.gather(self._watchdog.take_waiting_share())
         return describe_slow_rank(shares)
+
+    def _agree_on_step(self, is_nonfinite: bool) -> bool:
+        """Whether the step is non-finite on any rank; the same message carries the stop requests. Collective."""
+        is_nonfinite, self.stops = self._agreement.each([is_nonfinite, self._stop.is_made()])
+        return is_nonfinite
 
     def report(self, what: str, **details) -> None:
         """Write an event, on rank 0 only."""

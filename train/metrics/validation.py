@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import deepspeed.comm as dist
 import torch
-import torch.nn.functional as F
 from deepspeed.runtime.engine import DeepSpeedEngine
 from tqdm import tqdm
 
@@ -99,6 +98,5 @@ def _batches(sequences: PackedSequences, config: RunConfig) -> Iterator[Batch]:
 def _summed_loss(engine: DeepSpeedEngine, batch: Batch) -> tuple[torch.Tensor, dict[int, RoutingRecord]]:
     """The loss summed over the batch without its padding, and the record of each sparse layer."""
     batch = batch.to(engine.device)
-    outputs = engine(batch.input_ids, use_cache=False, **batch.known)
-    losses = F.cross_entropy(outputs.logits.flatten(0, 1).float(), batch.targets.flatten(), reduction="none")
-    return (losses.view_as(batch.targets).sum(1) * batch.weights).sum(), outputs.routing
+    outputs = engine(batch.input_ids, targets=batch.targets, use_cache=False, **batch.known)
+    return (outputs.token_losses.sum(1) * batch.weights).sum(), outputs.routing

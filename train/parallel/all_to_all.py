@@ -7,6 +7,7 @@ import torch
 
 from models.dispatch import DispatchPlan, make_plan
 from models.routes import Routes
+from train.parallel.recomputation import received_once
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class AllToAll(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden_TD, splits, group):
         ctx.splits, ctx.group = splits, group
-        return _all_to_all(hidden_TD, splits, group)
+        return received_once(lambda: _all_to_all(hidden_TD, splits, group))
 
     @staticmethod
     def backward(ctx, grad_TD):

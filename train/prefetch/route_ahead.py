@@ -138,7 +138,8 @@ def _to_device(batch: Batch, device: torch.device) -> Batch:
     plans = batch.plans
     if plans is not None:
         plans = {layer: [_plan_to(plan, device) for plan in layer_plans] for layer, layer_plans in plans.items()}
-    return replace(batch.to(device), plans=plans)
+    tensors = [None if tensor is None else _move(tensor, device) for tensor in batch.tensors]
+    return Batch(*tensors, plans=plans)
 
 
 def _plan_to(plan: DispatchPlan, device: torch.device) -> DispatchPlan:
@@ -149,6 +150,7 @@ def _plan_to(plan: DispatchPlan, device: torch.device) -> DispatchPlan:
 
 
 def _move(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Copy from pinned memory: from pageable memory, a copy of more than 64 KB waits whatever non_blocking says."""
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
@@ -159,7 +161,9 @@ def _host_group(model: HashGPTForCausalLM):
         return None
     (ep_size,) = sizes
     mine = None
-    # Every rank takes part in the creation of every group; DeepSpeed's groups are consecutive ranks.
+    # Every rank takes part in the creation of every group; DeepSpeed's groups are consecutive ranks. On GPUs, torch has
+    # the ranks outside a gloo group split NCCL's communicator, and all ranks must do so equally often. They do, because
+    # the groups share out the world: each rank is inside one group and outside all others.
     for first in range(0, torch.distributed.get_world_size(), ep_size):
         ranks = list(range(first, first + ep_size))
         group = torch.distributed.new_group(ranks, backend="gloo")

@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+import numpy as np
 import torch
 import torch.distributed
 
@@ -44,9 +45,13 @@ class Agreement(AllRanks):
 
     def any(self, value: bool) -> bool:
         """Whether the value is true on any rank. Collective over the group: every rank must call it."""
-        values = torch.tensor(int(value))
-        torch.distributed.all_reduce(values, op=torch.distributed.ReduceOp.MAX, group=self._group)
-        return bool(values)
+        return self.each([value])[0]
+
+    def each(self, values: list[bool]) -> list[bool]:
+        """For each value, whether it is true on any rank, in one collective over the group."""
+        on_host = np.array(values, dtype=np.int64)
+        torch.distributed.all_reduce(torch.from_numpy(on_host), op=torch.distributed.ReduceOp.MAX, group=self._group)
+        return on_host.astype(bool).tolist()
 
 
 def gather(value, group=None) -> list:

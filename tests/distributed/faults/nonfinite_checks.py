@@ -45,12 +45,13 @@ def _train(fields: dict, folder: str, *, steps, kind: str | None) -> tuple[dict,
 
 
 def _poison(engine, kind: str):
-    """Put NaN into the logits, or keep them finite and make their gradient infinite."""
+    """Put NaN into the loss, or keep it finite and make its gradient infinite."""
 
     def hook(module, arguments, output):
+        loss, token_losses = output
         if kind == "nan in the loss":
-            return output * torch.nan
-        output.register_hook(lambda gradient: gradient * torch.inf)
-        return output
+            return loss * torch.nan, token_losses
+        loss.register_hook(lambda gradient: gradient * torch.inf)
+        return loss, token_losses
 
     return engine.module.lm_head.register_forward_hook(hook)

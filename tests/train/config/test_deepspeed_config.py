@@ -43,9 +43,12 @@ def leaves(settings, path=()):
         yield from leaves(value, (*path, name)) if isinstance(value, dict) else [((*path, name), value)]
 
 
-@pytest.mark.parametrize("precision, zero_stage", [("fp32", 0), ("fp32", 1), ("bf16", 1), ("bf16", 3)])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name, precision, zero_stage",
+    [("base", "fp32", 0), ("base", "fp32", 1), ("base", "bf16", 1), ("base", "bf16", 3), ("overlap", "bf16", 2)],
+)
 def test_every_json_of_the_repository_resolves_without_auto(name, precision, zero_stage):
+    assert NAMES == ["base", "overlap"]
     config = run_config(ds_config=name, precision=precision, zero_stage=zero_stage, loggers=["csv"])
     assert not [path for path, value in leaves(deepspeed_config(config, world_size=2)) if value == "auto"]
 
@@ -64,7 +67,7 @@ def test_auto_and_absent_are_filled_from_the_run_config(resolve):
 
 def test_settings_that_the_run_config_does_not_own_are_kept(resolve):
     filled = resolve({"zero_optimization": {"overlap_comm": True}, "wall_clock_breakdown": True})
-    assert filled["zero_optimization"] == {"overlap_comm": True, "stage": 1}
+    assert filled["zero_optimization"]["overlap_comm"] is True
     assert filled["wall_clock_breakdown"] is True
 
 
@@ -102,7 +105,7 @@ def test_a_logger_that_the_run_config_names_is_on_and_writes_into_the_run(resolv
 def test_a_contradiction_names_the_file_the_setting_and_both_values(error_of, settings, name, in_json, in_run):
     message = error_of(settings)
     assert "mine.json" in message
-    assert f"{name}={in_json} but the run config sets {in_run};" in message
+    assert f"{name}={in_json} but the run needs {in_run};" in message
 
 
 def test_a_setting_that_agrees_with_the_run_config_is_no_contradiction(resolve):
@@ -130,8 +133,39 @@ def test_a_refused_section_that_is_off_is_accepted(resolve, settings):
 @pytest.mark.parametrize("name", ["contiguous_gradients", "reduce_scatter"])
 def test_settings_that_reduce_experts_over_the_wrong_ranks_are_refused(error_of, resolve, name):
     message = error_of({"zero_optimization": {name: False}})
-    assert "mine.json" in message and f"zero_optimization.{name}=false" in message
+    assert "mine.json" in message and f"zero_optimization.{name}=false but the run needs true" in message
+    assert "over the wrong ranks" in message
     assert resolve({"zero_optimization": {name: True}})
+
+
+def test_timers_that_wait_for_the_device_are_off_and_refused(error_of, resolve):
+    assert resolve({})["timers"]["throughput"]["enabled"] is False
+    message = error_of({"timers": {"throughput": {"enabled": True}}})
+    assert "timers.throughput.enabled=true" in message and "wait for the device" in message
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("gradient_dtype", ["fp32", "bf16"])
+def test_gradients_are_added_over_ranks_in_the_format_of_the_run(error_of, resolve, precision, gradient_dtype):
+    filled = resolve({}, precision=precision, gradient_dtype=gradient_dtype)
+    assert filled["communication_data_type"] == gradient_dtype
+    other = {"fp32": "bf16", "bf16": "fp32"}[gradient_dtype]
+    message = error_of({"communication_data_type": other}, precision=precision, gradient_dtype=gradient_dtype)
+    assert f'communication_data_type="{other}" but the run needs "{gradient_dtype}"' in message
+
+
+def test_bf16_gradients_are_not_kept_beside_their_sums(error_of, resolve):
+    assert resolve({}, precision="bf16")["bf16"]["immediate_grad_update"] is True
+    assert "beside their fp32 sums" in error_of({"bf16": {"immediate_grad_update": False}}, precision="bf16")
+
+
+@pytest.mark.parametrize("precision, ignored", [("fp32", [0]), ("bf16", [1])])
+def test_an_overlap_that_deepspeed_would_ignore_is_refused(error_of, resolve, precision, ignored):
+    overlap = {"zero_optimization": {"overlap_comm": True}}
+    for stage in ignored:
+        message = error_of(overlap, precision=precision, zero_stage=stage)
+        assert f"precision={precision} and zero_stage={stage}" in message and f"zero_stage {stage + 1}" in message
+    assert resolve(overlap, precision=precision, zero_stage=2)["zero_optimization"]["overlap_comm"] is True
 
 
 @pytest.mark.parametrize("name", ["offload_optimizer", "offload_param"])

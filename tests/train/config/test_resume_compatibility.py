@@ -54,7 +54,7 @@ FREE = {
     "log_every": 1, "eval_every": 1, "eval_sequences": 5, "save_every": 1, "resume": "must", "loggers": ["csv"],
     "dry_run": True, "dry_run_world_size": 4, "ep_size": 2, "zero_stage": 2, "keep_last": 2, "keep_every": 10,
     "allow_mismatch": ["lr"], "max_nonfinite_steps": 3, "stop_on_failed_save": True, "async_save": True,
-    "hang_timeout_seconds": 5.0, "loader_workers": 2,
+    "hang_timeout_seconds": 5.0, "loader_workers": 2, "gradient_dtype": "bf16",
 }  # fmt: skip
 
 

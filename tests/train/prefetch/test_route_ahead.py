@@ -38,6 +38,17 @@ def test_batches_for_a_learned_router_come_without_plans():
     assert found.plans is None and torch.equal(found.input_ids, batch(0).input_ids)
 
 
+def test_every_tensor_of_a_batch_is_copied_from_pinned_memory(monkeypatch):
+    moved = []
+    monkeypatch.setattr("train.prefetch.route_ahead._move", lambda tensor, device: moved.append(tensor) or tensor)
+    model = make_model("MultiHash 2")
+    [found] = plan_ahead(model, planned(model, 1), device=torch.device("meta"))
+    tensors = [tensor for tensor in found.tensors if tensor is not None]
+    plans = [plan for layer in found.plans.values() for plan in layer]
+    tensors += [tensor for plan in plans for tensor in (plan.order_N, plan.place_N, plan.ends_E)]
+    assert {id(tensor) for tensor in tensors} == {id(tensor) for tensor in moved}
+
+
 def test_planning_runs_no_hook_of_the_model():
     model, calls = make_model("MultiHash 2"), []
     for module in model.modules():

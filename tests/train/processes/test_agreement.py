@@ -20,6 +20,10 @@ def test_a_group_of_one_rank_gathers_its_own_value(process_group):
     assert gather("value") == ["value"]
 
 
+def test_several_values_are_agreed_on_in_one_message(process_group):
+    assert Agreement().each([True, False, True]) == [True, False, True]
+
+
 @pytest.mark.parametrize("value", [False, True])
 def test_any_is_the_value_of_the_only_rank(process_group, value):
     assert Agreement().any(value) is value

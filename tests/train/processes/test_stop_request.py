@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -58,6 +59,27 @@ def test_a_file_is_a_request_until_it_is_cleared(tmp_path):
     stop.clear()
     stop.clear()
     assert not stop.is_made()
+
+
+def test_the_disk_is_asked_once_a_second_at_most(tmp_path, monkeypatch):
+    times, looks = iter((100.0, 100.5, 100.9, 101.1, 101.2)), []
+    monkeypatch.setattr("train.processes.stop_request.time.monotonic", lambda: next(times))
+    monkeypatch.setattr(Path, "exists", lambda path: looks.append(path) or True)
+    stop = StopRequest(tmp_path)
+    assert all(stop.is_made() for _ in range(5))
+    assert looks == [tmp_path / "STOP"] * 2  # at 100.0 and at 101.1
+
+
+def test_a_rank_that_does_not_look_for_the_file_still_receives_signals(tmp_path, handlers):
+    stop = StopRequest(tmp_path, looks_for_file=False)
+    stop.listen()
+    (tmp_path / "STOP").touch()
+    assert not stop.is_made()
+    os.kill(os.getpid(), signal.SIGTERM)
+    deadline = time.monotonic() + 5
+    while not stop.is_made() and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert stop.is_made()
 
 
 @pytest.mark.parametrize("busy", [False, True], ids=["in Python", "in a call that never returns to Python"])

@@ -1,0 +1,42 @@
+"""Recomputed blocks find what their all-to-alls received the first time, so that nothing is sent twice."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+_pass: "_Pass | None" = None  # of the checkpointed block that runs now; backward passes run in a thread of their own
+
+
+class _Pass:
+    """The received tensors of one block, in order: kept in its forward pass, taken when it is recomputed."""
+
+    def __init__(self):
+        self._received: list[torch.Tensor] = []
+        self._recomputes = False
+
+    def get(self, receive: Callable[[], torch.Tensor]) -> torch.Tensor:
+        if self._recomputes:
+            return self._received.pop(0)
+        self._received.append(receive())
+        return self._received[-1].detach()
+
+    @contextmanager
+    def running(self, *, recomputes: bool) -> Iterator[None]:
+        global _pass
+        before, _pass, self._recomputes = _pass, self, recomputes
+        try:
+            yield
+        finally:
+            _pass = before
+
+
+def keep_received():
+    """The contexts of a block's forward pass and of its recomputation, as torch.utils.checkpoint takes them."""
+    block = _Pass()
+    return block.running(recomputes=False), block.running(recomputes=True)
+
+
+def received_once(receive: Callable[[], torch.Tensor]) -> torch.Tensor:
+    """The result of receive(), a collective, which is not called if the block that runs now is recomputed."""
+    return receive() if _pass is None else _pass.get(receive)
