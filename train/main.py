@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
         if config.dry_run:
             description = describe(config, ranks)
         else:
-            inputs, network = check_inputs(config)
+            inputs, network = check_inputs(config, ranks)
     except (ValueError, OSError) as error:
         if is_first_of_its_host(os.environ):  # one line per host, since hosts may lack different files
             print(f"error: {error}", file=sys.stderr)
@@ -50,7 +50,7 @@ def check_settings(config: RunConfig, ranks: Ranks) -> dict:
     return deepspeed_config(config, world_size=ranks.world_size)
 
 
-def check_inputs(config: RunConfig) -> tuple[Inputs, HashGPTConfig]:
+def check_inputs(config: RunConfig, ranks: Ranks) -> tuple[Inputs, HashGPTConfig]:
     """The opened inputs and the network. ValueError if they do not fit together, or not into the run folder."""
     inputs = open_inputs(config)
     if ranks.local_rank == 0:  # one process per host: an inquiry per file and process would load a shared disk
