@@ -125,6 +125,10 @@ def _check_limits(arguments) -> None:
         limit = getattr(arguments, name)
         if limit is not None and not limit > 0:  # nan too: no load would exceed it
             raise ValueError(f"--{name} {limit} must be above 0: a load, max/mean, is at least 1")
+    for name in ("context_length", "ep_size", "num_experts"):
+        number = getattr(arguments, name)
+        if number is not None and number < 1:
+            raise ValueError(f"--{name} {number} must be at least 1; without it, the table's own is used")
 
 
 def _verdict(check: TableCheck, arguments) -> int:
@@ -152,8 +156,8 @@ def _parser() -> argparse.ArgumentParser:
         default=BATCH_TOKENS,
         help="batch sizes in tokens (default: 1024 8192 65536)",
     )
-    add("--context_length", type=int, default=0, help="the model's sequence length (default: the table's, else 1024)")
-    add("--ep_size", type=int, default=0, help="ranks that share the experts (default: the table's)")
+    add("--context_length", type=int, help="the model's sequence length (default: the table's, else 1024)")
+    add("--ep_size", type=int, help="ranks that share the experts (default: the table's)")
     add("--num_experts", type=int, help="refuse a table for another number of experts")
     add("--layer", type=int, default=0, help="number of the table that batches and figures measure (default: 0)")
     add("--max_imbalance", type=float, help="exit with status 1 if the imbalance of experts, max/mean, exceeds this")

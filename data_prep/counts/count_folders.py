@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.counts.count_mixture import count_mixture
+from data_prep.counts.count_mixture import check_context_length, count_mixture
 from data_prep.counts.counts_file import Counts
 from data_prep.counts.hash_keys import COUNTED_AS, num_keys, route_keys
 from data_prep.processes.mpi_ranks import ONE_PROCESS, MpiRanks
@@ -28,6 +28,7 @@ def count_folders(
     whole folder is one context. Bigram buckets depend on the model's padded vocabulary: give it as `vocab_size`.
     Collective over `ranks`: rank 0 alone gets the sum.
     """
+    check_context_length(context_length)
     mixture = read_mixtures(folders)
     keys = _Keys(
         hash_key=COUNTED_AS.get(hash_key, hash_key),

@@ -18,7 +18,7 @@ from data_prep.shards.mixture import Mixture, scaled
 from data_prep.storage.memory import check_memory
 
 SHARES_PER_WORKER = 16  # so that processes finish at about the same time
-TOKENS_PER_WORKER = 2**28  # counted in about the time in which a worker starts: fewer tokens get fewer workers
+TOKENS_PER_WORKER = 2**30  # counted in twice the time in which a worker starts: fewer tokens get fewer workers
 SCALED_AT_ONCE = 2**20  # counts; exact products are Python's integers, which take 36 bytes each
 
 
@@ -119,6 +119,12 @@ def _add_scaled(total_C: np.ndarray, part_C: np.ndarray, epochs: Fraction) -> No
         total_C[start : start + SCALED_AT_ONCE] += scaled(part_C[start : start + SCALED_AT_ONCE], epochs)
 
 
+def check_context_length(context_length: int) -> None:
+    """Raise ValueError if a context has fewer than 0 tokens."""
+    if context_length < 0:
+        raise ValueError(f"--context_length {context_length} must be at least 0; 0 is one long context")
+
+
 def _bar(num_tokens: int, ranks: MpiRanks) -> tqdm:
     """Return a bar of rank 0's tokens, which appears only if counting takes longer than a moment."""
     seconds = 0.5 if sys.stderr.isatty() else 30  # few lines in a log file
@@ -129,8 +135,7 @@ def _bar(num_tokens: int, ranks: MpiRanks) -> tqdm:
 def _check(counted: Counted, num_workers: int, *, num_on_host: int) -> None:
     if num_workers < 1:
         raise ValueError(f"--workers {num_workers} must be at least 1")
-    if counted.context_length < 0:
-        raise ValueError(f"--context_length {counted.context_length} must be at least 0; 0 is one long context")
+    check_context_length(counted.context_length)
     # each worker's counts, their sum over ranks, and the sum over parts, 8 bytes each
     num_bytes = 8 * counted.num_cells * (num_workers + 2) * num_on_host
     purpose = f"counting {counted.num_cells:,} cells with {num_workers * num_on_host} processes"

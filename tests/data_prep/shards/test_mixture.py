@@ -156,17 +156,19 @@ def test_mixtures_are_counted_together(folder):
     assert sum(counts_of(folder, folder / "two")) == 2 * 12 + 5
 
 
-def test_counts_are_rounded_after_the_ranks_are_summed(folder):
-    write_folder(folder / "halves", shards=[[[1, 9]], [[1, 9]]])  # a shard for each rank
+def test_counts_are_rounded_after_the_ranks_are_summed(folder, monkeypatch):
+    monkeypatch.setattr("data_prep.shards.contexts.CHUNK_TOKENS", 2)  # half of the tokens for each rank
+    write_folder(folder / "halves", shards=[[[1, 9]], [[1, 9]]])
     mixture(folder, "parts: {halves: 1/2}")
     shares = []
 
     class Ranks(MpiRanks):
         def sum(self, numbers):
-            shares.append(numbers)
+            shares.append(numbers.copy())
             return sum(shares)
 
     found = [counts_of(folder, ranks=Ranks(rank, 2)) for rank in (1, 0)]
+    assert [share.sum() for share in shares] == [2, 2]
     assert found[-1] == counts_of(folder) == [0, 1, 0, 0, 0, 0, 0, 0, 0, 1]
 
 
