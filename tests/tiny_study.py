@@ -12,7 +12,7 @@ from data_prep.shards.manifest import read_manifest
 from launch.study.runs import StudyRun
 from models.configuration_hash_gpt import HashGPTConfig
 from tests.tiny_run import NUM_EXPERTS, TinyData, tiny_run_fields
-from train.checkpoint.manifest import manifest_bytes
+from train.checkpoint.files.manifest import manifest_bytes
 from train.checkpoint.run_folder import save_run_config
 
 SPARSE = {"base": "base.yaml", "sparse_layers": [1]}

@@ -16,7 +16,7 @@ from data_prep.tables.make_route_table import TableOptions, make_route_table
 from data_prep.tables.route_table import RouteTable
 from data_prep.tables.route_table_file import write_route_table
 from launch.study.recipes import Study
-from train.checkpoint.manifest import read_manifest
+from train.checkpoint.files.manifest import read_manifest
 from train.config.run_config import RunConfig
 
 

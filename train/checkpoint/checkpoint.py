@@ -15,10 +15,10 @@ from deepspeed.runtime.engine import DeepSpeedEngine
 
 from train.checkpoint.commit import Snapshot, commit
 from train.checkpoint.export import ModelExport, shapes_of_whole
+from train.checkpoint.files.stored_state import STATE_DIR, StoredState
 from train.checkpoint.folders import Checkpoint, prune_checkpoints
 from train.checkpoint.recovery import latest_valid_checkpoint
 from train.checkpoint.state_shards import num_updates, owned_shards, restore_counters, restore_state
-from train.checkpoint.stored_state import STATE_DIR, StoredState
 from train.config.run_config import RunConfig
 from train.config.run_paths import checkpoint_dir, checkpoints_dir
 from train.processes.agreement import AllRanks, Group

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from data_prep.storage.atomic_file import flush_to_disk, sync_folder
 from train.checkpoint.export import ModelExport
-from train.checkpoint.manifest import MANIFEST, describe_file, manifest_bytes
-from train.checkpoint.stored_state import STATE_DIR, StateShard, StoredState, write_shards
+from train.checkpoint.files.manifest import MANIFEST, describe_file, manifest_bytes
+from train.checkpoint.files.stored_state import STATE_DIR, StateShard, StoredState, write_shards
 from train.processes.agreement import Group
 
 

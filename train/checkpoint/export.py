@@ -12,8 +12,8 @@ from transformers.dynamic_module_utils import custom_object_save
 from data_prep.shards.tokenizer_files import add_tokenizer_files
 from models.configuration_hash_gpt import HashGPTConfig
 from models.modeling_hash_gpt import HashGPTForCausalLM
-from train.checkpoint.safetensors_stream import SafetensorsStream, TensorSpec
-from train.checkpoint.stored_state import WEIGHT, StoredState
+from train.checkpoint.files.safetensors_stream import SafetensorsStream, TensorSpec
+from train.checkpoint.files.stored_state import WEIGHT, StoredState
 
 _INDEX = "model.safetensors.index.json"
 _SHARED = "model-shared.safetensors"

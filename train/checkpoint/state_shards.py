@@ -15,7 +15,7 @@ from deepspeed.runtime.zero.stage3 import DeepSpeedZeroOptimizer_Stage3
 from deepspeed.runtime.zero.stage_1_and_2 import DeepSpeedZeroOptimizer
 from deepspeed.utils import groups
 
-from train.checkpoint.stored_state import WEIGHT, StateShard, StoredState
+from train.checkpoint.files.stored_state import WEIGHT, StateShard, StoredState
 from train.parallel.packed_experts import ShardOffsets, parameter_offsets
 
 # The moments that each optimizer keeps for every weight, by their names in torch.

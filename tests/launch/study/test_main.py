@@ -15,7 +15,7 @@ from launch.study.recipes import read_study
 from launch.study.runs import runs_by_seed
 from launch.study.shared import shared_facts
 from tests.tiny_study import finish, write_study
-from train.checkpoint.manifest import manifest_bytes, read_manifest
+from train.checkpoint.files.manifest import manifest_bytes, read_manifest
 from train.inputs import open_inputs
 from train.processes.exit_codes import EXIT_STOPPED
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from train.checkpoint.commit import CheckpointError, Snapshot, commit
+from train.checkpoint.files.manifest import read_manifest
+from train.checkpoint.files.safetensors_stream import SafetensorsStream
+from train.checkpoint.files.stored_state import WEIGHT, StateShard, StoredState
 from train.checkpoint.folders import clean_up, open_checkpoint, prune_checkpoints
-from train.checkpoint.manifest import read_manifest
-from train.checkpoint.safetensors_stream import SafetensorsStream
-from train.checkpoint.stored_state import WEIGHT, StateShard, StoredState
 from train.config.run_paths import completed_checkpoints, step_of
 
 VALUES = torch.arange(500.0)

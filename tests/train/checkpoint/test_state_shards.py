@@ -11,6 +11,7 @@ from deepspeed.runtime.zero.stage_1_and_2 import DeepSpeedZeroOptimizer
 from torch import nn
 
 from train.checkpoint import state_shards
+from train.checkpoint.files.stored_state import WEIGHT, StoredState, write_shards
 from train.checkpoint.state_shards import (
     _overlap,
     _Part,
@@ -19,7 +20,6 @@ from train.checkpoint.state_shards import (
     restore_counters,
     restore_state,
 )
-from train.checkpoint.stored_state import WEIGHT, StoredState, write_shards
 from train.parallel.packed_experts import ShardOffsets
 
 INPUTS = torch.arange(12.0).view(4, 3) / 12

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from train.checkpoint.safetensors_stream import SafetensorsStream, TensorSpec
+from train.checkpoint.files.safetensors_stream import SafetensorsStream, TensorSpec
 
 STATE_DIR = "training"  # the folder inside a checkpoint that holds the training state
 WEIGHT = "weight"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from train.checkpoint.safetensors_stream import SafetensorsStream, TensorSpec
+from train.checkpoint.files.safetensors_stream import SafetensorsStream, TensorSpec
 
 TENSORS = {
     "matrix": torch.arange(6.0).view(2, 3),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.damage import damages
-from train.checkpoint.manifest import (
+from train.checkpoint.files.manifest import (
     MANIFEST,
     check_digests,
     check_sizes,
