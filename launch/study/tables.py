@@ -72,7 +72,7 @@ def _inputs(study: Study, arguments: dict, models: dict[str, Path]) -> dict:
     if "embeddings" in arguments:
         files = read_manifest(models[arguments["embeddings"]])["files"]
         weights = sorted(name for name in files if Path(name).match("model*.safetensors"))
-        inputs["weights"] = {name: files[name]["xxh3"] for name in weights}
+        inputs["weights"] = {name: files[name] for name in weights}
     return inputs
 
 
