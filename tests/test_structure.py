@@ -52,8 +52,8 @@ MAY_IMPORT = {
     ),
     "launch.benchmark.layers": "models train.parallel train.config data_prep.tables data_prep.counts data_prep.shards",
     "launch.benchmark": (
-        "launch.benchmark.layers train train.engine train.prefetch train.data train.config train.processes "
-        "data_prep.tables data_prep.storage"
+        "launch.benchmark.layers models train train.checkpoint train.engine train.prefetch train.data train.config "
+        "train.processes data_prep.tables data_prep.storage"
     ),
     "launch.study": (
         "models train train.metrics train.checkpoint train.checkpoint.files train.config "
