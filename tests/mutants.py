@@ -45,6 +45,7 @@ CORES = {
     "train/parallel/packed_experts.py": ["train/parallel/test_packed_experts.py"],
     "train/parallel/token_shuffle.py": ["train/parallel/test_token_shuffle.py"],
     "train/checkpoint/commit.py": ["train/checkpoint/test_commit.py"],
+    "train/checkpoint/state_parts.py": ["train/checkpoint/test_state_shards.py"],
     "train/checkpoint/state_shards.py": ["train/checkpoint/test_state_shards.py"],
 }
 SWAPS = {

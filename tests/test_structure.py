@@ -48,7 +48,10 @@ MAY_IMPORT = {
     "train.data": (
         "models train.config train.processes data_prep.tables data_prep.counts data_prep.shards data_prep.storage"
     ),
-    "train.checkpoint": "models train.parallel train.config train.processes data_prep.shards data_prep.storage",
+    "train.checkpoint.files": "data_prep.storage",
+    "train.checkpoint": (
+        "models train.checkpoint.files train.parallel train.config train.processes data_prep.shards data_prep.storage"
+    ),
     "train.faults": "train.config train.processes data_prep.storage",
     "train.metrics": "models train.data train.config train.processes data_prep.tables data_prep.storage",
     "train.prefetch": "models train.data train.parallel train.processes",
@@ -59,12 +62,13 @@ MAY_IMPORT = {
     ),
     "launch.benchmark.layers": "models train.parallel train.config data_prep.tables data_prep.counts data_prep.shards",
     "launch.benchmark": (
-        "launch.benchmark.layers train train.engine train.prefetch train.data train.config train.processes "
-        "data_prep.tables data_prep.storage"
+        "launch.benchmark.layers models train train.checkpoint train.engine train.prefetch train.data train.config "
+        "train.processes data_prep.tables data_prep.storage"
     ),
     "launch.study": (
-        "models train train.metrics train.checkpoint train.config train.processes data_prep.table_checks "
-        "data_prep.tables data_prep.counts data_prep.shards data_prep.processes data_prep.storage"
+        "models train train.metrics train.checkpoint train.checkpoint.files train.config "
+        "train.processes data_prep.table_checks data_prep.tables data_prep.counts data_prep.shards data_prep.processes "
+        "data_prep.storage"
     ),
     "launch": (  # the scripts
         "models train train.metrics train.data train.checkpoint train.processes data_prep.counts data_prep.shards "

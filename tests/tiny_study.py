@@ -12,7 +12,7 @@ from data_prep.shards.manifest import read_manifest
 from launch.study.runs import StudyRun
 from models.configuration_hash_gpt import HashGPTConfig
 from tests.tiny_run import NUM_EXPERTS, TinyData, tiny_run_fields
-from train.checkpoint.manifest import manifest_bytes
+from train.checkpoint.files.manifest import manifest_bytes
 from train.checkpoint.run_folder import save_run_config
 
 SPARSE = {"base": "base.yaml", "sparse_layers": [1]}
@@ -80,7 +80,7 @@ def write_checkpoint(run: StudyRun, compatibility: dict | None) -> None:
     embeddings = np.random.default_rng(run.seed).normal(size=(300, config.hidden_size)).astype(np.float32)
     save_file({"transformer.wte.weight": embeddings}, run.model / "model.safetensors")
     weights = (run.model / "model.safetensors").read_bytes()
-    files = {"model.safetensors": {"size": len(weights), "xxh3": xxhash.xxh3_128(weights).hexdigest()}}
+    files = {"model.safetensors": [[len(weights), xxhash.xxh3_128(weights).hexdigest()]]}
     compatibility = compatibility or {"corpus_digest": read_manifest(config.train_data).corpus_digest}
     facts = {"resume_compatibility": compatibility, "step": config.max_steps, "world_size": 1, "files": files}
     (run.model / "manifest.json").write_bytes(manifest_bytes(facts))

@@ -9,7 +9,7 @@ from launch.study.recipes import Study
 from launch.study.runs import StudyRun, check_same_run, study_run
 from models.configuration_hash_gpt import HashGPTConfig
 from models.parameter_count import count_parameters
-from train.checkpoint.manifest import read_manifest
+from train.checkpoint.files.manifest import read_manifest
 from train.metrics.metrics_file import read_points
 from train.metrics.records import TrainRecord, ValidationRecord
 

@@ -16,7 +16,7 @@ from data_prep.tables.make_route_table import TableOptions, make_route_table, to
 from data_prep.tables.route_table import RouteTable
 from data_prep.tables.route_table_file import write_route_table
 from launch.study.recipes import Study
-from train.checkpoint.manifest import read_manifest
+from train.checkpoint.files.manifest import read_manifest
 from train.config.run_config import RunConfig
 
 
@@ -72,7 +72,7 @@ def _inputs(study: Study, arguments: dict, models: dict[str, Path]) -> dict:
     if "embeddings" in arguments:
         files = read_manifest(models[arguments["embeddings"]])["files"]
         weights = sorted(name for name in files if Path(name).match("model*.safetensors"))
-        inputs["weights"] = {name: files[name]["xxh3"] for name in weights}
+        inputs["weights"] = {name: files[name] for name in weights}
     return inputs
 
 

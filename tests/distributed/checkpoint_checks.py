@@ -1,11 +1,17 @@
 """Code that the tests of checkpoints run on every rank."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from unittest.mock import patch
+
 import deepspeed.comm as dist
 import torch
 
 from tests.distributed.engine_checks import save, start
 from tests.distributed.training import SilentLog, batch, micro_batches
 from train.checkpoint.checkpoint import resume
+from train.checkpoint.files.stored_state import StoredState
 from train.checkpoint.state_shards import owned_shards
 from train.train_step import train_step
 
@@ -27,19 +33,37 @@ def train_and_save(configs: list[dict], folder: str, num_steps: int) -> list[dic
     return results
 
 
-def resume_and_train(configs: list[dict], folder: str, num_steps: int) -> list[dict]:
-    """Resume from the checkpoint of each config's `run`, on any number of ranks; the first and last state."""
+def resume_and_train(configs: list[dict], folder: str, output: str, num_steps: int) -> list[dict]:
+    """Resume from the checkpoint of each config's `run`, on any number of ranks; the first and last state.
+
+    Before training, the checkpoint is saved again below `output`, in a folder of the config's index.
+    """
     results = []
-    for fields in configs:
+    for index, fields in enumerate(configs):
         fields = dict(fields)
         run = fields.pop("run")
         engine, config = start(**fields, run_dir=f"{folder}/{run}")
-        manifest, _ = resume(engine, config)
-        result = {"saved": state(engine)}
+        with count_elements_read() as num_read:
+            manifest, _ = resume(engine, config)
+        save(engine, replace(config, run_dir=f"{output}/{index}"), output, step=manifest["step"])
+        result = {"saved": state(engine), "num_read": sum(num_read)}
         for step in range(manifest["step"], num_steps):
             _step(engine, config, step)
         results.append(result | {"ended": state(engine), "manifest": manifest})
     return results
+
+
+@contextmanager
+def count_elements_read() -> Iterator[list[int]]:
+    """The number of elements in each read of a stored state."""
+    num_read, read = [], StoredState.read
+
+    def counting_read(stored, kind, name, offset, out):
+        num_read.append(len(out))
+        read(stored, kind, name, offset, out)
+
+    with patch.object(StoredState, "read", counting_read):
+        yield num_read
 
 
 def _step(engine, config, step: int) -> None:

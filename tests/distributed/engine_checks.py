@@ -7,7 +7,8 @@ from pathlib import Path
 import deepspeed.comm as dist
 
 from tests.distributed.training import SilentLog, batch, local_parameters, make_model, micro_batches, run_config
-from train.checkpoint.checkpoint import save_checkpoint, take_snapshot
+from train.checkpoint.checkpoint import facts_of_run, save_checkpoint, take_snapshot
+from train.checkpoint.export import ModelExport
 from train.config.deepspeed_config import deepspeed_config
 from train.engine.engine import start_engine
 from train.processes.agreement import AllRanks
@@ -25,7 +26,9 @@ def save(engine, config, folder: str, *, step: int) -> None:
     """Save a checkpoint with an empty tokenizer folder."""
     tokenizer_dir = Path(folder) / "tokenizer"
     tokenizer_dir.mkdir(exist_ok=True)
-    snapshot = take_snapshot(engine, config, step=step, resume_compatibility={}, tokenizer_dir=tokenizer_dir)
+    export = ModelExport(engine.module, tokenizer_dir)
+    facts = facts_of_run(config, export, resume_compatibility={})
+    snapshot = take_snapshot(engine, config, step=step, facts=facts, export=export)
     save_checkpoint(snapshot, config, AllRanks())
 
 

@@ -12,9 +12,9 @@ import torch
 import torch.distributed as dist
 
 from train.checkpoint.commit import Snapshot, commit
+from train.checkpoint.files.stored_state import WEIGHT, StateShard, StoredState
 from train.checkpoint.folders import prune_checkpoints
 from train.checkpoint.recovery import latest_valid_checkpoint
-from train.checkpoint.stored_state import WEIGHT, StateShard, StoredState
 from train.config.run_paths import checkpoint_dir, checkpoints_dir
 from train.data.sample_order import SampleOrder
 from train.processes.agreement import AllRanks

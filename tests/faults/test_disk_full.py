@@ -10,7 +10,7 @@ import torch
 
 from tests.train.checkpoint.test_commit import ALONE, newest_sound_step
 from train.checkpoint.commit import CheckpointError, Snapshot, commit
-from train.checkpoint.stored_state import WEIGHT, StateShard
+from train.checkpoint.files.stored_state import WEIGHT, StateShard
 
 STATE = torch.arange(300_000, dtype=torch.float32)  # 1.2 MB
 

@@ -6,7 +6,6 @@ order, dropout, schedule) follows from the step and the seed.
 """
 
 from contextlib import suppress
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,14 +13,27 @@ import torch.distributed as dist
 from deepspeed.runtime.engine import DeepSpeedEngine
 
 from train.checkpoint.commit import Snapshot, commit
-from train.checkpoint.export import ModelExport, shapes_of_whole
+from train.checkpoint.export import ModelExport, shapes_of, whole_model
+from train.checkpoint.files.stored_state import STATE_DIR, StoredState
 from train.checkpoint.folders import Checkpoint, prune_checkpoints
+from train.checkpoint.host_copy import HostCopy
 from train.checkpoint.recovery import latest_valid_checkpoint
 from train.checkpoint.state_shards import num_updates, owned_shards, restore_counters, restore_state
-from train.checkpoint.stored_state import STATE_DIR, StoredState
 from train.config.run_config import RunConfig
 from train.config.run_paths import checkpoint_dir, checkpoints_dir
 from train.processes.agreement import AllRanks, Group
+
+
+def facts_of_run(config: RunConfig, export: ModelExport, resume_compatibility: dict) -> dict:
+    """What every manifest of a run says. resume_compatibility: see train/config/resume_compatibility.py."""
+    return {
+        "world_size": dist.get_world_size(),
+        "ep_size": config.ep_size,
+        "zero_stage": config.zero_stage,
+        "shapes": export.shapes,
+        "versions": {name: version(name) for name in ("torch", "deepspeed", "transformers")},
+        "resume_compatibility": resume_compatibility,
+    }
 
 
 def take_snapshot(
@@ -29,30 +41,26 @@ def take_snapshot(
     config: RunConfig,
     *,
     step: int,
-    resume_compatibility: dict,
-    tokenizer_dir: Path,
+    facts: dict,
+    export: ModelExport,
     num_skipped: int = 0,
-    copy: bool = False,
+    host_copy: HostCopy | None = None,
 ) -> Snapshot:
-    """The training state after `step` steps.
+    """The training state after `step` steps. facts: those of the run.
 
-    resume_compatibility: see train/config/resume_compatibility.py. copy: copies the state, so that training may
-    continue while the snapshot is written; otherwise the snapshot is a view of the live state.
+    host_copy: copies the state, so that training may continue while the snapshot is written; without it, the snapshot
+    is a view of the live state.
     """
-    shards = [replace(shard, values=shard.values.clone()) if copy else shard for shard in owned_shards(engine)]
-    facts = {
+    shards = owned_shards(engine)
+    of_step = {
         "step": step,
         "updates": num_updates(engine),
         "num_skipped": num_skipped,
         "num_samples": step * config.global_batch_size,
-        "world_size": dist.get_world_size(),
-        "ep_size": config.ep_size,
-        "zero_stage": config.zero_stage,
-        "shapes": shapes_of_whole(engine.module.config),
-        "versions": {name: version(name) for name in ("torch", "deepspeed", "transformers")},
-        "resume_compatibility": resume_compatibility,
     }
-    return Snapshot(checkpoint_dir(config.run_dir, step), shards, facts, ModelExport(engine.module, tokenizer_dir))
+    if host_copy:
+        shards = host_copy.take(shards)
+    return Snapshot(checkpoint_dir(config.run_dir, step), shards, facts | of_step, export)
 
 
 def save_checkpoint(snapshot: Snapshot, config: RunConfig, group: Group) -> Path:
@@ -78,7 +86,7 @@ def resume(engine: DeepSpeedEngine, config: RunConfig) -> tuple[dict | None, lis
     if checkpoint is None:
         return None, notices
     folder, manifest = checkpoint.folder, checkpoint.manifest
-    _check_shapes(checkpoint, shapes_of_whole(engine.module.config))
+    _check_shapes(checkpoint, shapes_of(whole_model(engine.module.config)))
     state_files = [folder / name for name in sorted(manifest["files"]) if name.startswith(STATE_DIR)]
     restore_state(engine, StoredState(state_files))
     restore_counters(engine, step=manifest["step"], updates=manifest["updates"])

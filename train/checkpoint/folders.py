@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.storage.atomic_file import sync_folder
-from train.checkpoint.manifest import check_digests, check_sizes, read_manifest
+from train.checkpoint.files.manifest import check_digests, check_sizes, read_manifest
 from train.config.run_paths import checkpoints_dir, completed_checkpoints, step_of
 
 _DAMAGED = ".damaged"

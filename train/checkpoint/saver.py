@@ -1,4 +1,4 @@
-"""Saver: a run's checkpoints, written while training waits, or in the background from a copy of its state."""
+"""Saver: a run's checkpoints, written while training waits, or in the background from a copy in host memory."""
 
 import threading
 import traceback
@@ -6,8 +6,10 @@ from pathlib import Path
 
 from deepspeed.runtime.engine import DeepSpeedEngine
 
-from train.checkpoint.checkpoint import save_checkpoint, take_snapshot
+from train.checkpoint.checkpoint import facts_of_run, save_checkpoint, take_snapshot
 from train.checkpoint.commit import CheckpointError, Snapshot
+from train.checkpoint.export import ModelExport
+from train.checkpoint.host_copy import HostCopy
 from train.config.run_config import RunConfig
 from train.processes.agreement import Agreement, AllRanks
 
@@ -20,7 +22,10 @@ class Saver:
 
     def __init__(self, engine: DeepSpeedEngine, config: RunConfig, *, resume_compatibility: dict, tokenizer_dir: Path):
         self._engine, self._config = engine, config
-        self._resume_compatibility, self._tokenizer_dir = resume_compatibility, tokenizer_dir
+        # Made before training: the facts take longer than the copy of a small state.
+        self._export = ModelExport(engine.module, tokenizer_dir)
+        self._facts = facts_of_run(config, self._export, resume_compatibility)
+        self._host_copy = HostCopy() if config.async_save else None
         self._thread: threading.Thread | None = None
         self._outcome: Path | CheckpointError | None = None
         if config.async_save:
@@ -28,15 +33,20 @@ class Saver:
             self._writers, self._agreement = Agreement(), Agreement()
 
     def save(self, *, step: int, num_skipped: int) -> Path | None:
-        """The checkpoint's path, or None if it is written in the background; then poll() or wait() returns the path."""
+        """The checkpoint's path, or None if it is written in the background; then poll() or wait() returns the path.
+
+        RuntimeError if a checkpoint is in flight, whose copy this one would overwrite.
+        """
+        if self._thread is not None:
+            raise RuntimeError(f"the checkpoint before step {step} is still in flight; wait() for it first")
         snapshot = take_snapshot(
             self._engine,
             self._config,
             step=step,
             num_skipped=num_skipped,
-            resume_compatibility=self._resume_compatibility,
-            tokenizer_dir=self._tokenizer_dir,
-            copy=self._config.async_save,
+            facts=self._facts,
+            export=self._export,
+            host_copy=self._host_copy,
         )
         if not self._config.async_save:
             return save_checkpoint(snapshot, self._config, AllRanks())
@@ -62,6 +72,7 @@ class Saver:
 
     def _write(self, snapshot: Snapshot) -> None:
         try:
+            self._host_copy.wait()
             self._outcome = save_checkpoint(snapshot, self._config, self._writers)
         except CheckpointError as error:
             self._outcome = error

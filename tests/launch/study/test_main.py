@@ -15,7 +15,7 @@ from launch.study.recipes import read_study
 from launch.study.runs import runs_by_seed
 from launch.study.shared import shared_facts
 from tests.tiny_study import finish, write_study
-from train.checkpoint.manifest import manifest_bytes, read_manifest
+from train.checkpoint.files.manifest import manifest_bytes, read_manifest
 from train.inputs import open_inputs
 from train.processes.exit_codes import EXIT_STOPPED
 
@@ -154,7 +154,7 @@ def test_a_table_from_other_embeddings_and_its_runs_are_refused(train):
             weights = load_file(run.model / "model.safetensors")
             save_file({name: values[::-1].copy() for name, values in weights.items()}, run.model / "model.safetensors")
             manifest = read_manifest(run.model)
-            manifest["files"]["model.safetensors"]["xxh3"] = "other"
+            manifest["files"]["model.safetensors"][0][1] = "other"
             (run.model / "manifest.json").write_bytes(manifest_bytes(manifest))
             return code
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from train.checkpoint.commit import CheckpointError, Snapshot, commit
+from train.checkpoint.files.hashed_file import HashedFile, Run, write_hashed
+from train.checkpoint.files.manifest import read_manifest
+from train.checkpoint.files.stored_state import WEIGHT, StateShard, StoredState
 from train.checkpoint.folders import clean_up, open_checkpoint, prune_checkpoints
-from train.checkpoint.manifest import read_manifest
-from train.checkpoint.safetensors_stream import SafetensorsStream
-from train.checkpoint.stored_state import WEIGHT, StateShard, StoredState
 from train.config.run_paths import completed_checkpoints, step_of
 
 VALUES = torch.arange(500.0)
@@ -35,20 +35,23 @@ ALONE = Alone()
 
 @dataclass(frozen=True)
 class TinyExport:
-    """Writes a configuration, and the weights that it reads from the shards, as far as the disk has room."""
+    """A configuration, and the weights that a rank holds in their places, as far as the disk has room."""
 
     num_free_bytes: int = 10_000
 
-    def write(self, folder: Path, stored: StoredState) -> list[str]:
-        weights = torch.empty(len(VALUES))
-        stored.read(WEIGHT, "w", 0, weights)
-        left = self.num_free_bytes
-        for name, content in zip(MODEL_FILES, (b'{"hidden_size": 16}', weights.numpy().tobytes()), strict=True):
-            (folder / name).write_bytes(content[:left])
-            left -= len(content)
-            if left < 0:
-                raise OSError(28, "No space left on device")
-        return list(MODEL_FILES)
+    def create(self, folder: Path) -> None:
+        with open(folder / "model.bin", "wb") as file:
+            file.truncate(VALUES.nbytes)
+
+    def write(self, folder: Path, shards: list[StateShard], *, rank: int) -> dict[str, list[Run]]:
+        config, left = b'{"hidden_size": 16}', self.num_free_bytes
+        runs = {"config.json": write_hashed(folder / "config.json", config[:left])} if rank == 0 else {}
+        with HashedFile(folder / "model.bin", may_exist=True) as file:
+            for shard in shards:
+                file.write(shard.values.numpy().tobytes()[: max(0, left - len(config))], begin=4 * shard.offset)
+        if left < len(config) + VALUES.nbytes:
+            raise OSError(28, "No space left on device")
+        return runs | {"model.bin": file.runs}
 
 
 def snapshot(checkpoints: Path, step: int) -> Snapshot:
@@ -117,7 +120,7 @@ def test_a_rank_that_cannot_write_leaves_the_earlier_checkpoints(tmp_path, faili
     second = snapshot(tmp_path, 2)
     if failing == 0:
         second, group = replace(second, shards=[StateShard("w", WEIGHT, 0, Unwritable())]), FirstOfTwo({})
-    else:  # in the second of the protocol's four gathers, that of the state
+    else:  # in the second of the protocol's three gathers
         group = FirstOfTwo({2: (None, "OSError: disk quota exceeded")})
     with pytest.raises(CheckpointError, match=f"rank {failing}: OSError: (no space|disk quota)"):
         commit(second, group)
@@ -125,19 +128,46 @@ def test_a_rank_that_cannot_write_leaves_the_earlier_checkpoints(tmp_path, faili
     assert save(tmp_path, 2).is_dir()
 
 
-def test_files_of_other_ranks_are_in_the_manifest(tmp_path):
-    described = {"training/rank_00001.safetensors": {"size": 5, "xxh3": "0"}}
-    commit(snapshot(tmp_path, 1), FirstOfTwo({2: (described, None)}))
-    files = read_manifest(tmp_path / "step_00000001")["files"]
-    assert files.keys() == {STATE_FILE, *MODEL_FILES, *described}
+def half(checkpoints: Path, *, rank: int) -> Snapshot:
+    begin = 250 * rank
+    return replace(snapshot(checkpoints, 1), shards=[StateShard("w", WEIGHT, begin, VALUES[begin : begin + 250])])
 
 
-def test_ranks_write_their_states_into_one_folder(tmp_path):
-    names = [snapshot(tmp_path, 1).write_state(tmp_path, rank=rank) for rank in (0, 1)]
-    assert names == [["training/rank_00000.safetensors"], ["training/rank_00001.safetensors"]]
-    assert sorted(path.name for path in (tmp_path / "training").iterdir()) == [
-        "rank_00000.safetensors", "rank_00001.safetensors",
-    ]  # fmt: skip
+def test_two_ranks_write_one_model_and_a_state_each(tmp_path):
+    partial = tmp_path / "step_00000001.partial"
+
+    class WithRankOne(FirstOfTwo):
+        def gather(self, value) -> list:
+            gathered = super().gather(value)
+            if self.num_gathered == 2:
+                gathered[1] = half(tmp_path, rank=1).write(partial, rank=1), None
+            return gathered
+
+    commit(half(tmp_path, rank=0), WithRankOne({}))
+    folder, other = tmp_path / "step_00000001", save(tmp_path / "alone", 1)
+    assert is_sound(folder) and (folder / "model.bin").read_bytes() == (other / "model.bin").read_bytes()
+    files = read_manifest(folder)["files"]
+    assert files.keys() == {STATE_FILE, "training/rank_00001.safetensors", *MODEL_FILES}
+    assert [size for size, _ in files["model.bin"]] == [1000, 1000]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_weights_that_no_rank_writes_cost_the_checkpoint(tmp_path, rank):
+    problem = "no rank has written the bytes 0 to 999" if rank == 1 else "2000 bytes long, but was written with 1000"
+    with pytest.raises(CheckpointError, match=f"(?s){problem}"):
+        commit(half(tmp_path, rank=rank), ALONE)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_file_is_read_back(tmp_path, monkeypatch):
+    modes, real_open = [], open
+    monkeypatch.setattr("builtins.open", lambda path, mode="r", *rest, **more: (
+        modes.append((str(path), mode)), real_open(path, mode, *rest, **more)
+    )[1])  # fmt: skip
+    monkeypatch.setattr(Path, "read_bytes", None)
+    save(tmp_path, 1)
+    monkeypatch.undo()
+    assert {mode for path, mode in modes if str(tmp_path) in path or path.isdigit()} == {"wb"}
 
 
 def test_a_folder_that_cannot_be_made_is_an_error_of_the_checkpoint(tmp_path):
@@ -170,9 +200,8 @@ def test_every_moment_of_a_save_leaves_a_sound_checkpoint(tmp_path, monkeypatch)
 
     for name in ("fsync", "rename", "open", "mkdir", "unlink", "rmdir"):
         monkeypatch.setattr(os, name, recorded(getattr(os, name)))
-    monkeypatch.setattr(Path, "write_bytes", recorded(Path.write_bytes))
     for name in ("__enter__", "write", "__exit__"):
-        monkeypatch.setattr(SafetensorsStream, name, recorded(getattr(SafetensorsStream, name)))
+        monkeypatch.setattr(HashedFile, name, recorded(getattr(HashedFile, name)))
     save(tmp_path / "run", 2)
     prune_checkpoints(tmp_path / "run", keep_last=1, keep_every=0)
     monkeypatch.undo()

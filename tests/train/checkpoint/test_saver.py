@@ -2,12 +2,14 @@
 
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.train.checkpoint.test_commit import Alone
 from train.checkpoint import saver
 from train.checkpoint.commit import CheckpointError
+from train.checkpoint.host_copy import HostCopy
 from train.checkpoint.saver import Saver
 from train.config.run_config import RunConfig
 
@@ -28,7 +30,13 @@ def make_saver(monkeypatch):
         monkeypatch.setattr(saver, "AllRanks", Alone)
         monkeypatch.setattr(saver, "take_snapshot", lambda engine, config, **facts: facts)
         monkeypatch.setattr(saver, "save_checkpoint", lambda snapshot, config, group: write(snapshot))
-        return Saver(None, RunConfig("shards", async_save=async_save), resume_compatibility={}, tokenizer_dir=Path("t"))
+        monkeypatch.setattr(saver, "facts_of_run", lambda config, export, resume_compatibility: {"ep_size": 2})
+        return Saver(
+            SimpleNamespace(module=None),
+            RunConfig("shards", async_save=async_save),
+            resume_compatibility={},
+            tokenizer_dir=Path("t"),
+        )
 
     return make
 
@@ -39,7 +47,8 @@ def test_a_checkpoint_is_written_at_once_from_the_live_state(make_saver):
     assert waiting.save(step=1, num_skipped=2) == FOLDER
     assert waiting.poll() is None and waiting.wait() is None
     [snapshot] = snapshots
-    assert (snapshot["step"], snapshot["num_skipped"], snapshot["copy"]) == (1, 2, False)
+    assert (snapshot["step"], snapshot["num_skipped"], snapshot["host_copy"]) == (1, 2, None)
+    assert snapshot["facts"] == {"ep_size": 2}
 
 
 def test_a_checkpoint_in_the_background_is_written_from_a_copy(make_saver):
@@ -53,10 +62,15 @@ def test_a_checkpoint_in_the_background_is_written_from_a_copy(make_saver):
     background = make_saver(write, async_save=True)
     assert background.save(step=1, num_skipped=0) is None
     assert background.poll() is None  # still in flight
+    with pytest.raises(RuntimeError, match="the checkpoint before step 2 is still in flight"):
+        background.save(step=2, num_skipped=0)  # would overwrite the copy
     may_end.set()
     assert background.wait() == FOLDER
     assert background.wait() is None  # reported once
-    assert snapshots[0]["copy"] is True
+    background.save(step=2, num_skipped=0)
+    background.wait()
+    first, second = (snapshot["host_copy"] for snapshot in snapshots)
+    assert isinstance(first, HostCopy) and first is second
 
 
 @pytest.mark.parametrize("error", [CheckpointError("no space"), RuntimeError("no space")], ids=["disk", "lost rank"])

@@ -10,16 +10,16 @@ from deepspeed.runtime.zero.stage3 import DeepSpeedZeroOptimizer_Stage3
 from deepspeed.runtime.zero.stage_1_and_2 import DeepSpeedZeroOptimizer
 from torch import nn
 
-from train.checkpoint import state_shards
+from train.checkpoint import state_parts
+from train.checkpoint.files.stored_state import WEIGHT, StoredState, write_shards
+from train.checkpoint.state_parts import StatePart
 from train.checkpoint.state_shards import (
     _overlap,
-    _Part,
     num_updates,
     owned_shards,
     restore_counters,
     restore_state,
 )
-from train.checkpoint.stored_state import WEIGHT, StoredState, write_shards
 from train.parallel.packed_experts import ShardOffsets
 
 INPUTS = torch.arange(12.0).view(4, 3) / 12
@@ -27,12 +27,13 @@ INPUTS = torch.arange(12.0).view(4, 3) / 12
 
 @pytest.fixture(autouse=True)
 def rank(monkeypatch):
-    """Set the rank of this process, among all or in a group; 0 among all unless set."""
-    ranks = {None: 0}
-    monkeypatch.setattr(state_shards.dist, "get_rank", lambda group=None: ranks[group])
+    """Set the rank of this process, and the number of ranks, among all or in a group; alone among all unless set."""
+    ranks = {None: (0, 1)}
+    monkeypatch.setattr(state_parts.dist, "get_rank", lambda group=None: ranks[group][0])
+    monkeypatch.setattr(state_parts.dist, "get_world_size", lambda group=None: ranks[group][1])
 
-    def set_rank(rank: int, group: str | None = None) -> None:
-        ranks[group] = rank
+    def set_rank(rank: int, group: str | None = None, size: int = 1) -> None:
+        ranks[group] = rank, size
 
     return set_rank
 
@@ -77,18 +78,25 @@ def test_moments_are_zero_before_the_first_update():
     assert all(shard.values.eq(0).all() for shard in shards if shard.kind != WEIGHT)
 
 
+def test_a_fused_optimizer_finds_its_count_beside_the_weights():
+    weights = torch.nn.Parameter(torch.empty(2, device="meta"))
+    for fused, device in ((None, "cpu"), (True, "meta")):
+        optimizer = torch.optim.AdamW([weights])
+        optimizer.defaults["fused"] = fused
+        state_parts._views(optimizer, weights, slice(None))
+        assert optimizer.state[weights]["step"].device.type == device
+
+
 def test_without_zero_only_the_first_of_equal_ranks_saves(rank):
     rank(1)
     assert owned_shards(make_engine()) == []
 
 
 @pytest.mark.parametrize("optimizer", [torch.optim.AdamW, torch.optim.SGD])
-@pytest.mark.parametrize("restoring_rank", [0, 1])
-def test_a_restored_run_continues_as_the_uninterrupted_one(tmp_path, rank, optimizer, restoring_rank):
+def test_a_restored_run_continues_as_the_uninterrupted_one(tmp_path, optimizer):
     uninterrupted, resumed = make_engine(optimizer=optimizer), make_engine(seed=1, optimizer=optimizer)
     train(uninterrupted, 3)
     stored, updates = save(uninterrupted, tmp_path / "state.safetensors"), num_updates(uninterrupted)
-    rank(restoring_rank)
     restore_state(resumed, stored)
     restore_counters(resumed, step=5, updates=updates)
     train(uninterrupted, 2)
@@ -96,6 +104,27 @@ def test_a_restored_run_continues_as_the_uninterrupted_one(tmp_path, rank, optim
     for name, parameter in uninterrupted.module.named_parameters():
         assert torch.equal(parameter, resumed.module.get_parameter(name)), name
     assert uninterrupted.optimizer.param_groups[0]["lr"] == resumed.optimizer.param_groups[0]["lr"]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_without_zero_equal_ranks_read_a_share_each_and_gather_the_rest(tmp_path, rank, monkeypatch, number):
+    """The weight has 7 elements: shares of 4 and 3, the last one padded; the bias has 2."""
+    saved, resumed, gathered = make_engine(), make_engine(seed=1, optimizer=torch.optim.SGD), []
+    saved.module.weight.data, resumed.module.weight.data = torch.arange(7.0).view(7, 1), torch.full((7, 1), -1.0)
+    stored = save(saved, tmp_path / "state.safetensors")
+    expected = {"weight": [[0, 1, 2, 3], [4, 5, 6, 0]], "bias": [[value] for value in saved.module.bias.tolist()]}
+
+    def all_gather(whole, share, group):
+        name = ("weight", "bias")[len(gathered)]
+        gathered.append(share.tolist())
+        whole.copy_(torch.tensor(expected[name]).flatten())
+
+    monkeypatch.setattr(state_parts.dist, "all_gather_into_tensor", all_gather)
+    rank(number, size=2)
+    restore_state(resumed, stored)
+    assert gathered == [expected["weight"][number], expected["bias"][number]]
+    assert torch.equal(resumed.module.weight, saved.module.weight)
+    assert torch.equal(resumed.module.bias, saved.module.bias)
 
 
 def test_every_counter_of_steps_is_restored():
@@ -129,7 +158,7 @@ def test_a_parameter_that_is_not_trained_does_not_lower_the_number_of_updates():
 )
 def test_the_overlap_of_a_part_and_a_piece(start, begin, size, found):
     """The part holds the elements 10 to 13 of a parameter; the piece is stored from element 100 of "w" on."""
-    part = _Part("packed", start, {WEIGHT: torch.arange(4)}, is_first_copy=True)
+    part = StatePart("packed", start, {WEIGHT: torch.arange(4)})
     shards = _overlap(part, ShardOffsets(begin, size, "w", 100))
     assert [(s.name, s.kind, s.offset, s.values.tolist()) for s in shards] == (
         [("w", WEIGHT, *found)] if found is not None else []
@@ -137,11 +166,11 @@ def test_the_overlap_of_a_part_and_a_piece(start, begin, size, found):
 
 
 def test_without_zero_the_first_rank_that_holds_an_expert_saves_it(rank, monkeypatch):
-    monkeypatch.setattr(state_shards.groups, "_get_expert_data_parallel_group", lambda name: f"equals in {name}")
+    monkeypatch.setattr(state_parts.groups, "_get_expert_data_parallel_group", lambda name: f"equals in {name}")
     engine = make_engine()
     engine.module.weight.allreduce, engine.module.weight.group_name = False, "ep_size_2"
-    rank(1)  # of four, and the first of the two with these experts
-    rank(0, "equals in ep_size_2")
+    rank(1, size=4)
+    rank(0, "equals in ep_size_2", size=2)
     assert {shard.name for shard in owned_shards(engine)} == {"weight"}
 
 
@@ -185,12 +214,13 @@ def test_with_zero_1_and_2_the_shards_are_views_of_the_master_weights(zero_2):
     assert partition.tolist() == [0, 7, 2, 3, 4, 5, 6]
 
 
-def test_with_zero_1_and_2_whole_parameters_are_restored_beside_the_slice(tmp_path, zero_2):
-    saved, (engine, partition) = make_engine(seed=1), zero_2
+def test_with_zero_1_and_2_the_slice_is_restored_and_the_optimizer_gathers_the_parameters(tmp_path, zero_2):
+    saved, (engine, partition), gathered = make_engine(seed=1), zero_2, []
+    engine.optimizer.update_lp_params = lambda: gathered.append(partition.clone())
     train(saved, 1)
     restore_state(engine, save(saved, tmp_path / "state.safetensors"))
-    assert torch.equal(engine.module.weight, saved.module.weight) and torch.equal(engine.module.bias, saved.module.bias)
     assert torch.equal(partition[1:4], saved.module.weight.flatten()[2:5])
+    assert len(gathered) == 1 and torch.equal(gathered[0], partition)  # after the slice was filled
     restore_counters(engine, step=5, updates=4)
     assert num_updates(engine) == 4
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from train.checkpoint.safetensors_stream import SafetensorsStream, TensorSpec
+from train.checkpoint.files.hashed_file import HashedFile, Run
+from train.checkpoint.files.safetensors_layout import TensorSpec, lay_out, tensor_bytes
 
 STATE_DIR = "training"  # the folder inside a checkpoint that holds the training state
 WEIGHT = "weight"
@@ -24,12 +25,15 @@ class StateShard:
     values: torch.Tensor  # flat, float32
 
 
-def write_shards(path: Path, shards: list[StateShard]) -> None:
-    """Write one tensor per shard, whose name tells kind, offset and parameter."""
+def write_shards(path: Path, shards: list[StateShard]) -> list[Run]:
+    """Write one tensor per shard, whose name tells kind, offset and parameter; returns the runs of the file."""
     specs = {_key(s.kind, s.name, s.offset): TensorSpec(s.values.dtype, s.values.shape) for s in shards}
-    with SafetensorsStream(path, specs) as stream:
+    with HashedFile(path) as file:
+        file.write(lay_out(specs).header)
         for shard in shards:
-            stream.write(shard.values)
+            for block in tensor_bytes(shard.values):
+                file.write(block)
+    return file.runs
 
 
 class StoredState:

@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 
-from train.checkpoint.stored_state import WEIGHT, StateShard, StoredState, write_shards
+from train.checkpoint.files.stored_state import WEIGHT, StateShard, StoredState, write_shards
 
 WHOLE = torch.arange(10.0)
 

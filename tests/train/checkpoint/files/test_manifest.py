@@ -4,13 +4,15 @@ import json
 from pathlib import Path
 
 import pytest
+import xxhash
 
 from tests.damage import damages
-from train.checkpoint.manifest import (
+from train.checkpoint.files.hashed_file import Run
+from train.checkpoint.files.manifest import (
     MANIFEST,
     check_digests,
     check_sizes,
-    describe_file,
+    describe_files,
     manifest_bytes,
     read_manifest,
 )
@@ -18,13 +20,19 @@ from train.checkpoint.manifest import (
 FILES = {"config.json": b'{"hidden_size": 16}', "training/rank_00000.safetensors": bytes(range(256)) * 8}
 
 
+def runs(name: str, begin: int, end: int) -> list[Run]:
+    return [Run(begin, end - begin, xxhash.xxh3_128_hexdigest(FILES[name][begin:end]))]
+
+
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """Two files and their manifest."""
+    """Two files and their manifest; the second file has three runs, of two ranks."""
     for name, content in FILES.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
-    files = {name: describe_file(tmp_path / name) for name in FILES}
+    first, second = FILES
+    rank_0 = {first: runs(first, 0, 19), second: [*runs(second, 0, 100), *runs(second, 1000, 2048)]}
+    files = describe_files([rank_0, {second: runs(second, 100, 1000)}])
     (tmp_path / MANIFEST).write_bytes(manifest_bytes({"step": 1, "files": files}))
     return tmp_path
 
@@ -42,7 +50,8 @@ def is_sound(folder: Path) -> bool:
 def test_a_manifest_reads_back_as_it_was_written(folder):
     manifest = read_manifest(folder)
     assert manifest["step"] == 1 and manifest["files"].keys() == FILES.keys()
-    assert manifest["files"]["config.json"]["size"] == len(FILES["config.json"])
+    assert [size for size, _ in manifest["files"]["config.json"]] == [19]
+    assert [size for size, _ in manifest["files"]["training/rank_00000.safetensors"]] == [100, 900, 1048]
     assert json.loads((folder / MANIFEST).read_bytes())["checkpoint"] == manifest
 
 
@@ -56,8 +65,21 @@ def test_a_thousand_flipped_bits_and_truncations_are_all_noticed(folder):
 def test_damage_is_reported_with_the_name_of_the_file(folder, name):
     content = (folder / name).read_bytes()
     (folder / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(ValueError, match=f"{name} is damaged"):
+    last = {"config.json": "0 to 18", "training/rank_00000.safetensors": "1000 to 2047"}
+    with pytest.raises(ValueError, match=f"{name} is damaged.*{last.get(name, '')}"):
         check_digests(folder, read_manifest(folder))
+
+
+@pytest.mark.parametrize(
+    ("second", "problem"),
+    [
+        ((10, 19), "no rank has written the bytes 8 to 9 of config.json"),
+        ((5, 19), "two ranks have written the bytes 5 to 7 of config.json"),
+    ],
+)
+def test_bytes_that_no_rank_or_two_have_written_are_refused(second, problem):
+    with pytest.raises(ValueError, match=problem):
+        describe_files([{"config.json": runs("config.json", *second)}, {"config.json": runs("config.json", 0, 8)}])
 
 
 def test_a_missing_file_is_noticed_without_reading_any(folder):

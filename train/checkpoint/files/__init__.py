@@ -1,0 +1,1 @@
+"""The files inside a checkpoint: their bytes and digests, and the tensors read back in any slices."""
