@@ -1,5 +1,6 @@
-"""One part of the acceptance in a process of its own: `python -m launch.gpu_acceptance.run_part NAME MODULE SETTING`."""
+"""One part of the acceptance in a process of its own: `python -m launch.gpu_acceptance.run_part NAME MODULE JSON`."""
 
+import gc
 import importlib
 import json
 import sys
@@ -12,7 +13,9 @@ from launch.gpu_acceptance.results import PartResult, write_result
 def run_part(name: str, module: str, setting: Setting) -> None:
     """Measure, and write the result at once."""
     start = time.perf_counter()
-    figures = importlib.import_module(module).measure(setting)
+    measure = importlib.import_module(module).measure
+    gc.freeze()  # DeepSpeed collects garbage ten times per engine, which takes 0.3 s each with the libraries' objects
+    figures = measure(setting)
     write_result(PartResult(name, time.perf_counter() - start, figures), setting)
 
 

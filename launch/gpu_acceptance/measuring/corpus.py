@@ -6,7 +6,6 @@ from pathlib import Path
 from data_prep.counts.count_folders import count_folders
 from data_prep.counts.counts_file import write_counts
 from data_prep.embedded_corpus import write_corpus
-from data_prep.shards.manifest import read_manifest
 from data_prep.tables.make_route_table import TableOptions, make_route_table
 from data_prep.tables.route_table_file import write_route_table
 from data_prep.tokenizing.tokenize_folder import tokenize_folder
@@ -21,13 +20,11 @@ def make_corpus(folder: Path, *, num_experts: int) -> dict[str, str]:
     write_corpus(folder / "text")
     texts = sorted((folder / "text" / "train").glob("*.xz"))
     if not (folder / "tokenizer" / "tokenizer.json").is_file():
-        documents = [
-            document for text in texts for document in lzma.decompress(text.read_bytes()).decode().split("\n\n")
-        ]
+        contents = [lzma.decompress(text.read_bytes()).decode() for text in texts]
+        documents = [document for content in contents for document in content.split("\n\n")]
         save_tokenizer(train_tokenizer(documents, vocab_size=_VOCAB_SIZE), folder / "tokenizer")
     if not (shards / "manifest.json").is_file():
         tokenize_folder(texts, tokenizer=folder / "tokenizer", output=shards)
-    assert read_manifest(shards).num_tokens
     counts = count_folders([shards])
     write_counts(shards / "counts.safetensors", counts)
     write_route_table(table, make_route_table(counts, TableOptions(num_experts)))

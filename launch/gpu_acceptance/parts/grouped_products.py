@@ -1,4 +1,4 @@
-"""grouped_mm beside the loop over experts, in values and gradients, with idle experts and one that takes most tokens."""
+"""grouped_mm beside the loop over experts, in values and gradients, with idle experts and an overloaded one."""
 
 import torch
 from transformers.activations import ACT2FN
@@ -11,24 +11,17 @@ from models.grouped import ExpertWeights, GroupedMMFeedForward, LoopFeedForward,
 from models.routes import Routes
 
 _ACT = ACT2FN["gelu_pytorch_tanh"].forward
-_VALUES = (
-    "outputs",
-    "hidden states' gradient",
-    "up gradient",
-    "up_bias gradient",
-    "down gradient",
-    "down_bias gradient",
-)
+_LEAVES = ("hidden states", "up", "up_bias", "down", "down_bias")
 
 
 def measure(setting: Setting) -> list[Figure]:
     """The largest difference of each tensor, relative to the largest value of the loop's."""
     plan, leaves = _inputs(setting)
     found, expected = (_results(way, plan, leaves) for way in (GroupedMMFeedForward, LoopFeedForward))
-    tolerance = TOLERANCE[torch.bfloat16]
+    tolerance, names = TOLERANCE[torch.bfloat16], ["outputs", *(f"gradient of {name}" for name in _LEAVES)]
     figures = [
         Figure(f"difference in the {name}", _difference(a, b), at_most=tolerance)
-        for name, a, b in zip(_VALUES, found, expected, strict=True)
+        for name, a, b in zip(names, found, expected, strict=True)
     ]
     idle = [e for e, count in enumerate(plan.tokens_per_expert) if count == 0]
     nonzero = sum(int(grad[idle].count_nonzero()) for grad in found[2:])

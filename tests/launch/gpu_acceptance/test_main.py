@@ -14,7 +14,7 @@ _HERE = "tests.launch.gpu_acceptance"
 BAD = [
     Part("crashing", f"{_HERE}.crashing_part", 60, "A part that crashes"),
     # Long enough for Python to start on a busy machine.
-    Part("hanging", f"{_HERE}.hanging_part", 6, "A part that hangs"),
+    Part("hanging", f"{_HERE}.hanging_part", 3, "A part that hangs"),
     Part("working", f"{_HERE}.working_part", 60, "A part that works"),
 ]
 
@@ -46,7 +46,7 @@ def test_a_part_that_crashes_says_why_and_the_others_run(folder):
 
 
 def test_a_part_is_killed_at_its_limit_with_the_processes_that_it_started(folder):
-    assert "killed after its limit of 6 s" in report(folder)["hanging"]["error"]
+    assert "killed after its limit of 3 s" in report(folder)["hanging"]["error"]
     pid = int((folder / "child").read_text())
     for _ in range(100):
         status = Path(f"/proc/{pid}/stat")
@@ -96,13 +96,6 @@ def test_a_cpu_is_told_that_sizes_are_small(tmp_path, monkeypatch, capsys):
 
 def test_all_parts_together_end_within_25_minutes():
     assert sum(part.limit_seconds for part in PARTS) <= 25 * 60
-
-
-def test_grouped_products_agree(tmp_path):
-    assert run(tmp_path, "--only", "grouped_mm", parts=PARTS) == 0
-    verdicts = {figure["what"]: figure["verdict"] for figure in report(tmp_path)["grouped_mm"]["figures"]}
-    assert verdicts.pop("the layer uses grouped_mm") == "skipped: needs a GPU"
-    assert set(verdicts.values()) == {"passed"}
 
 
 @pytest.mark.slow  # trains some 30 models, and one by its own command: three minutes on two cores
