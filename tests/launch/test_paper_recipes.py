@@ -7,6 +7,7 @@ import pytest
 
 from models.parameter_count import count_parameters
 from train.config.arguments import load_run_config
+from train.config.deepspeed_config import check_topology, deepspeed_config
 from train.config.run_config import RunConfig
 from train.data.layer_tables import LayerTable
 from train.engine.network import network_config
@@ -36,6 +37,8 @@ SIZES = {
     "b2_base_1_layer": 4_536_061_952 + 32 * 2048,  # the paper does not count the centroids
     "b2_hash_1_layer": 4_536_061_952,  # the paper's own number
     "b2_hash_3_layers": 4_536_061_952,
+    "b2_hash_h100_8": 4_536_061_952,
+    "b2_hash_h100_64": 4_536_061_952,
 }
 
 
@@ -80,6 +83,15 @@ def test_both_forms_of_the_base_comparison_have_the_same_parameters():
 def test_a_learned_row_differs_from_its_hash_row_in_routing_alone(learned, hashed):
     first, second = (dataclasses.asdict(recipe(name)) for name in (learned, hashed))
     assert {name for name in first if first[name] != second[name]} == {"router", "route_table", "run_dir"}
+
+
+@pytest.mark.parametrize("name, world_size", [("b2_hash_h100_8", 8), ("b2_hash_h100_64", 64)])
+def test_the_recipes_of_h100s_train_the_same_model_on_the_same_batches(name, world_size):
+    first, second = (dataclasses.asdict(recipe(of)) for of in ("b2_hash_1_layer", name))
+    free = {spec.name for spec in dataclasses.fields(RunConfig) if spec.metadata.get("free_on_resume")}
+    assert {field for field in first if first[field] != second[field]} <= free
+    check_topology(recipe(name), world_size=world_size)
+    deepspeed_config(recipe(name), world_size=world_size)
 
 
 def test_the_rows_of_table_9_differ_in_the_balancing_loss_alone():

@@ -148,7 +148,7 @@ def _views(optimizer: torch.optim.Optimizer, weights: torch.Tensor, place: slice
     """The weights and their moments, which torch creates in the first update, and this function if called before it."""
     state, moments = optimizer.state[weights], _MOMENTS[type(optimizer)]
     if moments and not state:
-        state["step"] = torch.zeros(())
+        state["step"] = torch.zeros((), device=weights.device)  # where fused optimizers read it
         state.update({kind: torch.zeros_like(weights) for kind in moments})
     tensors = {WEIGHT: weights.data, **{kind: state[kind] for kind in moments}}
     return {kind: tensor.view(-1)[place] for kind, tensor in tensors.items()}

@@ -94,6 +94,17 @@ def test_the_optimizer_has_the_run_configs_numbers():
     assert isinstance(sgd, torch.optim.SGD) and sgd.param_groups[0]["momentum"] == 0
 
 
+def test_adam_is_fused_and_updates_as_the_plain_one():
+    weights = [torch.linspace(-1, 1, 7), torch.linspace(-1, 1, 7)]
+    assert make_optimizer(tiny_model(), RunConfig("shards")).defaults["fused"]
+    for weight, fused in zip(weights, (True, False), strict=True):
+        optimizer = torch.optim.AdamW([weight.requires_grad_()], lr=0.1, weight_decay=0.1, fused=fused)
+        for step in range(3):
+            weight.grad = torch.linspace(1, 2 + step, 7)
+            optimizer.step()
+    torch.testing.assert_close(*weights)
+
+
 def learning_rates(**fields) -> list[float]:
     """The rate of each step 0..20, of which 4 are warm-up and the maximum is 1."""
     config = RunConfig("shards", **{"lr": 1.0, "max_steps": 20, "warmup_steps": 4, **fields})
