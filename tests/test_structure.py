@@ -53,8 +53,8 @@ MAY_IMPORT = {
         "data_prep.tables data_prep.storage"
     ),
     "launch.gpu_acceptance.measuring": (
-        "models launch.benchmark launch.benchmark.layers train train.engine train.prefetch train.parallel train.data "
-        "train.config train.processes data_prep data_prep.tokenizing data_prep.tables data_prep.counts data_prep.shards"
+        "models launch.benchmark launch.benchmark.layers train train.engine train.prefetch train.checkpoint "
+        "train.data train.parallel train.config train.processes data_prep data_prep.tokenizing data_prep.tables data_prep.counts data_prep.shards"
     ),
     "launch.gpu_acceptance.parts": (
         "models launch.gpu_acceptance.measuring launch.benchmark launch.benchmark.layers train train.engine "

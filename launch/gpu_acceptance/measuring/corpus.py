@@ -14,7 +14,7 @@ from data_prep.train_tokenizer import save_tokenizer, train_tokenizer
 _VOCAB_SIZE = 2048
 
 
-def make_corpus(folder: Path, *, num_experts: int) -> dict[str, str]:
+def make_corpus(folder: Path, *, num_experts: int, num_tables: int) -> dict[str, str]:
     """train_data and route_table of a recipe; makes in seconds what a killed start has not finished."""
     shards, table = folder / "train", folder / f"balanced_{num_experts}.safetensors"
     write_corpus(folder / "text")
@@ -27,5 +27,5 @@ def make_corpus(folder: Path, *, num_experts: int) -> dict[str, str]:
         tokenize_folder(texts, tokenizer=folder / "tokenizer", output=shards)
     counts = count_folders([shards])
     write_counts(shards / "counts.safetensors", counts)
-    write_route_table(table, make_route_table(counts, TableOptions(num_experts)))
+    write_route_table(table, make_route_table(counts, TableOptions(num_experts, num_tables=num_tables)))
     return {"train_data": str(shards), "route_table": [str(table)]}
