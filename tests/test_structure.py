@@ -54,7 +54,8 @@ MAY_IMPORT = {
     ),
     "launch.gpu_acceptance.measuring": (
         "models launch.benchmark launch.benchmark.layers train train.engine train.prefetch train.checkpoint "
-        "train.data train.parallel train.config train.processes data_prep data_prep.tokenizing data_prep.tables data_prep.counts data_prep.shards"
+        "train.data train.parallel train.config train.processes data_prep data_prep.tokenizing data_prep.tables "
+        "data_prep.counts data_prep.shards"
     ),
     "launch.gpu_acceptance.parts": (
         "models launch.gpu_acceptance.measuring launch.benchmark launch.benchmark.layers train train.engine "
