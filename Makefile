@@ -1,4 +1,4 @@
-# The commands of a newcomer: make quickstart, make test, make lint, make clean; of a contributor also make mutants.
+# The commands of a newcomer: make quickstart, make test, make lint, make clean; of a contributor also make mutants and make gpu.
 
 # The python that builds .venv; afterwards .venv's own python runs everything.
 PYTHON ?= python3
@@ -6,8 +6,11 @@ VENV := .venv
 INSTALLED := $(VENV)/.installed
 # Options of pytest. One of the two processes runs the tests of several ranks, the other one all others.
 PYTEST_ARGS ?= -n 2 --dist loadgroup
+# The python of make gpu, whose torch has CUDA, and its options.
+GPU_PYTHON ?= python3
+GPU_ARGS ?=
 
-.PHONY: quickstart test lint mutants clean
+.PHONY: quickstart test lint mutants gpu clean
 
 quickstart: $(INSTALLED)
 	$(VENV)/bin/python launch/quickstart.py
@@ -22,6 +25,10 @@ lint: $(INSTALLED)
 # Three minutes on two cores: plants faults in the core files and counts those that the tests notice.
 mutants: $(INSTALLED)
 	$(VENV)/bin/python tests/mutants.py
+
+# At most 25 minutes on one GPU: checks and measures everything that needs one. The environment needs torch with CUDA.
+gpu:
+	$(GPU_PYTHON) -m launch.gpu_acceptance $(GPU_ARGS)
 
 clean:
 	rm -rf data/quickstart runs/quickstart build *.egg-info .pytest_cache .ruff_cache

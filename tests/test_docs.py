@@ -26,7 +26,8 @@ SPANS = sorted({(page, span) for page in PAGES for span in spans(page)})
 TRAIN, QUICKSTART = "launch/train.py", "launch/recipes/quickstart.yaml"
 DATA_PREP = {path.stem for path in (ROOT / "data_prep").glob("[a-z]*.py")} | {"benchmark"}
 OTHER_COMMANDS = (
-    TRAIN, "launch/generate.py", "launch/predict.py", "launch.study", "launch.benchmark", "tests.faults.soak",
+    TRAIN, "launch/generate.py", "launch/predict.py", "launch.study", "launch.benchmark", "launch.gpu_acceptance",
+    "tests.faults.soak",
 )  # fmt: skip
 # Options of other programs that pages name, and one that stands for any field of a recipe.
 OTHERS_OPTIONS = {"--any_field", "--bind-to", "--help", "--long", "--mpi", "-m"}

@@ -65,6 +65,18 @@ MAY_IMPORT = {
         "launch.benchmark.layers models train train.checkpoint train.engine train.prefetch train.data train.config "
         "train.processes data_prep.tables data_prep.storage"
     ),
+    "launch.gpu_acceptance.measuring": (
+        "models launch.benchmark launch.benchmark.layers train train.engine train.prefetch train.checkpoint "
+        "train.data train.parallel train.config train.processes data_prep data_prep.tokenizing data_prep.tables "
+        "data_prep.counts data_prep.shards"
+    ),
+    "launch.gpu_acceptance.parts": (
+        "models launch.gpu_acceptance.measuring launch.benchmark launch.benchmark.layers train train.engine "
+        "train.prefetch train.metrics train.faults train.checkpoint train.config train.processes"
+    ),
+    "launch.gpu_acceptance": (
+        "launch.gpu_acceptance.parts launch.gpu_acceptance.measuring train.processes data_prep.storage"
+    ),
     "launch.study": (
         "models train train.metrics train.checkpoint train.checkpoint.files train.config "
         "train.processes data_prep.table_checks data_prep.tables data_prep.counts data_prep.shards data_prep.processes "

@@ -5,24 +5,17 @@ else that it waits for is a message between hosts ("host" in the table). The tab
 micro-batches, how often each collective is called in each phase, in which format, between which ranks, and the bytes.
 """
 
-import json
 import re
 from pathlib import Path
 
 import pytest
 
+from launch.gpu_acceptance.measuring.engines import zero_3_settings
 from tests.distributed.ranks import run_ranks
 from tests.distributed.step_budget_checks import spend
-from train.config.deepspeed_config import find_ds_config
 
 pytestmark = pytest.mark.distributed
 TABLE = Path(__file__).with_name("step_budget.txt")
-
-# ZeRO 3 keeps small weights gathered, and here all are small.
-NOTHING_IS_SMALL = {
-    "stage3_param_persistence_threshold": 0, "stage3_max_reuse_distance": 0, "stage3_max_live_parameters": 0,
-    "stage3_prefetch_bucket_size": 0,
-}  # fmt: skip
 STAGES = {"fp32": (0, 1, 2, 3), "bf16": (1, 2, 3)}
 CASES = {
     f"{precision} zero {stage} ep {ep_size}": {"precision": precision, "zero_stage": stage, "ep_size": ep_size}
@@ -41,10 +34,8 @@ CASES["bf16 zero 1 dense"] = {**CASES["bf16 zero 1 ep 1"], **DENSE}
 def steps(tmp_path_factory):
     """The fields of Spent for every case, on rank 0."""
     folder = tmp_path_factory.mktemp("budget")
-    settings = json.loads(find_ds_config("base").read_text())
-    settings["zero_optimization"] |= NOTHING_IS_SMALL
-    (folder / "zero.json").write_text(json.dumps(settings))
-    configs = [{**case, "max_grad_norm": 1.0, "ds_config": str(folder / "zero.json")} for case in CASES.values()]
+    ds_config = zero_3_settings(folder)
+    configs = [{**case, "max_grad_norm": 1.0, "ds_config": ds_config} for case in CASES.values()]
     return dict(zip(CASES, run_ranks(spend, 2, configs=configs, folder=str(folder))[0], strict=True))
 
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from launch.gpu_acceptance.measuring.waits import count_waits
 from models.modeling_hash_gpt import HashGPTForCausalLM
 from tests.models.hashes import HASHES, NUM_EXPERTS, make_tables
 from tests.models.tiny import VOCAB, tiny_config, token_ids
-from tests.waits import count_waits
 
 
 def test_what_waits_is_counted():

@@ -1,4 +1,4 @@
-"""Waits: the calls after which a GPU's host would stand still until the device has finished, counted on a CPU."""
+"""Waits: the calls after which the host stands still until the device has finished, counted on a CPU too."""
 
 from collections import Counter
 from contextlib import contextmanager
@@ -17,6 +17,11 @@ _OPERATIONS = {
 _METHODS = {torch.Tensor.tolist: "tolist", torch.Tensor.numpy: "numpy", torch.Tensor.cpu: "cpu"}
 
 
+def _is_on_device(arguments: tuple) -> bool:
+    """Whether the first argument lies where the host would have to wait; on a CPU, everything does."""
+    return isinstance(arguments[0], torch.Tensor) and arguments[0].device.type == get_accelerator().device_name()
+
+
 class _Operations(TorchDispatchMode):
     def __init__(self, waits: Counter):
         super().__init__()
@@ -24,13 +29,17 @@ class _Operations(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         packet, kwargs = func.overloadpacket, kwargs or {}
+        if args and _is_on_device(args):
+            self._count(packet, args, kwargs)
+        return func(*args, **kwargs)
+
+    def _count(self, packet, args: tuple, kwargs: dict) -> None:
         if packet in _OPERATIONS:
             self._waits[packet.__name__] += 1
         if packet is aten.repeat_interleave and kwargs.get("output_size") is None:
             self._waits["repeat_interleave"] += 1
         if packet in (aten.index, aten.index_put, aten.index_put_) and _selects(args[1]):
             self._waits["index by a mask"] += 1
-        return func(*args, **kwargs)
 
 
 def _selects(indices) -> bool:
@@ -43,7 +52,7 @@ class _Methods(TorchFunctionMode):
         self._waits = waits
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        if func in _METHODS:
+        if func in _METHODS and _is_on_device(args):
             self._waits[_METHODS[func]] += 1
         return func(*args, **(kwargs or {}))
 
