@@ -64,13 +64,6 @@ def copy_tokenizer(source: str | Path, folder: Path) -> tuple[TokenizerFile, ...
     return tuple(TokenizerFile(name, len(content), _digest(content)) for name, content in contents.items())
 
 
-def add_tokenizer_files(source: str | Path, folder: Path) -> None:
-    """Write the tokenizer's files into a folder with other files. FileExistsError rather than replace one of them."""
-    for name, content in read_tokenizer_files(source).items():
-        with open(folder / name, "xb") as file:
-            file.write(content)
-
-
 def check_tokenizer_files(folder: Path, written: Iterable[TokenizerFile]) -> None:
     """ValueError if <folder>/tokenizer holds anything but the files `written`, byte for byte."""
     target, by_name = folder / TOKENIZER_FOLDER, {file.name: file for file in written}

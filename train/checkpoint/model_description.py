@@ -21,4 +21,4 @@ def describe_model(model: HashGPTForCausalLM, tokenizer_dir: Path, *, dtype: tor
         config.save_pretrained(name)
         GenerationConfig.from_model_config(config).save_pretrained(name)
         files = {path.name: path.read_bytes() for path in sorted(Path(name).iterdir())}
-    return files | read_tokenizer_files(tokenizer_dir)
+    return read_tokenizer_files(tokenizer_dir) | files  # the tokenizer never replaces a file of the model
