@@ -42,6 +42,7 @@ def measure(setting: Setting) -> list[Figure]:
     beside = [_time_step(engine, batches) for _ in range(5)]
     saver.wait()
     behind = time.perf_counter() - begin
+    batches.close()
     return [
         Figure("state", _num_bytes(engine) / 1e9, "GB"),
         Figure("one copy of the state to host memory", copy_seconds, "s"),

@@ -44,6 +44,8 @@ def measure(setting: Setting) -> list[Figure]:
             elapsed = _time_step(model)
             if repetition >= 0:
                 seconds[name].append(elapsed)
+    for model in models.values():
+        model.batches.close()
     figures = [figure for name in models for figure in _figures(name, models[name], np.array(seconds[name]), setting)]
     ratio = quantiles(np.divide(seconds["hash"], seconds["dense"]))
     return [with_spread("hash / dense", ratio, at_most=MOST_TIMES_DENSE, skipped=setting.without_speed), *figures]
