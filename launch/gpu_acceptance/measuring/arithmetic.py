@@ -1,5 +1,7 @@
 """The arithmetic of a training step, and the share of a GPU's peak that it reaches (MFU)."""
 
+import re
+
 from models.configuration_hash_gpt import HashGPTConfig
 from models.parameter_count import count_parameters
 
@@ -22,5 +24,5 @@ def operations_per_token(network: HashGPTConfig) -> int:
 
 
 def peak_of(device_name: str) -> float | None:
-    """bf16 operations per second; None for a device that is not in the list."""
-    return next((peak for name, peak in PEAKS.items() if name in device_name), None)
+    """bf16 operations per second; None for a device that is not in the list. Whole words count: an L40 is no L4."""
+    return next((peak for name, peak in PEAKS.items() if re.search(rf"\b{name}\b", device_name)), None)

@@ -1,5 +1,7 @@
 """The operations of a step by hand, and the peaks of known cards."""
 
+import pytest
+
 from launch.gpu_acceptance.measuring.arithmetic import operations_per_token, peak_of
 from launch.gpu_acceptance.measuring.engines import network
 
@@ -16,4 +18,10 @@ def test_operations_of_a_small_model():
 def test_peaks_by_name():
     assert peak_of("NVIDIA H100 80GB HBM3") == 989e12
     assert peak_of("NVIDIA H100 PCIe") == 756e12
+    assert peak_of("NVIDIA A100-SXM4-80GB") == 312e12
     assert peak_of("CPU, 2 threads") is None
+
+
+@pytest.mark.parametrize("name", ["NVIDIA L40", "NVIDIA GB200", "NVIDIA H20"])
+def test_a_card_that_is_not_in_the_list_has_no_peak_of_another(name):
+    assert peak_of(name) is None
