@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
         if config.dry_run:
             description = describe(config, ranks)
         else:
-            inputs, network = check_inputs(config, ranks)
+            inputs, network = check_inputs(config)
     except (ValueError, OSError) as error:
         if is_first_of_its_host(os.environ):  # one line per host, since hosts may lack different files
             print(f"error: {error}", file=sys.stderr)
@@ -50,11 +50,10 @@ def check_settings(config: RunConfig, ranks: Ranks) -> dict:
     return deepspeed_config(config, world_size=ranks.world_size)
 
 
-def check_inputs(config: RunConfig, ranks: Ranks) -> tuple[Inputs, HashGPTConfig]:
+def check_inputs(config: RunConfig) -> tuple[Inputs, HashGPTConfig]:
     """The opened inputs and the network. ValueError if they do not fit together, or not into the run folder."""
     inputs = open_inputs(config)
-    if ranks.local_rank == 0:  # one process per host: an inquiry per file and process would load a shared disk
-        inputs.check_sizes()
+    inputs.check_sizes()  # on every rank: one that goes on without the others waits for them in vain
     network = inputs.network(config)
     check_resume(config, inputs.resume_compatibility(config), check_run_folder(config))
     check_disk_space(config, network)

@@ -1,6 +1,9 @@
 """The command of a run prints one error line per host, and describes ranks that do not exist yet."""
 
 import os
+import shutil
+import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -85,3 +88,17 @@ def test_one_process_of_a_host_prints_why_a_run_is_refused(started, capsys, loca
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == num_lines
     assert all(line.startswith("error: recipe nowhere.yaml does not exist") for line in lines)
+
+
+@pytest.mark.parametrize("local_rank, num_lines", [(0, 1), (1, 0)])
+def test_every_rank_of_a_host_ends_before_the_rendezvous_if_a_shard_has_the_wrong_size(
+    started, tiny_data, tmp_path, monkeypatch, capsys, local_rank, num_lines
+):
+    monkeypatch.setitem(sys.modules, "train.run", SimpleNamespace(run=lambda *_: 0))  # where the ranks would meet
+    shutil.copytree(tiny_data.train, tmp_path / "train")
+    shard = next((tmp_path / "train").glob("*.bin"))
+    shard.write_bytes(shard.read_bytes()[:-2])
+    started(world_size=2, local_rank=local_rank)
+    assert main(arguments(tiny_data, run_dir=tmp_path / "run", train_data=tmp_path / "train")) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == num_lines and all(str(shard) in line for line in lines)
