@@ -20,9 +20,9 @@ export MASTER_ADDR MASTER_PORT
 export OMP_NUM_THREADS="${SLURM_CPUS_PER_TASK:-1}"
 export SRUN_CPUS_PER_TASK="$OMP_NUM_THREADS" # since Slurm 22.05, srun does not inherit it from the job
 
-# One task is one rank and one GPU.
+# One task is one rank and one GPU. A rank that fails ends the others, which may wait for it.
 # shellcheck disable=SC2016  # each task expands the quoted variables
-srun bash -c '
+srun --kill-on-bad-exit=1 bash -c '
     export RANK=$SLURM_PROCID WORLD_SIZE=$SLURM_NTASKS LOCAL_RANK=$SLURM_LOCALID
     exec "${PYTHON:-.venv/bin/python}" launch/train.py "$@"
 ' train "$@"
