@@ -6,10 +6,12 @@ from pathlib import Path
 
 import xxhash
 
+MAX_RUN = 1 << 30  # bytes: ranks that resume share the runs, so that none has much more to read than another
+
 
 @dataclass(frozen=True)
 class Run:
-    """Consecutive bytes of a file that one rank has written."""
+    """At most MAX_RUN consecutive bytes of a file that one rank has written."""
 
     begin: int  # index of the first byte in the file
     size: int
@@ -39,8 +41,13 @@ class HashedFile:
             self._end_run()
             self._file.seek(begin)
             self._begin = self._end = begin
-        self._digest.update(data)
-        self._end += self._file.write(data)
+        data = memoryview(data)
+        while data:
+            part, data = data[: self._room], data[self._room :]
+            self._digest.update(part)
+            self._end += self._file.write(part)
+            if not self._room:
+                self._end_run()
 
     def __exit__(self, error_type, *_):
         with self._file:
@@ -48,9 +55,15 @@ class HashedFile:
             os.fsync(self._file.fileno())
         self._end_run()
 
+    @property
+    def _room(self) -> int:
+        """Bytes that this run may still get."""
+        return self._begin + MAX_RUN - self._end
+
     def _end_run(self) -> None:
         if self._end > self._begin:
             self.runs.append(Run(self._begin, self._end - self._begin, self._digest.hexdigest()))
+        self._begin = self._end
         self._digest.reset()
 
 

@@ -1,6 +1,6 @@
 """The manifest of a checkpoint: the facts of the run, and the digests of every file beside it.
 
-A file is described by its runs in order, [[size, xxh3-128], ...]: one if a single rank has written it.
+A file is described by its runs in order, [[size, xxh3-128], ...]: one if it is small and a single rank has written it.
 """
 
 import sys

@@ -5,6 +5,7 @@ import os
 import pytest
 import xxhash
 
+from train.checkpoint.files import hashed_file
 from train.checkpoint.files.hashed_file import HashedFile, Run, write_hashed
 
 
@@ -18,6 +19,17 @@ def test_bytes_in_a_row_are_one_run(tmp_path):
         file.write(memoryview(b"de"))
         file.write(b"f", begin=5)
     assert file.runs == [run(0, b"abcdef")] and (tmp_path / "file").read_bytes() == b"abcdef"
+
+
+def test_a_long_run_ends_at_its_maximum_wherever_the_writes_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(hashed_file, "MAX_RUN", 4)
+    with HashedFile(tmp_path / "file") as file:
+        file.write(b"abc")
+        file.write(b"defghijk")
+        file.write(b"l")
+        file.write(b"mn", begin=14)
+    assert file.runs == [run(0, b"abcd"), run(4, b"efgh"), run(8, b"ijkl"), run(14, b"mn")]
+    assert (tmp_path / "file").read_bytes() == b"abcdefghijkl\0\0mn"
 
 
 def test_two_writers_share_a_file_and_each_describes_its_own_bytes(tmp_path):
