@@ -129,3 +129,9 @@ def zero_3_settings(folder: Path) -> str:
 def wait_for_device(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def wait_for_training(device: torch.device) -> None:
+    """Wait for the training's stream alone."""
+    if device.type == "cuda":
+        torch.cuda.current_stream(device).synchronize()

@@ -17,10 +17,12 @@ from launch.gpu_acceptance.measuring.engines import (
     start,
     take_step,
     wait_for_device,
+    wait_for_training,
 )
 from launch.gpu_acceptance.measuring.figures import Figure
 from launch.gpu_acceptance.measuring.setting import Setting
 from train.checkpoint.saver import Saver
+from train.checkpoint.state_shards import owned_shards
 from train.config.run_config import RunConfig
 from train.prefetch.route_ahead import BatchesAhead
 
@@ -35,10 +37,10 @@ def measure(setting: Setting) -> list[Figure]:
     batches = batches_ahead(engine, run)
     alone = [_time_step(engine, batches) for _ in range(6)][1:]
     saver = _saver(engine, run, folder)
-    _save(saver, 1)  # the first save also allocates the memory that the later ones copy to
+    _time_save(saver, 1, engine.device)  # the first save also allocates the memory that the later ones copy to
     saver.wait()
     copy_seconds = min(_time_copy(engine) for _ in range(3))
-    still, begin = _save(saver, 2), time.perf_counter()
+    still, begin = _time_save(saver, 2, engine.device), time.perf_counter()
     beside = [_time_step(engine, batches) for _ in range(5)]
     saver.wait()
     behind = time.perf_counter() - begin
@@ -55,7 +57,7 @@ def measure(setting: Setting) -> list[Figure]:
 
 
 def _start(setting: Setting, folder: Path) -> tuple[DeepSpeedEngine, RunConfig]:
-    """6 blocks with one hash layer of 16 experts: 16 * 8.4 M + 114 M = 248 M parameters, 3.5 GB of state."""
+    """6 blocks with one hash layer of 16 experts: 16 * 8.4 M + 114 M = 248 M parameters, 3.0 GB of state."""
     width, vocab_size, length, num_experts = setting.size((1024, 50304, 512, 16), (64, 64, 16, 4))
     config = network(
         vocab_size=vocab_size, max_position_embeddings=length, hidden_size=width, num_hidden_layers=6,
@@ -71,10 +73,12 @@ def _saver(engine: DeepSpeedEngine, run: RunConfig, folder: Path) -> Saver:
     return Saver(engine, run, resume_compatibility={}, tokenizer_dir=tokenizer_dir)
 
 
-def _save(saver: Saver, step: int) -> float:
-    """Seconds until training may go on."""
+def _time_save(saver: Saver, step: int, device: torch.device) -> float:
+    """Seconds until training may go on: on a GPU, until its stream has waited for the copy."""
+    wait_for_device(device)
     begin = time.perf_counter()
     saver.save(step=step, num_skipped=0)
+    wait_for_training(device)
     return time.perf_counter() - begin
 
 
@@ -87,11 +91,8 @@ def _time_step(engine: DeepSpeedEngine, batches: BatchesAhead) -> float:
 
 
 def _state(engine: DeepSpeedEngine) -> list[torch.Tensor]:
-    """What a checkpoint holds: the weights, ZeRO's fp32 copies of them, and the optimizer's moments."""
-    optimizer = engine.optimizer.optimizer
-    masters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    moments = [value for values in optimizer.state.values() for value in values.values() if torch.is_tensor(value)]
-    return [tensor.detach() for tensor in (*engine.module.parameters(), *masters, *moments)]
+    """What a save copies: the fp32 weights and the optimizer's moments."""
+    return [shard.values for shard in owned_shards(engine)]
 
 
 def _num_bytes(engine: DeepSpeedEngine) -> int:
