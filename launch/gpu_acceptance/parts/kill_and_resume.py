@@ -15,6 +15,7 @@ from launch.gpu_acceptance.measuring.setting import Setting
 from models.parameter_count import count_parameters
 from train.config.recipe_file import write_recipe
 from train.config.run_config import RunConfig
+from train.config.run_paths import checkpoints_dir, completed_checkpoints, step_of
 from train.inputs import open_inputs
 from train.metrics.metrics_file import read_points
 from train.metrics.records import TrainRecord
@@ -30,6 +31,7 @@ def measure(setting: Setting) -> list[Figure]:
     recipe = Path(config.run_dir).with_suffix(".yaml")
     write_recipe(config, recipe)
     _kill_after(_KILL_AFTER, _start(recipe), config)
+    resumed_from = step_of(completed_checkpoints(checkpoints_dir(config.run_dir))[0])
     before = {point.step: point.loss for point in read_points(_metrics(config), TrainRecord)}
     status = _start(recipe).wait()
     points = read_points(_metrics(config), TrainRecord)
@@ -37,7 +39,7 @@ def measure(setting: Setting) -> list[Figure]:
         Figure("parameters", num_parameters(config), at_least=5e8, skipped=setting.without_speed),
         Figure("exit status of the resumed run", status, at_most=0),
         Figure("steps of the finished run", points[-1].step, at_least=_STEPS),
-        *_figures_of_losses(before, {point.step: point.loss for point in points}, config),
+        *figures_of_losses(before, {point.step: point.loss for point in points}, resumed_from=resumed_from),
         whole_checkpoint(config.run_dir, step=_STEPS),
         Figure("speed", points[-1].tokens_per_second, "tokens/s"),
         Figure("peak memory", points[-1].peak_memory_bytes / 2**30, "GiB"),
@@ -88,12 +90,15 @@ def _last_step(config: RunConfig) -> int:
     return max((json.loads(line).get("step", 0) for line in lines[-1:]), default=0)
 
 
-def _figures_of_losses(before: dict[int, float], after: dict[int, float], config: RunConfig) -> list[Figure]:
-    """The steps behind the checkpoint were taken twice; both times, their losses must be equal but for rounding."""
-    repeated = [step for step in before if _SAVE_EVERY < step <= 2 * _SAVE_EVERY]
-    differences = [abs(after[step] - before[step]) / before[step] for step in repeated]
-    note = f"{len(repeated)} steps"
+def figures_of_losses(before: dict[int, float], after: dict[int, float], *, resumed_from: int) -> list[Figure]:
+    """The steps behind the checkpoint were taken twice; both times, their losses must be equal but for rounding.
+
+    before, after: the loss of each step in the log when the run was killed, and when it had ended.
+    """
+    differences = [abs(after[step] - before[step]) / before[step] for step in before if step > resumed_from]
+    note = f"steps {resumed_from + 1} to {max(before)}" if differences else "no step was repeated: killed too late"
     return [
-        Figure("relative difference of losses", max(differences, default=None), at_most=_RELATIVE_ROUNDING, note=note),
+        Figure("repeated steps", len(differences), at_least=1, note=note),
+        Figure("relative difference of losses", max(differences, default=None), at_most=_RELATIVE_ROUNDING),
         Figure("last loss / first", after[_STEPS] / after[1], at_most=0.98),
     ]
