@@ -12,7 +12,9 @@ LAUNCH = ROOT / "launch"
 # A stand-in for python: prints the variables of a rank, and its command line.
 PYTHON = 'echo "rank $RANK of $WORLD_SIZE, local $LOCAL_RANK, master $MASTER_ADDR: $@"'
 # Stand-ins for the launchers: they run their last arguments twice, as ranks 0 and 1.
-SRUN = '[ "$1" = --kill-on-bad-exit=1 ] || exit 1; shift; for rank in 0 1; do SLURM_PROCID=$rank SLURM_LOCALID=$rank "$@"; done'
+SRUN = """[ "$1" = --kill-on-bad-exit=1 ] || exit 1
+shift
+for rank in 0 1; do SLURM_PROCID=$rank SLURM_LOCALID=$rank "$@"; done"""
 OPEN_MPI = """echo "options $1 $2 $3"
 while [ "$1" != env ]; do shift; done
 for rank in 0 1; do
