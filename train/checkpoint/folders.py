@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.storage.atomic_file import sync_folder
-from train.checkpoint.files.manifest import check_digests, check_sizes, read_manifest
+from train.checkpoint.files.manifest import OtherSchemaError, check_digests, check_sizes, read_manifest
 from train.config.run_paths import checkpoints_dir, completed_checkpoints, step_of
 
 _DAMAGED = ".damaged"
@@ -32,11 +32,16 @@ def open_checkpoint(folder: Path) -> Checkpoint:
 
 
 def find_newest(checkpoints: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest checkpoint that can be opened, and the problem of each newer one."""
+    """The newest checkpoint that can be opened, and the problem of each newer one.
+
+    OtherSchemaError if other code has written a checkpoint before one is found: a run never falls back behind it.
+    """
     problems = []
     for folder in completed_checkpoints(checkpoints):
         try:
             return open_checkpoint(folder), problems
+        except OtherSchemaError:
+            raise
         except (OSError, ValueError) as error:
             problems.append(str(error))
     return None, problems

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from train.checkpoint.files.manifest import OtherSchemaError
 from train.checkpoint.folders import Checkpoint, clean_up, open_checkpoint, quarantine, quarantined_checkpoints
 from train.config.run_paths import completed_checkpoints
 from train.processes.agreement import Group
@@ -12,6 +13,7 @@ def latest_valid_checkpoint(checkpoints: Path, group: Group) -> tuple[Checkpoint
 
     The ranks share the reading. A damaged checkpoint is quarantined as step_N.damaged, and a notice says so.
     ValueError if there were checkpoints and all are damaged: a run never silently restarts from step 0.
+    OtherSchemaError on all ranks if other code has written the newest one, which then keeps its name.
     """
     notices = []
     if group.rank == 0:
@@ -30,6 +32,8 @@ def latest_valid_checkpoint(checkpoints: Path, group: Group) -> tuple[Checkpoint
         damage = next((found for found in group.gather(damage) if found), None)
         if damage is None:
             return checkpoint, notices
+        if isinstance(damage, OtherSchemaError):
+            raise damage
         renamed = group.gather(quarantine(folder) if group.rank == 0 else None)[0]
         notices.append(f"note: {damage}; it is now {renamed}, and the run falls back to the checkpoint before it")
 
@@ -40,11 +44,11 @@ def _look(checkpoints: Path) -> tuple[Path | None, list[str]]:
     return folder, [path.name for path in quarantined_checkpoints(checkpoints)]
 
 
-def _open_and_check(folder: Path, *, part: int, num_parts: int) -> tuple[Checkpoint | None, str | None]:
+def _open_and_check(folder: Path, *, part: int, num_parts: int) -> tuple[Checkpoint | None, Exception | None]:
     """The checkpoint, or its damage, as far as manifest, file sizes and the digests of one part of the files tell."""
     try:
         checkpoint = open_checkpoint(folder)
         checkpoint.check_digests(part=part, num_parts=num_parts)
     except (OSError, ValueError) as error:
-        return None, str(error)
+        return None, error
     return checkpoint, None

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.train.checkpoint.test_commit import save
+from tests.train.checkpoint.test_recovery import write_other_schema
 from train.checkpoint.folders import (
     clean_up,
     find_model,
@@ -28,6 +29,13 @@ def test_the_newest_checkpoint_that_opens_is_found_with_the_damage_of_newer_ones
     checkpoint, damages = find_newest(tmp_path)
     assert checkpoint.manifest["step"] == 1
     assert "step_00000003/config.json is 5 bytes long" in damages[0] and "step_00000002 has no manifest" in damages[1]
+
+
+def test_no_older_checkpoint_stands_in_for_one_of_another_schema(tmp_path):
+    save(tmp_path, 1)
+    write_other_schema(save(tmp_path, 2))
+    with pytest.raises(ValueError, match="schema_version 0"):
+        find_newest(tmp_path)
 
 
 def test_a_folder_without_checkpoints_has_no_newest_one(tmp_path):

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from data_prep.storage.sealed_json import sealed_json
 from tests.train.checkpoint.test_commit import ALONE, save
+from train.checkpoint.files.manifest import MANIFEST, read_manifest
+from train.checkpoint.folders import quarantined_checkpoints
 from train.checkpoint.recovery import latest_valid_checkpoint
 
 
@@ -17,6 +20,12 @@ def recover(checkpoints: Path) -> tuple[Path | None, list[str]]:
 def damage(path: Path) -> None:
     content = path.read_bytes()
     path.write_bytes(content[:5] + bytes([content[5] ^ 4]) + content[6:])
+
+
+def write_other_schema(checkpoint: Path) -> None:
+    """A sound manifest in the form of other code."""
+    facts = read_manifest(checkpoint) | {"schema_version": 0, "files": {"config.json": [20, "digest"]}}
+    (checkpoint / MANIFEST).write_bytes(sealed_json(facts, kind="checkpoint"))
 
 
 def test_a_new_run_has_no_checkpoint(tmp_path):
@@ -47,6 +56,15 @@ def test_a_damaged_checkpoint_is_quarantined_and_the_one_before_it_is_taken(tmp_
     assert not newest.exists() and (tmp_path / "step_00000010.damaged" / name).is_file()
 
 
+def test_a_checkpoint_of_another_schema_is_refused_and_keeps_its_name(tmp_path):
+    save(tmp_path, 9)
+    newest = save(tmp_path, 10)
+    write_other_schema(newest)
+    with pytest.raises(ValueError, match=r"step_00000010/manifest.json was written with schema_version 0, but .* 1;"):
+        recover(tmp_path)
+    assert newest.is_dir() and quarantined_checkpoints(tmp_path) == []
+
+
 @dataclass
 class FirstOfTwo:
     """Rank 0 of two, where rank 1 finds damage in the first checkpoint."""
@@ -57,7 +75,8 @@ class FirstOfTwo:
 
     def gather(self, value) -> list:
         self.num_gathered += 1
-        return [value, "it is damaged" if self.num_gathered == 2 else None]  # the first gather is of the folder
+        is_of_damage = self.num_gathered == 2  # the first gather is of the folder
+        return [value, ValueError("it is damaged") if is_of_damage else None]
 
 
 def test_damage_that_another_rank_finds_counts(tmp_path):

@@ -15,23 +15,34 @@ from data_prep.storage.sealed_json import sealed_json, unsealed
 from train.checkpoint.files.hashed_file import Run
 
 MANIFEST = "manifest.json"
+SCHEMA_VERSION = 1  # of the manifest and the files that it describes
 _BLOCK = 1 << 24
 
 
+class OtherSchemaError(ValueError):
+    """A whole manifest that other code has written: the checkpoint is not damaged, but cannot be read."""
+
+
 def manifest_bytes(facts: dict) -> bytes:
-    """A function of the facts alone, with a digest of itself."""
-    return sealed_json(facts, kind="checkpoint")
+    """A function of the facts alone, with the schema and a digest of itself."""
+    return sealed_json({**facts, "schema_version": SCHEMA_VERSION}, kind="checkpoint")
 
 
 def read_manifest(folder: Path) -> dict:
-    """ValueError if the manifest is missing, or differs from the bytes that were written."""
+    """ValueError if the manifest is missing, or differs from the bytes that were written; or OtherSchemaError."""
     path = folder / MANIFEST
     if not path.is_file():
         raise ValueError(f"{folder} has no {MANIFEST}: it was never completed")
     try:
-        return unsealed(path.read_bytes(), kind="checkpoint")
+        manifest = unsealed(path.read_bytes(), kind="checkpoint")
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from None
+    if manifest.get("schema_version") != SCHEMA_VERSION:
+        raise OtherSchemaError(
+            f"{path} was written with schema_version {manifest.get('schema_version')}, but this code reads "
+            f"{SCHEMA_VERSION}; use the code that wrote it, or start again in another run_dir"
+        )
+    return manifest
 
 
 def describe_files(runs_of_ranks: Iterable[dict[str, list[Run]]]) -> dict[str, list]:
