@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from train.checkpoint import host_copy as host_copy_module
 from train.checkpoint.files.stored_state import WEIGHT, StateShard
 from train.checkpoint.host_copy import HostCopy
 
@@ -29,6 +30,17 @@ def test_a_later_copy_takes_the_memory_of_the_one_before():
     second = host_copy.take(shards(torch.ones(3), torch.ones(5)))
     assert [s.values.data_ptr() for s in first] == [s.values.data_ptr() for s in second]
     assert all(s.values.eq(1).all() for s in first)
+
+
+def test_memory_is_allocated_in_blocks_and_a_shard_that_crosses_a_border_becomes_two(monkeypatch):
+    monkeypatch.setattr(host_copy_module, "BLOCK", 4)
+    sizes, empty = [], torch.empty
+    monkeypatch.setattr(torch, "empty", lambda size, **options: sizes.append(size) or empty(size, **options))
+    copies = HostCopy().take(shards(torch.arange(3.0), torch.arange(6.0), torch.arange(1.0)))
+    assert sizes == [4, 4, 2]
+    assert [(s.name, s.offset, s.values.tolist()) for s in copies] == [
+        ("w.0", 0, [0, 1, 2]), ("w.1", 10, [0]), ("w.1", 11, [1, 2, 3, 4]), ("w.1", 15, [5]), ("w.2", 20, [0]),
+    ]  # fmt: skip
 
 
 def test_a_state_of_another_size_gets_memory_of_its_own():
