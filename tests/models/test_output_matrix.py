@@ -72,6 +72,11 @@ def test_tied_embeddings_get_both_gradients():
     torch.testing.assert_close(found, torch.autograd.grad(expected, leaves), rtol=1e-4, atol=1e-7)
 
 
+def test_labels_and_targets_exclude_each_other():
+    with pytest.raises(ValueError, match="both labels and targets"):
+        tiny_model()(token_ids(), labels=token_ids(), targets=token_ids())
+
+
 def test_a_resized_model_still_needs_no_logits():
     model = tiny_model()
     model.resize_token_embeddings(VOCAB + 3)
