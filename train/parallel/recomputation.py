@@ -40,3 +40,8 @@ def keep_received():
 def received_once(receive: Callable[[], torch.Tensor]) -> torch.Tensor:
     """The result of receive(), a collective, which is not called if the block that runs now is recomputed."""
     return receive() if _pass is None else _pass.get(receive)
+
+
+def in_checkpointed_block() -> bool:
+    """Whether a block that keep_received() serves runs now, for the first time or again."""
+    return _pass is not None
