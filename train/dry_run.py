@@ -49,9 +49,7 @@ def describe_run(
     if predicted_load is not None and model_config.sparse_layers:
         sections.append(_describe_load(predicted_load, model_config.sparse_layers, ep_size=config.ep_size))
     if missing_inputs:
-        sections.append(
-            f"Not yet there\n  {', '.join(missing_inputs)}: hashes of tokens are assumed, and no load predicted"
-        )
+        sections.append(f"Missing\n  {', '.join(missing_inputs)}: token hashes are assumed; load is not predicted")
     return "\n\n".join(sections)
 
 
