@@ -105,6 +105,7 @@ def _describe_memory(count: ParameterCount, config: RunConfig, network: HashGPTC
         num_tokens=config.micro_batch_size * config.context_length,
         element_bytes=4 if config.precision == "fp32" else 2,
         recomputes=config.activation_checkpointing,
+        ep_size=config.ep_size,
     )
     memory = replace(held, activations=activations)
     setting = f"{config.precision}, zero_stage={config.zero_stage}, ep_size={config.ep_size}, world of {world_size}"
