@@ -250,6 +250,8 @@ class HashGPTForCausalLM(HashGPTPreTrainedModel, GPT2LMHeadModel):
         targets [B, S]: the token that follows each of input_ids (labels are the ids themselves), or -100. The loss is
         then made without logits, and these are None (models/output_matrix.py).
         """
+        if labels is not None and targets is not None:
+            raise ValueError("got labels and targets; give labels, the ids, or targets, the ids that follow them")
         if next_ids is None and labels is not None and "next" in self.config.hash_keys:
             # The last token has no label, so its route bears on no loss. Ignored labels (-100) count as token 0.
             next_ids = nn.functional.pad(labels[:, 1:], (0, 1)).clamp(min=0)

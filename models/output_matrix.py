@@ -56,13 +56,18 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad, _):
-        return *(tensor * grad.to(tensor.dtype) for tensor in ctx.saved_tensors), None, None
+        return *(_times(tensor, grad) for tensor in ctx.saved_tensors), None, None
 
 
 def _chunks(hidden_TD: torch.Tensor) -> list[slice]:
     """A CPU's cache holds the logits of some 100 tokens; a GPU needs many rows, and a sixteenth is little memory."""
     num_rows = 128 if hidden_TD.device.type == "cpu" else max(128, len(hidden_TD) // 16)
     return [slice(first, first + num_rows) for first in range(0, len(hidden_TD), num_rows)]
+
+
+def _times(tensor: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    """The product with a scalar, in the tensor's format; a factor such as 1/3 is not rounded to that before."""
+    return torch.mul(tensor, factor.view(1), out=torch.empty_like(tensor))  # a 0-d factor would be
 
 
 def _at(values_CV: torch.Tensor, target_C: torch.Tensor) -> torch.Tensor:

@@ -49,9 +49,7 @@ def describe_run(
     if predicted_load is not None and model_config.sparse_layers:
         sections.append(_describe_load(predicted_load, model_config.sparse_layers, ep_size=config.ep_size))
     if missing_inputs:
-        sections.append(
-            f"Not yet there\n  {', '.join(missing_inputs)}: hashes of tokens are assumed, and no load predicted"
-        )
+        sections.append(f"Missing\n  {', '.join(missing_inputs)}: token hashes are assumed; load is not predicted")
     return "\n\n".join(sections)
 
 
@@ -107,6 +105,7 @@ def _describe_memory(count: ParameterCount, config: RunConfig, network: HashGPTC
         num_tokens=config.micro_batch_size * config.context_length,
         element_bytes=4 if config.precision == "fp32" else 2,
         recomputes=config.activation_checkpointing,
+        ep_size=config.ep_size,
     )
     memory = replace(held, activations=activations)
     setting = f"{config.precision}, zero_stage={config.zero_stage}, ep_size={config.ep_size}, world of {world_size}"

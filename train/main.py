@@ -61,7 +61,7 @@ def check_inputs(config: RunConfig) -> tuple[Inputs, HashGPTConfig]:
 
 
 def describe(config: RunConfig, ranks: Ranks) -> str:
-    """The output of a dry run, which needs neither data nor tables; those that exist are checked."""
+    """The output of a dry run, which needs neither data nor tables, and checks them if all exist."""
     missing = missing_inputs(config)
     if missing:
         return describe_run(config, assumed_network(config), world_size=ranks.world_size, missing_inputs=missing)

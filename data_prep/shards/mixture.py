@@ -95,6 +95,14 @@ def mixture_folders(path: str | Path) -> list[Path]:
     return [] if file is None else [file.parent / folder for folder in _read_epochs(file)]
 
 
+def folders_to_read(path: str | Path) -> list[Path]:
+    """Return the folders that read_mixture opens, whether or not they exist."""
+    file = _mixture_file(path)
+    return (
+        [Path(path)] if file is None else [file.parent / name for name, epochs in _read_epochs(file).items() if epochs]
+    )
+
+
 def read_mixtures(paths: Iterable[str | Path]) -> Mixture:
     """Open several mixtures as one, with the parts of all in their order."""
     return Mixture(tuple(part for path in paths for part in read_mixture(path).parts))

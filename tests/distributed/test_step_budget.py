@@ -24,6 +24,7 @@ CASES = {
     for ep_size in (1, 2)
 }
 CASES["fp32 zero 1 ep 2 recomputed"] = {**CASES["fp32 zero 1 ep 2"], "activation_checkpointing": True}
+CASES["fp32 zero 3 ep 1 recomputed"] = {**CASES["fp32 zero 3 ep 1"], "activation_checkpointing": True}
 CASES["fp32 zero 3 ep 1 MultiHash"] = {**CASES["fp32 zero 3 ep 1"], "routing": "MultiHash 2"}
 DENSE = {"routing": "dense", "sparse_layers": [], "route_table": []}
 CASES["fp32 zero 1 dense"] = {**CASES["fp32 zero 1 ep 1"], **DENSE}

@@ -39,6 +39,16 @@ def test_loss_and_gradients_are_those_of_the_plain_loss(dtype, tolerance, factor
         assert a.dtype == dtype and (a - b).norm() <= tolerance * b.norm()
 
 
+def test_the_scale_of_the_loss_is_not_rounded():
+    hidden_TD, weight_VD, target_T = make_inputs(torch.bfloat16)
+    loss, _ = linear_cross_entropy(hidden_TD, weight_VD, target_T)
+    leaves, third = (hidden_TD, weight_VD), 1 / 3  # of 3 micro-batches; 0.2 % larger in bf16
+    whole = torch.autograd.grad(loss, leaves, retain_graph=True)
+    for part, grad in zip(torch.autograd.grad(loss * third, leaves), whole, strict=True):
+        assert part.dtype == torch.bfloat16
+        assert part.float().norm().item() == pytest.approx(third * grad.float().norm().item(), rel=5e-4)
+
+
 def test_the_matrix_alone_or_nothing_may_need_a_gradient():
     hidden_TD, weight_VD, target_T = make_inputs(torch.float32)
     loss, _ = linear_cross_entropy(hidden_TD.detach(), weight_VD, target_T)
@@ -60,6 +70,11 @@ def test_tied_embeddings_get_both_gradients():
     leaves = list(model.parameters())
     found = torch.autograd.grad(outputs.loss, leaves)
     torch.testing.assert_close(found, torch.autograd.grad(expected, leaves), rtol=1e-4, atol=1e-7)
+
+
+def test_labels_and_targets_exclude_each_other():
+    with pytest.raises(ValueError, match="labels and targets"):
+        tiny_model()(token_ids(), labels=token_ids(), targets=token_ids())
 
 
 def test_a_resized_model_still_needs_no_logits():

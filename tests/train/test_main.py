@@ -7,6 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from data_prep.shards.mixture import write_mixture
+from data_prep.shards.token_stream import TokenStream
 from tests.tiny_run import tiny_run_fields
 from train.config.run_config import RunConfig
 from train.main import dry_run_ranks, main
@@ -72,8 +74,30 @@ def test_a_dry_run_needs_neither_data_nor_tables(tiny_data, tmp_path, capsys):
     assert "set --vocab_size to describe the run without it" in capsys.readouterr().err
     assert main([*words, "--eval_data", "none", "--dry_run", "--vocab_size", "90"]) == 0
     printed = capsys.readouterr().out
-    assert f"{tmp_path / 'later'}, {tmp_path / 't.st'}: hashes of tokens are assumed" in printed
+    assert f"{tmp_path / 'later'}, {tmp_path / 't.st'}: token hashes are assumed" in printed
     assert "Memory per rank" in printed and "Predicted imbalance" not in printed
+
+
+def test_a_dry_run_takes_the_vocabulary_from_data_without_a_table(tiny_data, tmp_path, capsys):
+    words = arguments(tiny_data, run_dir=tmp_path / "run", route_table=tmp_path / "t.st")
+    assert main([*words, "--dry_run"]) == 0
+    with_data = capsys.readouterr().out
+    vocab_size = TokenStream(tiny_data.train).manifest.vocab_size
+    assert f"Missing\n  {tmp_path / 't.st'}: token hashes are assumed" in with_data
+    assert main([*words, "--dry_run", "--vocab_size", str(vocab_size)]) == 0
+    assert capsys.readouterr().out == with_data
+
+
+def test_a_dry_run_needs_no_data_for_validation(tiny_data, tmp_path, capsys):
+    assert main([*arguments(tiny_data, run_dir=tmp_path / "run", eval_data=tmp_path / "later"), "--dry_run"]) == 0
+    assert f"Missing\n  {tmp_path / 'later'}: " in capsys.readouterr().out
+
+
+def test_a_dry_run_names_the_missing_parts_of_a_mixture(tiny_data, tmp_path, capsys):
+    mixture = tmp_path / "mixture.yaml"
+    write_mixture(mixture, {tmp_path / "later": 1, tiny_data.train: 2, tmp_path / "never": 0})
+    assert main([*arguments(tiny_data, run_dir=tmp_path / "run", train_data=mixture), "--dry_run"]) == 0
+    assert f"Missing\n  {tmp_path / 'later'}: " in capsys.readouterr().out
 
 
 def test_a_dry_run_of_ranks_that_do_not_fit_is_refused(tiny_data, capsys):

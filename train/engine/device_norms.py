@@ -12,7 +12,11 @@ from deepspeed.utils import groups
 
 
 def keep_norms_on_device() -> None:
-    """Replace the functions by which DeepSpeed's optimizers combine, judge and apply the norm."""
+    """Replace the functions by which DeepSpeed's optimizers combine, judge and apply the norm, in the whole process.
+
+    From here on DeepSpeed takes every norm for finite: whoever calls engine.step() without NonFiniteGuard in front of
+    the optimizer, as a benchmark may, updates the weights with NaN and Inf too.
+    """
     for module in (bf16_optimizer, stage_1_and_2, stage3):
         module.is_invalid_grad_norm = _is_never_invalid
     bf16_optimizer.get_norm_with_moe_layers = _norm_with_experts

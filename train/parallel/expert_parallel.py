@@ -32,6 +32,7 @@ from models.routes import Routes
 from models.sparse_ffn import SparseFFN
 from train.parallel.all_to_all import AllToAll, make_splits
 from train.parallel.packed_experts import PackedExperts
+from train.parallel.recomputation import received_once
 
 
 def parallelize_experts(model: nn.Module, *, ep_size: int) -> None:
@@ -98,9 +99,13 @@ class ExpertParallelExperts(AutoEPMoELayer):
         send_Pe = torch.tensor(plan.tokens_per_expert, device=plan.order_N.device).view(
             self.ep_size, self.num_local_experts
         )
+        receive_Pe = received_once(lambda: self._receive_counts(send_Pe))
+        return replace(plan, splits=make_splits(send_Pe, receive_Pe, rank=self.ep_rank))
+
+    def _receive_counts(self, send_Pe: torch.Tensor) -> torch.Tensor:
         receive_Pe = torch.empty_like(send_Pe)
         dist.all_to_all_single(receive_Pe, send_Pe, group=self.ep_group)
-        return replace(plan, splits=make_splits(send_Pe, receive_Pe, rank=self.ep_rank))
+        return receive_Pe
 
     def forward(self, hidden_TD: torch.Tensor, plan: DispatchPlan, segment: Segment | None = None) -> torch.Tensor:
         """Tokens [T, D] -> the outputs of their experts; with a segment, of that part alone."""

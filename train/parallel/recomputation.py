@@ -5,11 +5,11 @@ from contextlib import contextmanager
 
 import torch
 
-_pass: "_Pass | None" = None  # of the checkpointed block that runs now; backward passes run in a thread of their own
+_pass: "_Pass | None" = None  # of the block that runs now; a global, as a backward pass has a thread of its own
 
 
 class _Pass:
-    """The received tensors of one block, in order: kept in its forward pass, taken when it is recomputed."""
+    """The tensors that one block received, in order: kept in its forward pass, taken when it is recomputed."""
 
     def __init__(self):
         self._received: list[torch.Tensor] = []
@@ -40,3 +40,8 @@ def keep_received():
 def received_once(receive: Callable[[], torch.Tensor]) -> torch.Tensor:
     """The result of receive(), a collective, which is not called if the block that runs now is recomputed."""
     return receive() if _pass is None else _pass.get(receive)
+
+
+def in_checkpointed_block() -> bool:
+    """Whether a block that keep_received() serves runs now, for the first time or again."""
+    return _pass is not None

@@ -2,7 +2,8 @@
 
 ZeRO 3 gathers the parameters of a module before its forward pass, frees them behind it, and gathers them again for the
 backward pass. It frees a parameter by giving it an empty tensor, so a view that autograd has saved keeps the gathered
-weights. Experts save views: those of stacked weights by expert, and those of packed weights by name.
+weights. Experts save views: those of stacked weights by expert, and those of packed weights by name. In a checkpointed
+block they keep nothing between the passes, and the views of its recomputation end with its backward pass.
 """
 
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from models.sparse_ffn import SparseFFN
 from train.parallel.expert_parallel import ExpertParallelExperts
+from train.parallel.recomputation import in_checkpointed_block
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ def remember_views(module: nn.Module) -> None:
 
     @wraps(forward)
     def remembering(*arguments, **keywords):
+        if in_checkpointed_block():  # whose own hooks these would displace, and keep what it would recompute
+            return forward(*arguments, **keywords)
         parameters = list(module.parameters(recurse=False))  # here, where they are gathered
         with saved_tensors_hooks(lambda tensor: _remember(tensor, parameters), _recall):
             return forward(*arguments, **keywords)

@@ -1,5 +1,6 @@
 """Experts that are split over two ranks, which are threads, compute what all of them do on one device."""
 
+import deepspeed.comm as dist
 import pytest
 import torch
 from deepspeed.checkpoint import constants
@@ -17,6 +18,7 @@ from train.parallel.expert_parallel import (
     stacked_expert_tensors,
     tag_experts,
 )
+from train.parallel.recomputation import keep_received
 
 EXPERTS_OF_TOKENS = [torch.tensor([3, 0, 2, 0, 3]), torch.tensor([0, 3, 3, 2, 0])]  # by rank; expert 1 is idle
 
@@ -77,6 +79,17 @@ def test_a_plan_tells_how_many_tokens_travel(groups, shares):
     assert [plan.splits.input_splits for plan in plans] == [[0, 3], [2, 0]]
     assert [plan.splits.output_splits for plan in plans] == [[0, 2], [3, 0]]
     assert [plan.splits.arrivals.tokens_per_expert for plan in plans] == [[4, 0], [2, 4]]
+
+
+def test_a_recomputed_plan_exchanges_no_counts_again(shares, monkeypatch):
+    sent = []
+    monkeypatch.setattr(dist, "all_to_all_single", lambda output, tensor, group: sent.append(output.copy_(tensor)))
+    forward, recomputation = keep_received()
+    with forward:
+        plan = shares[0].plan(Routes(EXPERTS_OF_TOKENS[0]))
+    with recomputation:
+        again = shares[0].plan(Routes(EXPERTS_OF_TOKENS[0]))
+    assert len(sent) == 1 and again.splits.output_splits == plan.splits.output_splits == [0, 3]
 
 
 def test_each_rank_holds_the_next_experts(shares):

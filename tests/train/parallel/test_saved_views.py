@@ -3,12 +3,14 @@
 import pytest
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils.checkpoint import checkpoint
 
 from models.dispatch import make_plan
 from models.experts import Experts, Segment, StackedExperts
 from models.routes import Routes
 from tests.models.tiny import tiny_config
 from train.parallel.packed_experts import PackedExperts
+from train.parallel.recomputation import keep_received
 from train.parallel.saved_views import remember_views
 
 INSERTED = {"placement": "insert", "num_sublayers": 2}
@@ -62,3 +64,33 @@ def test_freed_weights_are_found_again(kind, segment):
     found = gradients(remembering, values, segment, frees=True)
     for a, b in zip(found, expected, strict=True):
         assert (a is None and b is None) or torch.equal(a, b)
+
+
+class CheckpointedBlock(torch.nn.Module):
+    """Experts behind another operation. num_alive: of their inputs, behind the forward pass."""
+
+    def __init__(self, experts: torch.nn.Module):
+        super().__init__()
+        self.experts, self.inputs, self.num_alive = experts, [], 0
+
+    def forward(self, *arguments):
+        outputs = checkpoint(self._compute, *arguments, use_reentrant=False, context_fn=keep_received)
+        self.num_alive = sum(not storage.expired() for storage in self.inputs)
+        return outputs
+
+    def _compute(self, hidden_TD, plan, segment):
+        inputs_TD = hidden_TD * 2
+        self.inputs.append(StorageWeakRef(inputs_TD.untyped_storage()))
+        return self.experts(inputs_TD, plan, segment).sin()
+
+
+@pytest.mark.parametrize("kind", ["packed", "whole"])
+def test_a_checkpointed_block_recomputes_what_its_experts_need(kind):
+    plain, remembering = CheckpointedBlock(KINDS[kind]()), CheckpointedBlock(KINDS[kind]())
+    values = [torch.randn(parameter.shape) for parameter in plain.parameters()]
+    remember_views(remembering.experts)
+    expected = gradients(plain, values, None, frees=False)
+    found = gradients(remembering, values, None, frees=True)
+    assert len(remembering.inputs) == 2 and remembering.num_alive == 0
+    for a, b in zip(found, expected, strict=True):
+        assert torch.equal(a, b)
