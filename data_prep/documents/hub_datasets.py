@@ -8,7 +8,8 @@ from urllib.parse import parse_qsl
 
 from data_prep.documents.document_rules import DocumentRules, Parts
 from data_prep.documents.files.read_blocks import Digest
-from data_prep.documents.rows import ROWS_PER_BATCH, group_rows
+from data_prep.documents.parquet_rows import ROWS_PER_BATCH
+from data_prep.documents.rows import group_rows
 from data_prep.documents.skipped import SkippedRecords
 from data_prep.documents.text_field import listed, value_of
 

@@ -15,7 +15,8 @@ from data_prep.documents.files.read_blocks import Digest, read_blocks
 from data_prep.documents.files.remote_files import RemoteFile
 from data_prep.documents.files.suffixes import MOST_LEVELS, PARQUET, ROWS, TEXT, split_suffix
 from data_prep.documents.lines import group_lines
-from data_prep.documents.rows import group_rows, json_rows, parquet_rows
+from data_prep.documents.parquet_rows import parquet_rows
+from data_prep.documents.rows import group_rows, json_rows
 from data_prep.documents.skipped import SkippedRecords
 from data_prep.documents.text_chunks import read_chunks
 
