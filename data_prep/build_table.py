@@ -15,6 +15,7 @@ from data_prep.counts.hash_keys import COUNTED_AS
 from data_prep.encoding.tokenizer import load_tokenizer, tokenizer_digest
 from data_prep.processes.command_line import user_errors_in_one_line
 from data_prep.processes.mpi_ranks import MpiRanks, find_ranks, ranks_end_together
+from data_prep.processes.worker_pool import resolve_workers, workers_or_auto
 from data_prep.storage.model_weights import read_embeddings
 from data_prep.table_checks.text_report import table_report
 from data_prep.tables.make_route_table import TableOptions, make_route_table, tokens_to_split
@@ -49,11 +50,8 @@ def _count_bigrams(
     arguments: argparse.Namespace, counts: Counts, options: TableOptions, ranks: MpiRanks
 ) -> FrequentBigrams | None:
     """Count the tokens before those that are split. Collective over `ranks`."""
-    if arguments.workers < 1 or arguments.context_length < 0:
-        raise ValueError(
-            f"--workers {arguments.workers} must be at least 1, and --context_length {arguments.context_length} at "
-            "least 0"
-        )
+    if arguments.context_length < 0:
+        raise ValueError(f"--context_length {arguments.context_length} must be at least 0")
     if not options.split_frequent_tokens:
         return None
     return count_frequent_bigrams(
@@ -61,7 +59,7 @@ def _count_bigrams(
         tokens_to_split(counts, options),
         vocab_size=counts.vocab_size,
         context_length=arguments.context_length,
-        num_workers=arguments.workers,
+        num_workers=resolve_workers(arguments.workers, num_on_host=ranks.num_on_host),
         ranks=ranks,
     )
 
@@ -144,7 +142,12 @@ def _add_splitting(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="the model's sequence length, for --split_frequent_tokens (default: one long context)",
     )
-    add("--workers", type=int, default=1, help="processes that read tokens for --split_frequent_tokens (default: 1)")
+    add(
+        "--workers",
+        type=workers_or_auto,
+        metavar="N",
+        help="processes per rank that read tokens for --split_frequent_tokens (default: auto, one per core)",
+    )
 
 
 def _add_provenance(parser: argparse.ArgumentParser) -> None:

@@ -8,6 +8,7 @@ from data_prep.counts.count_folders import count_folders
 from data_prep.counts.counts_file import Counts
 from data_prep.counts.drift import Drift, measure_drift
 from data_prep.processes.command_line import user_errors_in_one_line
+from data_prep.processes.worker_pool import resolve_workers, workers_or_auto
 from data_prep.shards.mixture import Mixture
 from data_prep.storage.atomic_file import atomic_file
 from data_prep.table_checks.held_out_contexts import Contexts
@@ -85,14 +86,14 @@ def _contexts(arguments, table: RouteTable) -> Contexts:
     return Contexts(arguments.data, context_length=length, max_tokens=arguments.max_tokens, predicted=predicted)
 
 
-def _key_counts(folder: str, table: RouteTable, context_length: int, num_workers: int) -> Counts:
+def _key_counts(folder: str, table: RouteTable, context_length: int, num_workers: int | None) -> Counts:
     return count_folders(
         [folder],
         hash_key=table.hash_key,
         vocab_size=table.vocab_size,
         num_buckets=table.num_buckets,
         context_length=context_length,
-        num_workers=num_workers,
+        num_workers=resolve_workers(num_workers),
     )
 
 
@@ -171,7 +172,12 @@ def _parser() -> argparse.ArgumentParser:
         default=50_000_000,
         help="number of tokens to measure, evenly spaced (default: 50000000)",
     )
-    add("--workers", type=int, default=1, help="processes that count the keys of --data and --against (default: 1)")
+    add(
+        "--workers",
+        type=workers_or_auto,
+        metavar="N",
+        help="processes that count the keys of --data and --against (default: auto, one per core)",
+    )
     add("--seed", type=int, default=0, help="seed of the sampled batches (default: 0)")
     add("--plots", metavar="DIR", help="folder for load_per_expert.png and imbalance_by_batch.png")
     add("--report", metavar="FILE", help="one-page .html report, figures included")

@@ -14,6 +14,7 @@ from data_prep.counts.counts_file import write_counts
 from data_prep.counts.hash_keys import COUNTED_AS
 from data_prep.processes.command_line import user_errors_in_one_line
 from data_prep.processes.mpi_ranks import find_ranks, ranks_end_together
+from data_prep.processes.worker_pool import resolve_workers, workers_or_auto
 
 
 @ranks_end_together
@@ -28,7 +29,7 @@ def main(argv: list[str] | None = None) -> None:
         vocab_size=arguments.vocab_size,
         num_buckets=arguments.num_buckets,
         context_length=arguments.context_length,
-        num_workers=arguments.workers,
+        num_workers=resolve_workers(arguments.workers, num_on_host=ranks.num_on_host),
         ranks=ranks,
     )
     if ranks.rank > 0:  # rank 0 has the sum
@@ -61,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         help="the model's sequence length (default: each folder is one context)",
     )
     add("--vocab_size", type=int, help="the model's padded vocabulary, e.g. 51200 (default: the tokenizer's)")
-    add("--workers", type=int, default=1, help="number of processes per rank (default: 1)")
+    add("--workers", type=workers_or_auto, metavar="N", help="processes per rank (default: auto, one per core)")
     add("--output", help="counts file to write (default: DIR/counts.safetensors or DIR/counts_KEY.safetensors)")
     return parser
 

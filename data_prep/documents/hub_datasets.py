@@ -8,7 +8,8 @@ from urllib.parse import parse_qsl
 
 from data_prep.documents.document_rules import DocumentRules, Parts
 from data_prep.documents.files.read_blocks import Digest
-from data_prep.documents.rows import ROWS_PER_BATCH, group_rows
+from data_prep.documents.parquet_rows import ROWS_PER_BATCH
+from data_prep.documents.rows import group_rows
 from data_prep.documents.skipped import SkippedRecords
 from data_prep.documents.text_field import listed, value_of
 
@@ -61,7 +62,7 @@ class DatasetShard:
     ) -> Parts:
         """Yield (text, whether it ends its document); memory holds a batch of rows.
 
-        `digest` is updated with the text of all rows in order.
+        `digest` is updated with the length and the text of all rows in order.
         """
         return group_rows(self._rows(rules.text_field, skipped, on_read, digest), rules)
 
@@ -77,7 +78,7 @@ class DatasetShard:
             for text in texts:
                 if isinstance(text, str):
                     if digest is not None:
-                        digest.update(text.encode("utf-8", "surrogatepass"))
+                        _add_text(digest, text)
                     yield text.replace("\r\n", "\n")
                 else:
                     skipped.add(f"row {row}", f"holds no text in column {text_field!r}")
@@ -105,6 +106,13 @@ def find_dataset_shards(given: str, *, text_field: str) -> list[DatasetShard]:
     num_bytes = (dataset.info.dataset_size or 0) // num_shards
     fingerprint = getattr(dataset, "_fingerprint", None)
     return [DatasetShard(given, index, num_shards, fingerprint, num_bytes) for index in range(num_shards)]
+
+
+def _add_text(digest: Digest, text: str) -> None:
+    """Update the digest with the length before the text: rows that are divided otherwise are other rows."""
+    content = text.encode("utf-8", "surrogatepass")
+    digest.update(len(content).to_bytes(8, "little"))
+    digest.update(content)
 
 
 def _column(dataset: Any, text_field: str) -> str:

@@ -1,25 +1,30 @@
 """Read the documents of one raw file: .txt, .jsonl or .parquet, plain or compressed, or a .tar of such files."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 from data_prep.documents.document_rules import DocumentRules, Parts
 from data_prep.documents.files.archives import tar_members
 from data_prep.documents.files.byte_ranges import owned_span
-from data_prep.documents.files.decompress import LARGEST_INNER_WINDOW, LARGEST_WINDOW, decompressed
+from data_prep.documents.files.decompress import LARGEST_INNER_WINDOW, LARGEST_WINDOW, DamagedShard, decompressed
 from data_prep.documents.files.include import Include, chosen
 from data_prep.documents.files.read_blocks import Digest, read_blocks
 from data_prep.documents.files.remote_files import RemoteFile
 from data_prep.documents.files.suffixes import MOST_LEVELS, PARQUET, ROWS, TEXT, split_suffix
 from data_prep.documents.lines import group_lines
-from data_prep.documents.rows import group_rows, json_rows, parquet_rows
+from data_prep.documents.parquet_rows import parquet_rows
+from data_prep.documents.rows import group_rows, json_rows
 from data_prep.documents.skipped import SkippedRecords
 from data_prep.documents.text_chunks import read_chunks
 
 MOST_BYTES_IN_MEMORY = 2**26  # of a .parquet in a stream; a longer one is written to a temporary file
+SPARED_BYTES = 2**28  # of the temporary files' disk, for other programs
+PARQUET_MAGIC = b"PAR1"
 
 
 @dataclass(frozen=True)
@@ -100,10 +105,26 @@ class Reader:
     def _parquet_stream_parts(self, blocks: Iterator[bytes], skipped: SkippedRecords) -> Parts:
         """Parquet is read from its end, so the whole file must be there first."""
         with tempfile.SpooledTemporaryFile(MOST_BYTES_IN_MEMORY) as file:
-            for block in blocks:
-                file.write(block)
+            _copy_parquet(blocks, file, skipped.label)
             rows = parquet_rows(file, self.rules.text_field, skipped, on_read=lambda num_bytes: None, num_bytes=0)
             yield from group_rows(rows, self.rules)
+
+
+def _copy_parquet(blocks: Iterator[bytes], file: BinaryIO, label: str) -> None:
+    """Write the blocks to a temporary file; refuse other formats, and a file that would fill the disk."""
+    start, folder, num_bytes = b"", tempfile.gettempdir(), 0
+    for block in blocks:
+        if len(start) < len(PARQUET_MAGIC):
+            start = (start + block)[: len(PARQUET_MAGIC)]
+            if not PARQUET_MAGIC.startswith(start):
+                raise DamagedShard.near("byte 0 of its content", label, "it is no parquet file")
+        num_bytes += len(block)
+        if num_bytes > MOST_BYTES_IN_MEMORY and (free := shutil.disk_usage(folder).free) < SPARED_BYTES:
+            raise ValueError(
+                f"{label} is written to {folder}, which has {free:,} bytes left after {num_bytes:,} of it; extract it "
+                "yourself, or name a folder of a larger disk in TMPDIR"
+            )
+        file.write(block)
 
 
 def can_be_cut(name: str, rules: DocumentRules) -> bool:

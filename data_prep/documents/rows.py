@@ -1,21 +1,15 @@
-"""Rows: the texts of .jsonl and .parquet files, and their grouping into documents."""
+"""Rows: the texts of .jsonl files, and the grouping of rows into documents."""
 
 import codecs
 import json
-from collections.abc import Callable, Iterator
-from typing import BinaryIO
-
-import pyarrow as pa
-from pyarrow.parquet import ParquetFile
+from collections.abc import Iterator
 
 from data_prep.documents.document_rules import DocumentRules, Parts
-from data_prep.documents.files.decompress import DamagedShard
 from data_prep.documents.skipped import SkippedRecords
 from data_prep.documents.text_chunks import cut_lines
-from data_prep.documents.text_field import column_path, column_texts, value_of, why_no_text
+from data_prep.documents.text_field import value_of, why_no_text
 from data_prep.documents.wikitext import group_articles
 
-ROWS_PER_BATCH = 16  # if rows are whole books of 3 MB, a batch takes 900 MB; larger batches are no faster
 LONGEST_ROW = 2**28  # bytes of a line of JSON; a book has some millions
 _DECODER = json.JSONDecoder(parse_int=float)  # Python refuses integers of more than 4,300 digits
 _STARTS = (b"[", b"{", b"[{")  # first lines of a value that continues
@@ -33,25 +27,6 @@ def json_rows(blocks: Iterator[bytes], text_field: str, skipped: SkippedRecords,
         if text is not None:
             yield text.replace("\r\n", "\n")
         offset += len(line)
-
-
-def parquet_rows(
-    file: BinaryIO, text_field: str, skipped: SkippedRecords, *, on_read: Callable[[int], None], num_bytes: int
-) -> Iterator[str]:
-    """Yield the text of each row; `on_read` is called with each batch's share of num_bytes.
-
-    ValueError if the column is missing or not text, DamagedShard if it cannot be decoded.
-    """
-    row, num_told = 0, 0
-    for batch, num_rows in _parquet_batches(file, text_field, skipped.label):
-        for text in batch:
-            if text is None:
-                skipped.add(f"row {row}", f"holds null in column {text_field!r}, not text")
-            else:
-                yield text.replace("\r\n", "\n")
-            row += 1
-        on_read(num_bytes * row // num_rows - num_told)
-        num_told = num_bytes * row // num_rows
 
 
 def group_rows(rows: Iterator[str], rules: DocumentRules) -> Parts:
@@ -116,23 +91,3 @@ def _json_text(line: bytes, text_field: str, skipped: SkippedRecords, *, place: 
         return skipped.add(place, f"is not JSON: {error}{starts}")
     text = value_of(row, text_field)
     return text if isinstance(text, str) else skipped.add(place, why_no_text(row, text_field))
-
-
-def _parquet_batches(file: BinaryIO, text_field: str, label: str) -> Iterator[tuple[list[str | None], int]]:
-    """Yield (texts of a batch of rows, number of rows in the whole file)."""
-    row = 0
-    try:
-        parquet = ParquetFile(file, buffer_size=2**20, page_checksum_verification=True)
-        path = _column_path(label, parquet.schema_arrow, text_field)
-        for batch in parquet.iter_batches(batch_size=ROWS_PER_BATCH, columns=[text_field]):
-            yield column_texts(batch, path), parquet.metadata.num_rows
-            row += len(batch)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DamagedShard.near(f"row {row}", label, error) from error
-
-
-def _column_path(label: str, schema: pa.Schema, text_field: str) -> list[str]:
-    try:
-        return column_path(schema, text_field)
-    except ValueError as error:
-        raise ValueError(f"{label} {error}") from None

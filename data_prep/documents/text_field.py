@@ -45,9 +45,11 @@ def column_path(schema: pa.Schema, text_field: str) -> list[str]:
     return path
 
 
-def column_texts(batch: pa.RecordBatch, path: list[str]) -> list[str | None]:
+def column_texts(batch: pa.RecordBatch, path: list[str]) -> pa.Array:
+    """Return the column at the end of `path`, its categories replaced by their texts."""
     column = batch.column(path[0])
-    return (pc.struct_field(column, path[1:]) if path[1:] else column).to_pylist()
+    column = pc.struct_field(column, path[1:]) if path[1:] else column
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
 
 def listed(names: list[str] | dict) -> str:

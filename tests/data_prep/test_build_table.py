@@ -106,8 +106,7 @@ def test_the_frequent_tokens_of_a_mixture_are_split_as_if_its_parts_were_repeate
     [
         (["--num_experts", 10**9], "num_experts=1,000,000,000 exceeds 1,048,576"),
         (["--num_experts", 2, "--vocab_size", 10**9], "vocab_size=1,000,000,000 is not in 1..16,777,216"),
-        (["--num_experts", 2, "--workers", 0], "--workers 0 must be at least 1"),
-        (["--num_experts", 2, "--context_length", -5], "--context_length -5 at least 0"),
+        (["--num_experts", 2, "--context_length", -5], "--context_length -5 must be at least 0"),
         (["--num_experts", 2, "--split_frequent_tokens", "--split_threshold", 1e-9], "splits all 8 tokens that occur"),
     ],
 )

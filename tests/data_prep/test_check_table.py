@@ -60,7 +60,6 @@ def test_status_1_above_the_limits(tmp_path, folder, capsys):
         (["--ep_size", 0], "--ep_size 0 must be at least 1"),
         (["--max_tokens", -1], "--max_tokens -1 must be at least 1"),
         (["--max_imbalance", "nan"], "--max_imbalance nan must be above 0"),
-        (["--workers", 0], "--workers 0 must be at least 1"),
     ],
 )
 def test_mistakes_are_named(tmp_path, folder, capsys, options, message):

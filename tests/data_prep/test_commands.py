@@ -33,6 +33,28 @@ def test_help_shows_the_usage(command, capsys):
     assert f"usage: python -m data_prep.{command}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        ("build_table", ["--counts", "a", "--num_experts", "2", "--output", "b"]),
+        ("check_table", ["a", "--data", "b"]),
+        ("count_tokens", ["a"]),
+        ("prepare", ["a", "--tokenizer", "b", "--output", "c"]),
+        ("tokenize_shards", ["--input", "a", "--tokenizer", "b", "--output", "c"]),
+        ("verify", ["a"]),
+    ],
+)
+def test_workers_are_auto_unless_a_number_is_given(command, arguments, capsys):
+    module = importlib.import_module(f"data_prep.{command}")
+    assert module._parser().parse_args(arguments).workers is None
+    assert module._parser().parse_args([*arguments, "--workers", "auto"]).workers is None
+    assert module._parser().parse_args([*arguments, "--workers", "3"]).workers == 3
+    with pytest.raises(SystemExit) as stop:
+        module.main([*arguments, "--workers", "0"])
+    assert stop.value.code == 2
+    assert "--workers: 0 must be at least 1, or auto" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("error", [ValueError("two values"), FileNotFoundError("a name")])
 def test_a_mistake_of_the_user_is_one_line_and_status_2(error, capsys):
     @user_errors_in_one_line

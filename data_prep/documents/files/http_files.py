@@ -12,6 +12,9 @@ import fsspec
 
 TIMEOUT_SECONDS = 60
 LARGEST_INDEX = 2**24  # bytes of an index page
+MOST_LEVELS = 16  # of folders within the one that is listed
+MOST_FOLDERS = 10**5
+MOST_FILES = 10**6
 _TRANSIENT = (408, 425, 429)  # and all from 500 on
 
 
@@ -19,7 +22,12 @@ class HttpFiles(fsspec.AbstractFileSystem):
     """http:// and https:// for fsspec, whose own implementation needs another package."""
 
     protocol = ("https", "http")
-    cachable = False
+    cachable = False  # each of them lists one folder or glob, and knows how much it has found
+
+    def __init__(self, **options: object):
+        super().__init__(**options)
+        self._folders: dict[str, None] = {}  # in the order of their listing
+        self._num_files = 0
 
     @classmethod
     def _strip_protocol(cls, path: str) -> str:
@@ -49,7 +57,26 @@ class HttpFiles(fsspec.AbstractFileSystem):
         links.feed(page.decode("utf-8", "replace"))
         urls = {urldefrag(urljoin(folder, link)).url.partition("?")[0] for link in links.found}
         inside = {url for url in urls if url.startswith(folder) and "/" not in url[len(folder) : -1]} - {folder}
+        self._check_end(folder, sum(not self.isdir(url) for url in inside))
         return [self.info(url) for url in sorted(inside)] if detail else sorted(inside)
+
+    def walk(self, path: str, maxdepth: int | None = None, on_error: str = "raise", **options) -> Iterator[tuple]:
+        """Walk as others do, but never leave out a folder that cannot be listed."""
+        return super().walk(path, maxdepth, on_error=on_error, **options)
+
+    def _check_end(self, folder: str, num_files: int) -> None:
+        """Count a folder and its files; ValueError if there seems to be no end of them."""
+        if folder not in self._folders:  # attempts are repeated
+            self._folders[folder] = None
+            self._num_files += num_files
+        first = next(iter(self._folders))
+        for num_found, most, what in (
+            (folder.removeprefix(first).count("/"), MOST_LEVELS, "levels of folders"),
+            (len(self._folders), MOST_FOLDERS, "folders"),
+            (self._num_files, MOST_FILES, "files"),
+        ):
+            if num_found > most:
+                raise ValueError(f"{first} has more than {most:,} {what}; give its folders or files one by one")
 
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **_) -> bytes:
         """Return the bytes start..end; ValueError if the server cannot send a part of a file."""

@@ -3,9 +3,11 @@
 import json
 
 import pytest
+import xxhash
 
 from data_prep.documents.document_rules import DocumentRules
 from data_prep.documents.raw_shards import find_raw_shards, read_documents
+from data_prep.documents.skipped import SkippedRecords
 from data_prep.encoding.tokenizer import load_tokenizer
 from data_prep.shards.token_stream import TokenStream
 from data_prep.tokenizing.sources import read_sources
@@ -118,3 +120,17 @@ def test_a_data_set_becomes_token_shards(saved, tmp_path, tokenizer_folder):
     assert [shard.name for shard in manifest.shards] == ["00000-saved", "00001-saved"]
     sources = [each.part.source for each in read_sources(tmp_path / "tokens", manifest)]
     assert sources == [f"{given}, shard 0 of 2", f"{given}, shard 1 of 2"]
+
+
+def test_the_digest_tells_rows_that_are_divided_otherwise(tmp_path):
+    from datasets import Dataset
+
+    def digest_of(rows):
+        folder = tmp_path / "-".join(rows)
+        Dataset.from_dict({"text": rows}).save_to_disk(folder)
+        (shard,) = find_raw_shards([f"hf:{folder}"])
+        digest = xxhash.xxh3_128()
+        list(shard.read_parts(DocumentRules(), SkippedRecords("a"), print, digest=digest))
+        return digest.digest()
+
+    assert digest_of(["one", "two"]) != digest_of(["onet", "wo"])

@@ -132,3 +132,24 @@ def test_a_line_longer_than_a_chunk_is_refused_if_it_is_not_utf8(tmp_path):
     path.write_bytes(b"a" * 100_000 + b"\xff\nnext\n")
     with pytest.raises(DamagedShard, match="near byte 100000 of its text: invalid start byte"):
         list(read_documents(RawFile(path), max_bad_records=9))
+
+
+def test_a_compressed_parquet_file_of_another_format_is_refused_before_it_is_written_to_the_disk(tmp_path, monkeypatch):
+    path = tmp_path / "shard.parquet.gz"
+    path.write_bytes(gzip.compress(bytes(10**7)))
+    written = []
+    monkeypatch.setattr("tempfile.SpooledTemporaryFile.write", lambda _, block: written.append(block))
+    with pytest.raises(DamagedShard, match="shard.parquet.gz is damaged near byte 0 of its content: it is no parquet"):
+        documents_of(path)
+    assert not written
+
+
+def test_a_compressed_parquet_file_does_not_fill_the_disk(tmp_path, monkeypatch):
+    path = tmp_path / "shard.parquet.gz"
+    path.write_bytes(gzip.compress(parquet(["one"])))
+    assert documents_of(path) == ["one"]
+    monkeypatch.setattr("data_prep.documents.readers.MOST_BYTES_IN_MEMORY", 10)
+    assert documents_of(path) == ["one"]
+    monkeypatch.setattr("data_prep.documents.readers.SPARED_BYTES", 2**63)
+    with pytest.raises(ValueError, match="shard.parquet.gz is written to .* bytes left after .* of it; extract it"):
+        documents_of(path)

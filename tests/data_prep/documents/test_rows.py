@@ -1,4 +1,4 @@
-"""Rows of .jsonl and .parquet become documents, and a row or column without text is named."""
+"""Rows of .jsonl become documents, alone or grouped, and a row without text is named."""
 
 import json
 
@@ -6,14 +6,11 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from data_prep.documents.files.decompress import DamagedShard
-from data_prep.documents.raw_shards import RawFile
 from data_prep.documents.rows import json_rows
 from data_prep.documents.skipped import SkippedRecords
 from tests.data_prep.documents.raw_shards import (
     COMPRESSED,
     COMPRESSORS,
-    count_characters,
     documents_of,
     jsonl,
     write_raw_shard,
@@ -63,38 +60,6 @@ def test_text_field_chooses_the_field(tmp_path):
     assert documents_of(path, text_field="body") == ["yes"]
 
 
-def test_a_parquet_file_without_the_column_is_refused(tmp_path):
-    path = write_raw_shard(tmp_path / "shard.parquet", ["one"])
-    with pytest.raises(ValueError, match=r"no column 'body' \(it has text\)"):
-        documents_of(path, text_field="body")
-
-
-def test_a_parquet_column_of_numbers_is_refused(tmp_path):
-    pyarrow.parquet.write_table(pyarrow.table({"text": [1, 2]}), tmp_path / "shard.parquet")
-    with pytest.raises(ValueError, match="shard.parquet holds int64, not text, in column 'text'"):
-        documents_of(tmp_path / "shard.parquet")
-
-
-def test_a_parquet_row_without_text_is_named(tmp_path):
-    path = write_raw_shard(tmp_path / "shard.parquet", ["one", None])
-    with pytest.raises(ValueError, match="shard.parquet, row 1 holds null in column 'text', not text"):
-        documents_of(path)
-
-
-def test_a_truncated_parquet_file_is_refused(tmp_path):
-    path = write_raw_shard(tmp_path / "shard.parquet", ["one", "two"])
-    path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(DamagedShard, match="shard.parquet is damaged near row 0"):
-        documents_of(path)
-
-
-def test_memory_holds_few_rows_of_parquet(tmp_path):
-    path = write_raw_shard(tmp_path / "shard.parquet", [f"{number} " * 50_000 for number in range(200)])
-    num_characters, peak_bytes = count_characters(RawFile(path))
-    assert num_characters > 30_000_000
-    assert peak_bytes < 16_000_000
-
-
 @pytest.mark.parametrize("name", ["shard.jsonl", "shard.parquet"])
 def test_rows_may_be_lines_with_blank_rows_between_documents(tmp_path, name):
     path = write_raw_shard(tmp_path / name, ["one\n", "two\n", "\n", "three\n", " ", "", "four"])
@@ -125,20 +90,6 @@ def test_a_dotted_field_leads_into_nested_ones_unless_a_field_has_that_name(tmp_
     ):
         with pytest.raises(ValueError, match=f"nested.parquet .*{problem}"):
             documents_of(tmp_path / "nested.parquet", text_field=field)
-
-
-def test_a_row_without_the_field_around_the_text_is_named(tmp_path):
-    table = pyarrow.table({"meta": [{"text": "one"}, None]})
-    pyarrow.parquet.write_table(table, tmp_path / "shard.parquet")
-    with pytest.raises(ValueError, match="row 1 holds null in column 'meta.text'"):
-        documents_of(tmp_path / "shard.parquet", text_field="meta.text")
-
-
-@pytest.mark.parametrize("kind", [pyarrow.large_string(), pyarrow.dictionary(pyarrow.int32(), pyarrow.string())])
-def test_parquet_may_hold_text_as_pandas_writes_it(tmp_path, kind):
-    column = pyarrow.array(["one", "two", "one"]).cast(kind)
-    pyarrow.parquet.write_table(pyarrow.table({"text": column}), tmp_path / "shard.parquet")
-    assert documents_of(tmp_path / "shard.parquet") == ["one", "two", "one"]
 
 
 def test_a_line_of_json_without_end_is_refused_before_it_fills_memory(monkeypatch):

@@ -2,11 +2,14 @@
 
 import bz2
 import gzip
+import io
 import lzma
 import struct
 import tarfile
 import zlib
 
+import pyarrow
+import pyarrow.parquet
 import zstandard
 
 END_MARK = bytes(1024)
@@ -76,6 +79,15 @@ def flipped(content: bytes) -> bytes:
     damaged = bytearray(content)
     damaged[len(damaged) // 2] ^= 4
     return bytes(damaged)
+
+
+def parquet_of(text: str, rows: int, **options: object) -> bytes:
+    """Return a short .parquet of equal rows: its dictionary holds the text once."""
+    content = io.BytesIO()
+    column = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * rows, pyarrow.int32()), [text])
+    table = pyarrow.table({"text": column})
+    pyarrow.parquet.write_table(table, content, compression="zstd", store_schema=False, **options)
+    return content.getvalue()
 
 
 def varied() -> bytes:

@@ -101,6 +101,8 @@ ROWS = [
     refused("hollow.parquet", lambda: b"PAR1PAR1", "is damaged near row 0"),
     refused("footer.parquet", lambda: parquet(["one"])[:-8] + b"\xff\xff\xff\x7fPAR1", "is damaged near row 0"),
     refused("flipped.parquet", lambda: of.flipped(parquet(["one" * 999])), "flipped.parquet"),
+    refused("rows.parquet", lambda: of.parquet_of("a" * 2**26, 16), "row 0 has a text of 67108864 bytes, above"),
+    refused("text.parquet.zst", lambda: of.repeated_zst(b"a" * 2**20, 2**7), "text.parquet.zst is damaged near byte 0"),
     refused("text.parquet", lambda: of.TEXT, "is damaged near row 0"),
 ]
 TEXTS = [
@@ -117,6 +119,7 @@ CASES = [*ARCHIVES, *COMPRESSED, *ROWS, *TEXTS]
 @pytest.fixture(autouse=True)
 def short_rows(monkeypatch):
     monkeypatch.setattr("data_prep.documents.rows.LONGEST_ROW", 2**24)
+    monkeypatch.setattr("data_prep.documents.parquet_rows.LONGEST_TEXT", 2**24)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -7,7 +7,7 @@ import sys
 import fsspec
 import pytest
 
-from data_prep.documents.files import remote_files, retries
+from data_prep.documents.files import http_files, remote_files, retries
 from data_prep.documents.raw_shards import RawFile, find_raw_shards, read_documents
 from tests.data_prep.documents.files.web_server import web_server
 from tests.data_prep.documents.raw_shards import FORMATS, count_characters, documents_of, write_raw_shard, write_tar
@@ -52,6 +52,40 @@ def test_folders_and_globs_of_a_web_server_are_sorted_and_filtered(server, tmp_p
         documents_at(f"{url}/")
     with pytest.raises(ValueError, match=r"\*.parquet has no files"):
         documents_at(f"{url}/*.parquet")
+
+
+@pytest.mark.parametrize("path", ["", "**", "*/*.txt"])
+def test_a_folder_whose_listing_fails_is_not_left_out(server, tmp_path, path):
+    url, faults = server
+    write_raw_shard(tmp_path / "raw" / "b" / "a.txt", ["one"])
+    faults.statuses = [503]
+    assert documents_at(f"{url}/{path}") == [["one"]]
+    faults.statuses = [403]
+    with pytest.raises(PermissionError, match="/ cannot be read: HTTP status 403"):
+        documents_at(f"{url}/{path}")
+
+
+@pytest.mark.parametrize("path", ["", "**"])
+def test_an_index_without_end_is_refused(server, monkeypatch, path):
+    url, faults = server
+    faults.has_endless_index = True
+    with pytest.raises(ValueError, match=f"^{url}/ has more than 16 levels of folders; give its folders or files one"):
+        documents_at(f"{url}/{path}")
+    assert faults.num_requests == 17 + 1
+    monkeypatch.setattr(http_files, "MOST_FOLDERS", 5)
+    with pytest.raises(ValueError, match=f"^{url}/ has more than 5 folders"):
+        documents_at(f"{url}/{path}")
+
+
+def test_an_index_of_too_many_files_is_refused(server, monkeypatch, tmp_path):
+    url, _ = server
+    for name in ("1.txt", "b/2.txt", "b/3.txt"):
+        write_raw_shard(tmp_path / "raw" / name, [name])
+    monkeypatch.setattr(http_files, "MOST_FILES", 3)
+    assert len(documents_at(f"{url}/")) == 3
+    monkeypatch.setattr(http_files, "MOST_FILES", 2)
+    with pytest.raises(ValueError, match=f"^{url}/ has more than 2 files"):
+        documents_at(f"{url}/")
 
 
 def test_a_query_belongs_to_a_url_and_not_to_its_name(server, tmp_path):

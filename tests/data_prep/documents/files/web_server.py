@@ -17,6 +17,7 @@ class Faults:
     num_cut: int = 0  # the next answers with a body end in the middle, and the connection with them
     ignores_ranges: bool = False
     has_sizes: bool = True
+    has_endless_index: bool = False  # each folder has two more
     num_requests: int = 0
 
 
@@ -46,6 +47,8 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         self._faults.num_requests += 1
         if self._faults.statuses:
             self.send_error(self._faults.statuses.pop())
+        elif self._faults.has_endless_index:
+            self._send_index()
         elif path.is_file():
             self._send(path, with_body=True)
         else:
@@ -54,6 +57,11 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
     def do_HEAD(self) -> None:
         path = Path(self.translate_path(self.path))
         self._send(path, with_body=False) if path.is_file() else super().do_HEAD()
+
+    def _send_index(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'<a href="a/">a</a><a href="b/">b</a>')
 
     def _send(self, path: Path, *, with_body: bool) -> None:
         content, asked = path.read_bytes(), self.headers.get("Range")
