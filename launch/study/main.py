@@ -128,7 +128,7 @@ def _tables_failure(
     try:
         for path in _build_tables(study, output, run, models):
             progress.print_line(f"built {path}")
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         progress.print_line(f"{run.name}: {error}")
         return f"{run.name}: {error}"
     return None

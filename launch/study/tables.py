@@ -4,6 +4,8 @@ import dataclasses
 import json
 from pathlib import Path
 
+import xxhash
+
 from data_prep.counts.count_folders import count_folders
 from data_prep.counts.counts_file import Counts, read_counts, write_counts
 from data_prep.counts.frequent_bigrams import count_frequent_bigrams
@@ -16,7 +18,6 @@ from data_prep.tables.make_route_table import TableOptions, make_route_table, to
 from data_prep.tables.route_table import RouteTable
 from data_prep.tables.route_table_file import write_route_table
 from launch.study.recipes import Study
-from train.checkpoint.files.manifest import read_manifest
 from train.config.run_config import RunConfig
 
 
@@ -66,13 +67,13 @@ def table_arguments(study: Study, name: str, *, seed: int) -> dict:
 
 
 def _inputs(study: Study, arguments: dict, models: dict[str, Path]) -> dict:
-    """Return what else decides a table: the counted corpus, its context length, and the weights with the embeddings."""
-    config = study.config
-    inputs = {"corpus_digest": _corpus_digest(config), "context_length": config.context_length}
+    """Return what else decides a table: the counted corpus, its context length, and the values of the embeddings."""
+    config, mixture = study.config, read_mixture(study.config.train_data)
+    inputs = {"corpus_digest": mixture.corpus_digest, "context_length": config.context_length}
     if "embeddings" in arguments:
-        files = read_manifest(models[arguments["embeddings"]])["files"]
-        weights = sorted(name for name in files if Path(name).match("model*.safetensors"))
-        inputs["weights"] = {name: files[name] for name in weights}
+        num_tokens = config.vocab_size or mixture.vocab_size
+        embeddings = read_embeddings(models[arguments["embeddings"]], num_tokens=num_tokens)
+        inputs["embeddings_digest"] = xxhash.xxh3_128_hexdigest(embeddings.tobytes())  # whatever ranks saved them
     return inputs
 
 
