@@ -17,8 +17,10 @@ class CheckedTokens:
     ValueError if one has changed since it was written. ValueError too for an id outside the vocabulary.
     """
 
-    def __init__(self, path: Path, shard: Shard, dtype: np.dtype, *, vocab_size: int, verified_mtime_ns: int = 0):
-        """verified_mtime_ns: the file's last change, as verification saw it; 0 if it was never verified.
+    def __init__(
+        self, path: Path, shard: Shard, dtype: np.dtype, *, vocab_size: int, verified_mtime_ns: int | None = None
+    ):
+        """verified_mtime_ns: the file's last change, as verification saw it; None if it was never verified.
 
         FileNotFoundError or ValueError if the file is missing or has the wrong size.
         """

@@ -95,7 +95,7 @@ class TokenStream:
 
     def _open(self, number: int) -> CheckedTokens:
         shard = self.manifest.shards[number]
-        options = {"vocab_size": self.manifest.vocab_size, "verified_mtime_ns": self._verified.get(shard.name, 0)}
+        options = {"vocab_size": self.manifest.vocab_size, "verified_mtime_ns": self._verified.get(shard.name)}
         return CheckedTokens(self.folder / f"{shard.name}.bin", shard, self.dtype, **options)
 
     @cached_property

@@ -22,10 +22,10 @@ KIND, SCHEMA_VERSION = "verified_token_shards", 1
 _TICK_NS = 2 * 10**9
 
 
-def trusted_mtime_ns(path: Path) -> int:
-    """Return the time of a file's last change, to take before it is verified; 0 if it is too recent to be trusted."""
+def trusted_mtime_ns(path: Path) -> int | None:
+    """Return the time of a file's last change, to take before it is verified; None if it is too recent."""
     changed = path.stat().st_mtime_ns
-    return changed if changed < time.time_ns() - _TICK_NS else 0
+    return changed if changed < time.time_ns() - _TICK_NS else None
 
 
 def write_stamp(folder: Path, manifest: Manifest, mtimes_ns: dict[str, int]) -> None:

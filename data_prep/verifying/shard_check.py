@@ -18,18 +18,18 @@ class Verdict:
     """What a check of a token shard found."""
 
     problems: tuple[str, ...]  # one sentence per damaged file
-    mtime_ns: int  # the last change of its .bin, if that is intact; 0 if not, or if it is too recent to be trusted
+    mtime_ns: int | None  # the last change of its .bin, if that is intact; None if not, or if too recent to be trusted
 
 
 def check_shard(shard: Shard, on_read: Callable[[int], object], *, folder: Path, manifest: Manifest) -> Verdict:
     """Read all files of a token shard, and compare them with the manifest."""
     index, tokens = (folder / f"{shard.name}.{suffix}" for suffix in ("idx", "bin"))
-    mtimes_ns: list[int] = []
+    mtimes_ns: list[int | None] = []
     problems = [
         problem_of(index, partial(_check_index, index, shard)),
         problem_of(tokens, partial(_check_tokens, tokens, shard, manifest, mtimes_ns, on_read=on_read)),
     ]
-    return Verdict(tuple(problem for problem in problems if problem), sum(mtimes_ns))
+    return Verdict(tuple(problem for problem in problems if problem), next(iter(mtimes_ns), None))
 
 
 def problem_of(path: Path, check: Callable[[], object]) -> str | None:
@@ -42,7 +42,7 @@ def problem_of(path: Path, check: Callable[[], object]) -> str | None:
 
 
 def _check_tokens(
-    path: Path, shard: Shard, manifest: Manifest, mtimes_ns: list[int], *, on_read: Callable[[int], object]
+    path: Path, shard: Shard, manifest: Manifest, mtimes_ns: list[int | None], *, on_read: Callable[[int], object]
 ) -> None:
     """Append the time of the last change to mtimes_ns if the file is intact."""
     check_listed(path)

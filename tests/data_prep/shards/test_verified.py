@@ -73,6 +73,14 @@ def test_a_stamp_trusts_size_and_time_alone(folder):
     assert verify(folder)[0].startswith(f"{folder}/shard2.bin is damaged")
 
 
+def test_a_file_of_1970_that_nobody_verified_is_compared(tmp_path):
+    folder = write_folder(tmp_path / "tokens")
+    flip_bit(folder / "shard2.bin", 4)
+    os.utime(folder / "shard2.bin", ns=(0, 0))  # as tar and reproducible images set it
+    with pytest.raises(ValueError, match="shard2.bin is damaged"):
+        TokenStream(folder).read(7, 1)
+
+
 def test_a_damaged_stamp_is_no_stamp(folder):
     for _ in damages([folder / STAMP_NAME], number=100):
         assert stamp(folder) == {}
