@@ -10,7 +10,7 @@ from data_prep.shards.manifest import make_manifest, read_manifest, write_manife
 from data_prep.shards.sequences import Sequences
 from data_prep.shards.shard_writer import ShardWriter
 from data_prep.shards.token_stream import SUFFIXES, TokenStream
-from data_prep.shards.verified import write_stamp
+from data_prep.shards.verified import state_of, write_stamp
 
 CONTEXT_LENGTH, BATCH_SEQUENCES = 1024, 128
 FIRST_SEQUENCES = 512  # a global batch of half a million tokens
@@ -30,8 +30,8 @@ def write_cold_shards(folder: Path, *, num_bytes: int) -> None:
         os.link(folder / COLD / f"shard.{suffix}", folder / VERIFIED / f"shard.{suffix}")
     for copy in (COLD, VERIFIED):
         write_manifest(folder / copy, make_manifest([writer.shard], **facts))
-    mtimes_ns = {"shard": (folder / VERIFIED / "shard.bin").stat().st_mtime_ns}
-    write_stamp(folder / VERIFIED, read_manifest(folder / VERIFIED), mtimes_ns)
+    states = {"shard": state_of((folder / VERIFIED / "shard.bin").stat())}
+    write_stamp(folder / VERIFIED, read_manifest(folder / VERIFIED), states)
 
 
 def load_cold(folder: Path, *, num_sequences: int | None = None) -> Callable[[], int]:

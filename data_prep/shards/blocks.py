@@ -7,6 +7,7 @@ import numpy as np
 
 from data_prep.shards.block_sums import PAGE_BLOCKS, BlockSums, block_digests
 from data_prep.shards.manifest import Shard, check_listed, check_size
+from data_prep.shards.verified import FileState, state_of
 from data_prep.storage.open_files import OpenFile
 
 
@@ -17,8 +18,10 @@ class CheckedTokens:
     ValueError if one has changed since it was written. ValueError too for an id outside the vocabulary.
     """
 
-    def __init__(self, path: Path, shard: Shard, dtype: np.dtype, *, vocab_size: int, verified_mtime_ns: int = 0):
-        """verified_mtime_ns: the file's last change, as verification saw it; 0 if it was never verified.
+    def __init__(
+        self, path: Path, shard: Shard, dtype: np.dtype, *, vocab_size: int, verified: FileState | None = None
+    ):
+        """verified: the state of the file that verification read; None if it was never verified.
 
         FileNotFoundError or ValueError if the file is missing or has the wrong size.
         """
@@ -27,7 +30,7 @@ class CheckedTokens:
         check_listed(path)
         self._file = OpenFile(path)
         check_size(path, self._file.num_bytes, self._num_bytes)
-        is_verified = self._file.mtime_ns == verified_mtime_ns
+        is_verified = state_of(self._file.status) == verified
         self._check = None if is_verified else BlockCheck(path, shard, num_bytes=self._num_bytes)
 
     def will_need(self, start: int, end: int) -> None:

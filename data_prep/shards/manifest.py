@@ -1,23 +1,33 @@
 """The manifest of a folder of token shards: the meaning of the tokens, and the digests of all files."""
 
 import hashlib
-from dataclasses import asdict, dataclass, fields
+import re
+import reprlib
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from data_prep.documents.document_rules import DocumentRules
 from data_prep.shards.tokenizer_files import TokenizerFile
 from data_prep.storage.atomic_file import atomic_file
 from data_prep.storage.sealed_json import sealed_json, unsealed
+from data_prep.storage.typed_json import from_json
 
 SCHEMA_VERSION = 2
 KIND = "token_shards"
 MANIFEST_NAME = "manifest.json"
 MAKE_AGAIN = "run data_prep.tokenize_shards again (predictions: launch/predict.py)"
+LARGEST_BLOCK = 2**20  # bytes; a block is read as a whole
+LARGEST_VOCABULARY = 2**31  # ids are int32
+_HEX_DIGITS = "0123456789abcdef"
+_PLAIN_NAME = re.compile(r"[^./\0][^/\0]{0,250}")  # of a file of its folder, with room for a suffix
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Three files: the tokens in <name>.bin, documents in <name>.idx, digests of the tokens in <name>.sum."""
+    """Three files: the tokens in <name>.bin, documents in <name>.idx, digests of the tokens in <name>.sum.
+
+    ValueError for numbers, digests and names that no shard has; a name leads to no other folder and to no hidden file.
+    """
 
     name: str
     num_tokens: int
@@ -25,6 +35,18 @@ class Shard:
     block_bytes: int  # length of the blocks of <name>.bin; the last one may be shorter
     sums_xxh3: str  # 32 hex digits, xxh3-128 of the end of <name>.sum, which covers the rest of it
     index_xxh3: str  # 16 hex digits, xxh3-64 of <name>.idx
+
+    def __post_init__(self):
+        if not _PLAIN_NAME.fullmatch(self.name):
+            raise ValueError(f"{_short(self.name)} is not a plain name of a shard")
+        if not (0 <= self.num_tokens < 2**63 and 0 <= self.num_documents < 2**63):
+            raise ValueError(
+                f"{self.name!r} has num_tokens={_short(self.num_tokens)}, num_documents={_short(self.num_documents)}"
+            )
+        if not 1 <= self.block_bytes <= LARGEST_BLOCK:
+            raise ValueError(f"{self.name!r} has block_bytes={_short(self.block_bytes)}, not 1 to {LARGEST_BLOCK}")
+        if not (is_digest(self.sums_xxh3, 32) and is_digest(self.index_xxh3, 16)):
+            raise ValueError(f"{self.name!r} has digests that are not 32 and 16 hex digits")
 
 
 @dataclass(frozen=True)
@@ -88,7 +110,7 @@ def read_manifest(folder: str | Path) -> Manifest:
     path = Path(folder) / MANIFEST_NAME
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: {folder} is not a finished folder of shards; tokenize it again")
-    manifest = _parse(path)
+    manifest = _parsed(path)
     found = corpus_digest(manifest.shards, manifest.tokenizer_digest)
     if manifest.corpus_digest != found:
         raise ValueError(f"{path} says corpus_digest {manifest.corpus_digest} but its shards give {found}; restore it")
@@ -99,11 +121,6 @@ def write_manifest(folder: str | Path, manifest: Manifest) -> None:
     """Write <folder>/manifest.json atomically, which finishes the folder."""
     with atomic_file(Path(folder) / MANIFEST_NAME) as file:
         file.write(sealed_json(asdict(manifest), kind=KIND))
-
-
-def shard_from_json(values: dict) -> Shard:
-    """Return the Shard of which asdict() made `values`; ValueError if fields are missing or unknown."""
-    return Shard(**_exactly(Shard, values))
 
 
 def token_dtype(vocab_size: int) -> str:
@@ -118,6 +135,11 @@ def corpus_digest(shards: list[Shard] | tuple[Shard, ...], tokenizer_digest: str
     """
     lines = [tokenizer_digest, *(_digest_line(shard) for shard in shards)]
     return "sha256:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def is_digest(text: str, num_digits: int) -> bool:
+    """Whether `text` consists of this number of lower-case hex digits."""
+    return len(text) == num_digits and not text.strip(_HEX_DIGITS)
 
 
 def check_listed(path: Path) -> None:
@@ -136,36 +158,46 @@ def _digest_line(shard: Shard) -> str:
     return f"{shard.num_tokens} {shard.num_documents} {shard.block_bytes} {shard.index_xxh3} {shard.sums_xxh3}"
 
 
-def _parse(path: Path) -> Manifest:
+def _parsed(path: Path) -> Manifest:
     values = _content(path)
-    if values["schema_version"] != SCHEMA_VERSION:
-        found = values["schema_version"]
-        raise ValueError(f"{path} has schema_version {found}, this code reads {SCHEMA_VERSION}; {MAKE_AGAIN}")
+    found = values.get("schema_version") if isinstance(values, dict) else None
+    if type(found) is not int or found != SCHEMA_VERSION:
+        raise ValueError(f"{path} has schema_version {_short(found)}, this code reads {SCHEMA_VERSION}; {MAKE_AGAIN}")
     try:
-        values = _exactly(Manifest, values)
-        parsed = {
-            "rules": DocumentRules(**values["rules"]),
-            "tokenizer_files": tuple(
-                TokenizerFile(**_exactly(TokenizerFile, file)) for file in values["tokenizer_files"]
-            ),
-            "sources": values["sources"] and SourcesFile(**_exactly(SourcesFile, values["sources"])),
-            "shards": tuple(map(shard_from_json, values["shards"])),
-        }
-        return Manifest(**values | parsed)
+        manifest = from_json(Manifest, values)
+        _check(manifest)
     except ValueError as error:
-        raise ValueError(f"{path} is not a manifest of token shards ({error}); {MAKE_AGAIN}") from error
+        raise ValueError(f"{path} is not a manifest of token shards ({str(error)[:300]}); {MAKE_AGAIN}") from error
+    return manifest
 
 
-def _content(path: Path) -> dict:
+def _content(path: Path) -> object:
     try:
         return unsealed(path.read_bytes(), kind=KIND)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: {error}; copy it again, or {MAKE_AGAIN}") from None
 
 
-def _exactly(kind: type, values: dict) -> dict:
-    """Return `values`; ValueError names the fields of `kind` that are missing or unknown."""
-    expected = {field.name for field in fields(kind)}
-    if values.keys() != expected:
-        raise ValueError(f"{kind.__name__} has the wrong fields: {sorted(expected ^ values.keys())}")
-    return values
+def _check(manifest: Manifest) -> None:
+    """Raise ValueError if what a manifest says of the whole is not what its vocabulary and its shards give."""
+    vocab_size, shards = manifest.vocab_size, manifest.shards
+    if not 1 <= vocab_size <= LARGEST_VOCABULARY:
+        raise ValueError(f"vocab_size is {_short(vocab_size)}, not 1 to {LARGEST_VOCABULARY}")
+    if not 0 <= manifest.end_token_id < vocab_size:
+        raise ValueError(f"end_token_id {_short(manifest.end_token_id)} is not below vocab_size {vocab_size}")
+    expected = {
+        "dtype": token_dtype(vocab_size),
+        "num_tokens": sum(shard.num_tokens for shard in shards),
+        "num_documents": sum(shard.num_documents for shard in shards),
+    }
+    for name, value in expected.items():
+        if getattr(manifest, name) != value:
+            raise ValueError(
+                f"{name} is {_short(getattr(manifest, name))}, but its vocabulary and shards give {value!r}"
+            )
+    if len({shard.name for shard in shards}) < len(shards):
+        raise ValueError("two of its shards have the same name")
+
+
+def _short(value: object) -> str:
+    return reprlib.repr(value)

@@ -16,7 +16,7 @@ import numpy as np
 from data_prep.shards.blocks import CheckedTokens
 from data_prep.shards.manifest import check_listed, check_size, read_manifest
 from data_prep.shards.megatron_index import index_size, read_lengths
-from data_prep.shards.verified import read_stamp
+from data_prep.shards.verified import FileState, read_stamp
 from data_prep.storage.open_files import RecentlyUsed
 
 SUFFIXES = ("bin", "idx", "sum")
@@ -95,11 +95,11 @@ class TokenStream:
 
     def _open(self, number: int) -> CheckedTokens:
         shard = self.manifest.shards[number]
-        options = {"vocab_size": self.manifest.vocab_size, "verified_mtime_ns": self._verified.get(shard.name, 0)}
+        options = {"vocab_size": self.manifest.vocab_size, "verified": self._verified.get(shard.name)}
         return CheckedTokens(self.folder / f"{shard.name}.bin", shard, self.dtype, **options)
 
     @cached_property
-    def _verified(self) -> dict[str, int]:
+    def _verified(self) -> dict[str, FileState]:
         return read_stamp(self.folder, self.manifest)
 
     def _check_presence(self) -> None:

@@ -24,8 +24,8 @@ class OpenFile:
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         # Otherwise a read of 2 KiB makes the kernel read ahead 128 KiB to 8 MiB.
         os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_RANDOM)
-        status = os.fstat(self._descriptor)
-        self.num_bytes, self.mtime_ns = status.st_size, status.st_mtime_ns
+        self.status = os.fstat(self._descriptor)
+        self.num_bytes = self.status.st_size
 
     def __del__(self):
         with suppress(AttributeError, OSError):  # of a file that could not be opened

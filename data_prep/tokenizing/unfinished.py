@@ -11,10 +11,11 @@ import xxhash
 
 from data_prep.documents.document_rules import DocumentRules
 from data_prep.shards.blocks import BlockCheck
-from data_prep.shards.manifest import Manifest, Shard, shard_from_json
+from data_prep.shards.manifest import Manifest, Shard
 from data_prep.shards.megatron_index import check_index
 from data_prep.storage.atomic_file import atomic_file, sync_folder
 from data_prep.storage.sealed_json import sealed_json, unsealed
+from data_prep.storage.typed_json import from_json
 from data_prep.tokenizing.folder_plan import PlannedShard
 from data_prep.tokenizing.sources import RawPart, Source, part_of, read_sources, source_from_json
 
@@ -137,7 +138,7 @@ def finished_shard(folder: Path, name: str, *, spec_digest: str, parts: list[Raw
         sources = tuple(map(source_from_json, record["sources"]))
         if record["spec_digest"] != spec_digest or [each.part for each in sources] != parts:
             return None
-        shard = shard_from_json(record["shard"])
+        shard = from_json(Shard, record["shard"])
         _check_files(folder, shard)
     except (OSError, ValueError):
         return None

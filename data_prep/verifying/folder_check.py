@@ -38,7 +38,7 @@ def verify(folder: Path, *, num_workers: int = 1, ranks: MpiRanks = ONE_PROCESS)
     )
     if ranks.rank == 0:
         pairs = zip(manifest.shards, verdicts, strict=True)
-        write_stamp(folder, manifest, {shard.name: verdict.mtime_ns for shard, verdict in pairs if verdict.mtime_ns})
+        write_stamp(folder, manifest, {shard.name: verdict.state for shard, verdict in pairs if verdict.state})
     return problems + [problem for verdict in verdicts for problem in verdict.problems]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from data_prep.shards.blocks import BlockCheck, check_ids
 from data_prep.shards.manifest import Manifest, Shard, check_listed, check_size
 from data_prep.shards.megatron_index import check_index, index_size
-from data_prep.shards.verified import trusted_mtime_ns
+from data_prep.shards.verified import FileState, trusted_state
 
 
 @dataclass(frozen=True)
@@ -18,18 +18,18 @@ class Verdict:
     """What a check of a token shard found."""
 
     problems: tuple[str, ...]  # one sentence per damaged file
-    mtime_ns: int  # the last change of its .bin, if that is intact; 0 if not, or if it is too recent to be trusted
+    state: FileState | None  # of its .bin, if that is intact; None if not, or if it changed too recently to be trusted
 
 
 def check_shard(shard: Shard, on_read: Callable[[int], object], *, folder: Path, manifest: Manifest) -> Verdict:
     """Read all files of a token shard, and compare them with the manifest."""
     index, tokens = (folder / f"{shard.name}.{suffix}" for suffix in ("idx", "bin"))
-    mtimes_ns: list[int] = []
+    states: list[FileState | None] = []
     problems = [
         problem_of(index, partial(_check_index, index, shard)),
-        problem_of(tokens, partial(_check_tokens, tokens, shard, manifest, mtimes_ns, on_read=on_read)),
+        problem_of(tokens, partial(_check_tokens, tokens, shard, manifest, states, on_read=on_read)),
     ]
-    return Verdict(tuple(problem for problem in problems if problem), sum(mtimes_ns))
+    return Verdict(tuple(problem for problem in problems if problem), next(iter(states), None))
 
 
 def problem_of(path: Path, check: Callable[[], object]) -> str | None:
@@ -42,11 +42,11 @@ def problem_of(path: Path, check: Callable[[], object]) -> str | None:
 
 
 def _check_tokens(
-    path: Path, shard: Shard, manifest: Manifest, mtimes_ns: list[int], *, on_read: Callable[[int], object]
+    path: Path, shard: Shard, manifest: Manifest, states: list[FileState | None], *, on_read: Callable[[int], object]
 ) -> None:
-    """Append the time of the last change to mtimes_ns if the file is intact."""
+    """Append the state of the file to `states` if the file is intact."""
     check_listed(path)
-    mtime_ns, dtype = trusted_mtime_ns(path), np.dtype(manifest.dtype).newbyteorder("<")
+    state, dtype = trusted_state(path), np.dtype(manifest.dtype).newbyteorder("<")
     num_bytes = shard.num_tokens * dtype.itemsize
     check_size(path, path.stat().st_size, num_bytes)
     check = BlockCheck(path, shard, num_bytes=num_bytes)
@@ -58,7 +58,7 @@ def _check_tokens(
         on_read(len(content))
     if damage:
         raise ValueError(f"{damage[0]} ({len(damage)} of its {check.num_blocks} blocks are damaged)")
-    mtimes_ns.append(mtime_ns)
+    states.append(state)
 
 
 def _check_index(path: Path, shard: Shard) -> None:

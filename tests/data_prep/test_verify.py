@@ -53,7 +53,7 @@ def test_a_mixture_is_checked_part_by_part_those_of_0_epochs_included(tmp_path, 
 
 def test_an_id_outside_the_vocabulary_is_reported(folder, capsys):
     manifest = read_manifest(folder)  # as written by a program that knows the digests but not the ids
-    write_manifest(folder, replace(manifest, vocab_size=9))
+    write_manifest(folder, replace(manifest, vocab_size=9, end_token_id=8))
     assert main([str(folder)]) == 1
     assert "shard0.bin holds token id 9, but vocab_size=9 in its manifest" in capsys.readouterr().out
 

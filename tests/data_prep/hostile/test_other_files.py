@@ -2,18 +2,25 @@
 
 import json
 import shutil
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import xxhash
 
 from data_prep import build_table, count_tokens, import_table, prepare, tokenize_shards, verify
+from data_prep.documents.document_rules import DocumentRules
 from data_prep.tokenizing.tokenize_folder import tokenize_folder
 from tests.data_prep.documents.raw_shards import write_raw_shard
 from tests.data_prep.hostile.command_runs import check_ending, run_command
+from tests.data_prep.shards.test_token_stream import edit_manifest
 
 DEEP = b"[" * 100_000
 NAME = "model.layers.0.mlp.gate.tid2eid"
+
+RULES = asdict(DocumentRules())
 
 
 class Case(NamedTuple):
@@ -88,6 +95,73 @@ MANIFESTS = [
 ]
 
 
+class Edit(NamedTuple):
+    """A change of an honest manifest, which is sealed again, and the line with which a command refuses it."""
+
+    name: str
+    change: Callable[[dict], object]
+    message: str
+
+
+def of_all(name: str, message: str, /, **fields: object) -> Edit:
+    return Edit(name, lambda values: values.update(fields), message)
+
+
+def of_shard(name: str, message: str, /, **fields: object) -> Edit:
+    return Edit(name, lambda values: values["shards"][0].update(fields), message)
+
+
+SEALED = [
+    Edit("no fields", dict.clear, "schema_version None, this code reads 2"),
+    Edit("no version", lambda values: values.pop("schema_version"), "schema_version None, this code reads 2"),
+    of_all("list for a version", r"schema_version \[\[2\]\], this code reads 2", schema_version=[[2]]),
+    of_all("true for a version", "schema_version True, this code reads 2", schema_version=True),
+    of_all("no shards", "shards of Manifest is None, not tuple", shards=None),
+    of_all("shards of numbers", "shards of Manifest is 1, not Shard", shards=[1]),
+    of_all("object for shards", "shards of Manifest is {}, not tuple", shards={}),
+    of_all("unknown rule", "document_rule 'x' is not one of auto", rules=dict(RULES, document_rule="x")),
+    of_all("number for a rule", "document_rule of DocumentRules is 1, not str", rules=dict(RULES, document_rule=1)),
+    of_all("unknown field of rules", "DocumentRules has the wrong fields: .'colour'", rules=dict(RULES, colour="red")),
+    of_all("no rules", "rules of Manifest is None", rules=None),
+    of_all("long rule", "document_rule 'xxx", rules=dict(RULES, document_rule="x" * 10**6)),
+    of_all("unknown dtype", "dtype is 'zz', but its vocabulary and shards give 'uint16'", dtype="zz"),
+    of_all("other dtype", "dtype is 'int32', but its vocabulary and shards give 'uint16'", dtype="int32"),
+    of_all("no ids", "vocab_size is 0, not 1 to 2147483648", vocab_size=0),
+    of_all("too many ids", "vocab_size is 1000.*000, not 1 to 2147483648", vocab_size=10**4000),
+    of_all("ids for text", "vocab_size of Manifest is '9', not int", vocab_size="9"),
+    of_all("negative end token", "end_token_id -1 is not below vocab_size 260", end_token_id=-1),
+    of_all("end token outside", "end_token_id 260 is not below vocab_size 260", end_token_id=260),
+    of_all("end token of several", r"end_token of Manifest is \['a'\], not str", end_token=["a"]),
+    of_all("text for a sum", "num_tokens of Manifest is '1', not int", num_tokens="1"),
+    of_all("fraction for a sum", "num_tokens of Manifest is 1.5, not int", num_tokens=1.5),
+    of_all("other sum", "num_tokens is 1, but its vocabulary and shards give", num_tokens=1),
+    of_all("other documents", "num_documents is 1, but its vocabulary and shards give", num_documents=1),
+    of_all("list for sources", r"sources of Manifest is \[\], not", sources=[]),
+    of_all("list for tokenizer", r"tokenizer_files of Manifest is \[\], not TokenizerFile", tokenizer_files=[[]]),
+    of_all(
+        "code for tokenizer", "'a.py' is not one of a token", tokenizer_files=[{"name": "a.py", "size": 1, "xxh3": ""}]
+    ),
+    Edit("twice", lambda values: values["shards"].append(values["shards"][0]), "num_tokens is"),
+    of_shard("empty blocks", "has block_bytes=0, not 1 to 1048576", block_bytes=0),
+    of_shard("negative blocks", "has block_bytes=-4096, not 1 to 1048576", block_bytes=-4096),
+    of_shard("large blocks", "has block_bytes=1099511627776, not 1 to 1048576", block_bytes=2**40),
+    of_shard("true for blocks", "block_bytes of Shard is True, not int", block_bytes=True),
+    of_shard("negative tokens", "has num_tokens=-1, num_documents=", num_tokens=-1),
+    of_shard("8 EiB of tokens", "has num_tokens=9223372036854775808, num_documents=", num_tokens=2**63),
+    of_shard("text for tokens", "num_tokens of Shard is '1', not int", num_tokens="1"),
+    of_shard("long digest", "has digests that are not 32 and 16 hex digits", sums_xxh3="0" * 33),
+    of_shard("digest of lines", "has digests that are not 32 and 16 hex digits", index_xxh3="0" * 15 + "\n"),
+    of_shard("number for a digest", "index_xxh3 of Shard is 0, not str", index_xxh3=0),
+    of_shard("above", "'../tokens' is not a plain name of a shard", name="../tokens"),
+    of_shard("absolute", "'/etc/passwd' is not a plain name of a shard", name="/etc/passwd"),
+    of_shard("hidden", "'.a' is not a plain name of a shard", name=".a"),
+    of_shard("no name", "'' is not a plain name of a shard", name=""),
+    of_shard("nul", r"'a\\x00' is not a plain name of a shard", name="a\0"),
+    of_shard("long name", "'aaaaaaaaaaaa...aaaaaaaaaaaaa' is not a plain name of a shard", name="a" * 10**6),
+    of_shard("other name", "a.bin is listed in the manifest but missing", name="a"),
+]
+
+
 def by_name(cases):
     return pytest.mark.parametrize("case", cases, ids=lambda case: case.name)
 
@@ -150,6 +224,20 @@ def test_counts(tmp_path, case):
 def test_a_manifest(tmp_path, case):
     folder = write(tmp_path / "tokens" / "manifest.json", case.content).parent
     check_ending(_count(folder, tmp_path), 2, case.message)
+
+
+@by_name(SEALED)
+def test_a_sealed_manifest(tmp_path, tokens, case):
+    folder = shutil.copytree(tokens, tmp_path / "tokens")
+    edit_manifest(folder, case.change)
+    check_ending(_count(folder, tmp_path), 2, case.message)
+
+
+@pytest.mark.parametrize("content", [DEEP + b"]" * len(DEEP), b"[]", b"null", b"9" * 5000], ids=len)
+def test_a_sealed_manifest_that_is_no_object(tmp_path, content):
+    head = b'{"xxh3": "%s", "token_shards":\n' % xxhash.xxh3_128_hexdigest(content).encode()
+    folder = write(tmp_path / "tokens" / "manifest.json", head + content + b"}\n").parent
+    check_ending(_count(folder, tmp_path), 2, "manifest.json (is damaged: |has schema_version None)")
 
 
 @pytest.fixture(scope="module")

@@ -63,7 +63,7 @@ def test_documents_returns_the_borders_of_each_shard(tmp_path):
 
 
 def test_a_pickled_stream_opens_the_files_again(tmp_path):
-    stream = TokenStream(write_folder(tmp_path, shards=[[[5] * 10_000]], block_bytes=2**23))
+    stream = TokenStream(write_folder(tmp_path, shards=[[[5] * 10_000]], block_bytes=2**20))
     content = pickle.dumps(stream)
     assert len(content) < 1000
     assert pickle.loads(content).read(0, 3).tolist() == [5, 5, 5]

@@ -80,7 +80,7 @@ def test_a_file_knows_its_size_and_time_and_an_end_that_comes_early_is_an_error(
     path.write_bytes(b"0123456789")
     os.utime(path, ns=(5, 7))
     file = OpenFile(path)
-    assert (file.num_bytes, file.mtime_ns, file.read(8, 2), file.read(3, 0)) == (10, 7, b"89", b"")
+    assert (file.num_bytes, file.status.st_mtime_ns, file.read(8, 2), file.read(3, 0)) == (10, 7, b"89", b"")
     with pytest.raises(ValueError, match="file had 10 bytes when it was opened, but now ends after 10; copy it again"):
         file.read(8, 3)
 
