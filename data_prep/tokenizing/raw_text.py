@@ -6,10 +6,9 @@ from pathlib import Path
 
 from data_prep.documents.document_rules import DocumentRules
 from data_prep.documents.raw_shards import RawShard
-from data_prep.shards.manifest import Manifest
 from data_prep.tokenizing.folder_plan import PlannedShard
 from data_prep.tokenizing.sources import RawPart, in_words, part_of, raw_digest
-from data_prep.tokenizing.unfinished import START_OVER, FinishedShard, RecordedPlan, finished_shards, recorded_plan
+from data_prep.tokenizing.unfinished import START_OVER, FinishedShard, RecordedPlan
 
 _RANGE = ("start", "end")
 
@@ -46,14 +45,6 @@ def find_plan(
             _check_text(folder, part, raw_shard, digests.get(place), rules)
     found = iter(text.raw_shards)
     return [PlannedShard(name, tuple(next(found) for _ in parts)) for name, parts in recorded], text.new
-
-
-def check_raw_text(folder: Path, manifest: Manifest, raw_shards: list[RawShard]) -> None:
-    """Raise ValueError if a finished folder was made of other text than that of `raw_shards`."""
-    finished = finished_shards(folder, manifest)
-    _, new = find_plan(folder, recorded_plan(finished), finished, raw_shards, manifest.rules)
-    if new:
-        refuse_new(folder, new)
 
 
 def refuse_new(folder: Path, new: list[RawShard]) -> None:
