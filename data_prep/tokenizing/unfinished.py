@@ -164,9 +164,14 @@ def finished_shard(folder: Path, name: str, *, spec_digest: str, parts: list[Raw
 def remove_records(folder: Path, names: list[str]) -> None:
     """Remove the records and, last, the spec: while it exists, the folder counts as unfinished."""
     for name in names:
-        _record_path(folder, name).unlink(missing_ok=True)
+        remove_record(folder, name)
     (folder / SPEC_NAME).unlink(missing_ok=True)
     sync_folder(folder)
+
+
+def remove_record(folder: Path, name: str) -> None:
+    """Let shard `name` be written again."""
+    _record_path(folder, name).unlink(missing_ok=True)
 
 
 def _check_files(folder: Path, shard: Shard) -> None:
