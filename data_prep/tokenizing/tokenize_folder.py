@@ -122,10 +122,20 @@ def _make_jobs(
     max_bad_records: int | float,
     keep_going: bool,
 ) -> list[ShardJob]:
-    limit = limit_per_raw_shard(max_bad_records, num_bytes=sum(planned.num_bytes for planned in state.plan))
+    limit = limit_per_raw_shard(max_bad_records, [each for planned in state.plan for each in planned.raw_shards])
     end_id = tokenizer.token_to_id(spec.end_token)
     return [
-        ShardJob(planned.raw_shards, planned.name, output, spec.digest, end_id, spec.rules, limit, keep_going)
+        ShardJob(
+            planned.raw_shards,
+            planned.name,
+            output,
+            spec.digest,
+            end_id,
+            spec.rules,
+            max_bad_records=limit,
+            max_bad_option=max_bad_records,
+            keep_going=keep_going,
+        )
         for planned in state.missing
     ]
 
