@@ -1,5 +1,7 @@
 """The plan of a folder: the raw shards, or byte ranges of large ones, whose documents each token shard holds."""
 
+import argparse
+import math
 from dataclasses import dataclass
 
 from data_prep.documents.document_rules import DocumentRules
@@ -11,6 +13,18 @@ NUM_SHARDS, SMALLEST_SHARD_BYTES = 64, 2**24
 BYTES_PER_TOKEN = 4  # of English text
 # Bytes of text per byte of a compressed file, about; of English text at the tools' default levels.
 EXPANSION = {"gz": 2.6, "bz2": 3.5, "xz": 3.5, "zst": 2.8, "parquet": 1.7}
+SHARD_BYTES_HELP = "expected size of a token shard (default: a 64th of the tokens, from 16 MiB to 1e9)"
+
+
+def shard_bytes_of(text: str) -> int:
+    """Return "1e9" as 1,000,000,000 bytes; ArgumentTypeError for what is no whole number of at least 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not (number >= 1 and number.is_integer()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of bytes, such as 1e9")
+    return int(number)
 
 
 @dataclass(frozen=True)
