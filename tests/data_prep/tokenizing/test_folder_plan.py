@@ -99,3 +99,13 @@ def test_an_infinite_size_is_refused_in_one_line(main, capsys):
         main(["--shard_bytes", "inf"])
     assert ended.value.code == 2
     assert "argument --shard_bytes: 'inf' is not a number of bytes, such as 1e9" in capsys.readouterr().err
+
+
+def test_a_long_name_is_cut_between_characters(tmp_path, tokenizer_folder):
+    raw = [tmp_path / "raw" / f"{name}.txt" for name in ("a" * 250, "aé" * 80, "b\udcff")]  # the last is not UTF-8
+    raw[0].parent.mkdir()
+    for path in raw:
+        path.write_text("one\n\n")
+    manifest = tokenize_folder(raw, tokenizer=tokenizer_folder, output=tmp_path / "tokens", shard_bytes=3)
+    names = ["00000-" + "a" * 100, "00001-" + "aé" * 33 + "a", "00002-b"]
+    assert [each.name for each in manifest.shards] == names
