@@ -28,6 +28,7 @@ from data_prep.processes.worker_pool import resolve_workers, workers_or_auto
 from data_prep.table_checks.text_report import check_report, table_report
 from data_prep.tables.make_route_table import TableOptions
 from data_prep.tokenizing.bad_records import number_or_share
+from data_prep.tokenizing.folder_plan import SHARD_BYTES_HELP, shard_bytes_of
 from data_prep.tokenizing.output_folder import locked_folder
 from data_prep.tokenizing.shard_job import ShardTokenizer
 
@@ -185,7 +186,7 @@ def _add_tokenizing(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="skip up to N bad records per part, or a share of all documents such as 1e-6 (default: 0)",
     )
-    add("--shard_bytes", type=lambda text: int(float(text)), metavar="N", help="size of a token shard (default: 1e9)")
+    add("--shard_bytes", type=shard_bytes_of, metavar="N", help=SHARD_BYTES_HELP)
 
 
 def _add_documents(parser: argparse.ArgumentParser) -> None:

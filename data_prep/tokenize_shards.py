@@ -17,6 +17,7 @@ from data_prep.processes.command_line import user_errors_in_one_line
 from data_prep.processes.mpi_ranks import find_ranks, ranks_end_together
 from data_prep.processes.worker_pool import workers_or_auto
 from data_prep.tokenizing.bad_records import number_or_share
+from data_prep.tokenizing.folder_plan import SHARD_BYTES_HELP, shard_bytes_of
 from data_prep.tokenizing.summary import source_table, summary, warnings
 from data_prep.tokenizing.tokenize_folder import tokenize_folder
 
@@ -120,12 +121,7 @@ def _add_work(add: Callable[..., object]) -> None:
         help="N processes, one token shard each at a time (default: auto, one per core)",
     )
     add("--backend", choices=CHOICES, default=AUTO, help="library that encodes; the ids are the same (default: auto)")
-    add(
-        "--shard_bytes",
-        type=lambda text: int(float(text)),
-        metavar="N",
-        help="expected size of a token shard that holds several raw shards (default: 1e9, less for a small corpus)",
-    )
+    add("--shard_bytes", type=shard_bytes_of, metavar="N", help=SHARD_BYTES_HELP)
     add("--extend", action="store_true", help="append raw shards of which --output has no tokens yet")
     add("--keep_going", action="store_true", help="report all files that cannot be read at the end, not just the first")
     add("--overwrite", action="store_true", help="replace the token shards in --output")

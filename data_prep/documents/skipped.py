@@ -9,6 +9,7 @@ class SkippedRecords:
 
     label: str  # the raw shard, as messages name it
     max_bad_records: int = 0
+    option: int | float = 0  # --max_bad_records as it was given, from which max_bad_records follows
     records: list[str] = field(default_factory=list)  # place and problem of each
     within: str = ""  # the member of an archive, as a prefix of the places in it
 
@@ -18,7 +19,7 @@ class SkippedRecords:
             skipped = f" after {len(self.records)} skipped records" if self.records else ""
             raise ValueError(
                 f"{self.label}, {place} {problem}{skipped}; repair or remove it, or raise --max_bad_records above "
-                f"{self.max_bad_records}"
+                f"{self.option or self.max_bad_records}"
             )
         self.records.append(f"{self.within}{place} {problem}")
 

@@ -4,7 +4,11 @@ import argparse
 import math
 from collections.abc import Iterable
 
+from data_prep.documents.files.suffixes import is_plain
+from data_prep.documents.raw_shards import RawFile, RawShard
 from data_prep.tokenizing.sources import Source
+
+NO_LIMIT = 2**63
 
 
 def number_or_share(text: str) -> int | float:
@@ -20,12 +24,18 @@ def number_or_share(text: str) -> int | float:
     raise argparse.ArgumentTypeError(f"{text!r} is neither a number of records nor a share between 0 and 1")
 
 
-def limit_per_raw_shard(max_bad_records: int | float, *, num_bytes: int) -> int:
+def limit_per_raw_shard(max_bad_records: int | float, raw_shards: Iterable[RawShard]) -> int:
     """Return how many records of one raw shard may be skipped before the corpus has surely too many.
 
-    num_bytes: of all raw shards. A document has at least a byte, so this bounds a share; check_bad_records is exact.
+    raw_shards: all of them. A document of plain text has at least a byte, which bounds a share; that of other text, or
+    of unknown size, has no bound before the end. check_bad_records is exact.
     """
-    return math.ceil(max_bad_records * num_bytes) if isinstance(max_bad_records, float) else max_bad_records
+    if not isinstance(max_bad_records, float):
+        return max_bad_records
+    raw_shards = list(raw_shards)
+    if not all(isinstance(each, RawFile) and is_plain(each.path.name) for each in raw_shards):
+        return NO_LIMIT
+    return math.ceil(max_bad_records * sum(each.num_bytes for each in raw_shards))
 
 
 def check_bad_records(sources: Iterable[Source], max_bad_records: int | float) -> None:

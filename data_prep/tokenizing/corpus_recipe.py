@@ -7,10 +7,11 @@ from pathlib import Path
 from data_prep.documents.document_rules import DocumentRules
 from data_prep.documents.raw_shards import RawShard, find_raw_shards, input_in
 from data_prep.documents.text_field import listed
-from data_prep.shards.mixture import MIXTURE_NAME, check_epochs
+from data_prep.shards.mixture import check_epochs
 from data_prep.storage.yaml_file import read_yaml
 
-RESERVED_NAMES = (MIXTURE_NAME, "counts.safetensors")
+# Of the files beside the parts: mixture.yaml, valid.yaml, counts.safetensors, the route tables and report.html.
+RESERVED_SUFFIXES = (".yaml", ".safetensors", ".html")
 _FIELDS = {"input", "include", "text_field", "document_rule", "lines_per_document", "epochs", "obtain"}
 
 
@@ -63,10 +64,10 @@ def _part(where: str, name: str, values: dict, end_token_rule: str) -> CorpusPar
     paths = [paths] if isinstance(paths, str) else paths
     if not isinstance(paths, list) or not paths or not all(isinstance(each, str) for each in paths):
         raise ValueError(f"{where}: input={reprlib.repr(paths)} must be a path, or a list of paths")
-    if name != Path(name).name or name.startswith(".") or name in RESERVED_NAMES:
+    if not name or name != Path(name).name or name.startswith(".") or name.lower().endswith(RESERVED_SUFFIXES):
         raise ValueError(
-            f"{where}: the name {name!r} must be that of a folder, and not {' or '.join(RESERVED_NAMES)}, which are "
-            "files beside the parts"
+            f"{where}: the name {name!r} must be that of a folder, and not end with {' or '.join(RESERVED_SUFFIXES)} "
+            "as the files beside the parts do"
         )
     try:
         rules = DocumentRules(end_token_rule=end_token_rule, **values)

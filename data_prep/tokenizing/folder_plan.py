@@ -1,5 +1,7 @@
 """The plan of a folder: the raw shards, or byte ranges of large ones, whose documents each token shard holds."""
 
+import argparse
+import math
 from dataclasses import dataclass
 
 from data_prep.documents.document_rules import DocumentRules
@@ -11,6 +13,19 @@ NUM_SHARDS, SMALLEST_SHARD_BYTES = 64, 2**24
 BYTES_PER_TOKEN = 4  # of English text
 # Bytes of text per byte of a compressed file, about; of English text at the tools' default levels.
 EXPANSION = {"gz": 2.6, "bz2": 3.5, "xz": 3.5, "zst": 2.8, "parquet": 1.7}
+NAME_BYTES = 100  # of a raw shard in the name of a token shard: with suffixes, a file system takes 255
+SHARD_BYTES_HELP = "expected size of a token shard (default: a 64th of the tokens, from 16 MiB to 1e9)"
+
+
+def shard_bytes_of(text: str) -> int:
+    """Return "1e9" as 1,000,000,000 bytes; ArgumentTypeError for what is no whole number of at least 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not (number >= 1 and number.is_integer()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of bytes, such as 1e9")
+    return int(number)
 
 
 @dataclass(frozen=True)
@@ -44,7 +59,7 @@ def plan_shards(
     pieces = [piece for raw_shard in raw_shards for piece in _cut(raw_shard, text_bytes, rules)]
     groups = _join(pieces, [expected_bytes(piece, token_size) for piece in pieces], shard_bytes)
     return [
-        PlannedShard(f"{number:05d}-{group[0].name}", tuple(group))
+        PlannedShard(f"{number:05d}-{_short(group[0].name)}", tuple(group))
         for number, group in enumerate(groups, start=first_number)
     ]
 
@@ -56,6 +71,11 @@ def expected_bytes(raw_shard: RawShard, token_size: int) -> int:
         for suffix in raw_shard.path.name.lower().split("."):
             expansion = max(expansion, EXPANSION.get(suffix, 1.0))
     return int(raw_shard.num_bytes * expansion) * token_size // BYTES_PER_TOKEN
+
+
+def _short(name: str) -> str:
+    """Return the beginning of a name, whole characters of UTF-8 only."""
+    return name.encode(errors="ignore")[:NAME_BYTES].decode(errors="ignore")
 
 
 def _cut(raw_shard: RawShard, text_bytes: int, rules: DocumentRules) -> list[RawShard]:

@@ -1,15 +1,15 @@
 """Find the raw text of a folder's token shards again, and notice what is missing, other or new in it."""
 
-from collections import defaultdict
+import json
+from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data_prep.documents.document_rules import DocumentRules
 from data_prep.documents.raw_shards import RawShard
-from data_prep.shards.manifest import Manifest
 from data_prep.tokenizing.folder_plan import PlannedShard
 from data_prep.tokenizing.sources import RawPart, in_words, part_of, raw_digest
-from data_prep.tokenizing.unfinished import START_OVER, FinishedShard, RecordedPlan, finished_shards, recorded_plan
+from data_prep.tokenizing.unfinished import START_OVER, FinishedShard, RecordedPlan, remove_record
 
 _RANGE = ("start", "end")
 
@@ -19,7 +19,7 @@ class FoundText:
     """Recorded parts of raw shards beside the raw shards that are there now."""
 
     raw_shards: list[RawShard | None]  # for each recorded part; None if it is missing
-    is_same: list[bool]  # for each recorded part: whether size and time are those recorded
+    is_same: list[bool]  # for each recorded part: whether size and time are those recorded, and of no other raw shard
     new: list[RawShard]  # raw shards of which nothing is recorded
 
 
@@ -33,10 +33,11 @@ def find_plan(
     """Return the recorded plan, with the raw shards of today, and the raw shards that it lacks.
 
     ValueError if text is missing or, in a finished token shard, other than it was: sizes and times are compared and,
-    if only the time differs, digests. Other text is read again, unless a byte range no longer fits it.
+    if only the time differs or another raw shard has both, digests. Other text is read again, and its record removed,
+    unless a byte range no longer fits it.
     """
     parts = [part for _, parts in recorded for part in parts]
-    text = find_text(parts, raw_shards)
+    text = find_text([parts], raw_shards)
     digests = {
         (name, number): source.xxh3 for name, each in finished.items() for number, source in enumerate(each.sources)
     }
@@ -44,16 +45,10 @@ def find_plan(
     for place, part, raw_shard, is_same in zip(places, parts, text.raw_shards, text.is_same, strict=True):
         if not is_same:
             _check_text(folder, part, raw_shard, digests.get(place), rules)
+            if place not in digests:
+                remove_record(folder, place[0])
     found = iter(text.raw_shards)
     return [PlannedShard(name, tuple(next(found) for _ in parts)) for name, parts in recorded], text.new
-
-
-def check_raw_text(folder: Path, manifest: Manifest, raw_shards: list[RawShard]) -> None:
-    """Raise ValueError if a finished folder was made of other text than that of `raw_shards`."""
-    finished = finished_shards(folder, manifest)
-    _, new = find_plan(folder, recorded_plan(finished), finished, raw_shards, manifest.rules)
-    if new:
-        refuse_new(folder, new)
 
 
 def refuse_new(folder: Path, new: list[RawShard]) -> None:
@@ -82,23 +77,33 @@ def _check_text(
         )
 
 
-def find_text(recorded: list[RawPart], raw_shards: list[RawShard]) -> FoundText:
-    """Find the raw shard of each recorded part: one of its name, and of its size and time if there is one."""
+def find_text(recorded: list[list[RawPart]], raw_shards: list[RawShard]) -> FoundText:
+    """Find the raw shard of each recorded part: one of its name, and of its size and time if there is one.
+
+    recorded: the parts of each folder, in its order. Folders may share raw shards. The result has an entry per part.
+    """
     by_source: dict[str, list[tuple[dict, RawShard]]] = defaultdict(list)
+    num_alike: Counter[str] = Counter()
     for raw_shard in raw_shards:
         part = part_of(raw_shard)
         by_source[part.source].append((part.identity, raw_shard))
-    chosen: dict[tuple, RawShard | None] = {}
-    wanted = list({_key(part): part for part in recorded}.values())
+        num_alike[_file(part)] += 1
+    parts = [part for of_folder in recorded for part in of_folder]
+    keys = [key for of_folder in recorded for key in _keys(of_folder)]
+    wanted = dict(zip(keys, parts, strict=True))
+    chosen: dict[tuple[str, int], RawShard | None] = {}
     for is_same in (True, False):
-        for part in wanted:
-            if chosen.get(_key(part)) is None:
-                chosen[_key(part)] = _take(by_source[part.source], _of_file(part.identity) if is_same else None)
-    found = [_range_of(chosen[_key(part)], part) for part in recorded]
+        for key, part in wanted.items():
+            if chosen.get(key) is None:
+                chosen[key] = _take(by_source[part.source], _of_file(part.identity) if is_same else None)
+    found = [_range_of(chosen[key], part) for key, part in zip(keys, parts, strict=True)]
     new = {id(raw_shard) for entries in by_source.values() for _, raw_shard in entries}
     return FoundText(
         found,
-        [each is not None and part_of(each) == part for each, part in zip(found, recorded, strict=True)],
+        [
+            each is not None and part_of(each) == part and num_alike[_file(part)] == 1
+            for each, part in zip(found, parts, strict=True)
+        ],
         [raw_shard for raw_shard in raw_shards if id(raw_shard) in new],
     )
 
@@ -121,9 +126,22 @@ def _is_range(identity: dict) -> bool:
     return any(name in identity for name in _RANGE)
 
 
-def _key(part: RawPart) -> tuple:
-    """Equal for the byte ranges of one raw shard."""
-    return part.source, tuple(sorted(_of_file(part.identity).items()))
+def _keys(parts: list[RawPart]) -> list[tuple[str, int]]:
+    """Return a key for each part of one folder, equal for the byte ranges of one raw shard and for no others.
+
+    Raw shards of equal folder, name, size and time are told apart by their order: each begins with its byte 0.
+    """
+    num_begun: Counter[str] = Counter()
+    keys = []
+    for part in parts:
+        num_begun[_file(part)] += part.identity.get("start", 0) == 0
+        keys.append((_file(part), num_begun[_file(part)]))
+    return keys
+
+
+def _file(part: RawPart) -> str:
+    """Return all that is recorded of the raw shard of a part."""
+    return json.dumps([part.source, _of_file(part.identity)], sort_keys=True)
 
 
 def _of_file(identity: dict) -> dict:

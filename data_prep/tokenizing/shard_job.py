@@ -35,11 +35,16 @@ class ShardJob:
     end_id: int  # of the end token
     rules: DocumentRules = DocumentRules()
     max_bad_records: int = 0  # maximum number of records to skip in each raw shard
+    max_bad_option: int | float = 0  # --max_bad_records as it was given
     keep_going: bool = False  # whether a raw shard that cannot be read is reported without ending other jobs
 
     @property
     def num_bytes(self) -> int:
         return sum(raw_shard.num_bytes for raw_shard in self.raw_shards)
+
+    def no_skipped(self, raw_shard: RawShard) -> SkippedRecords:
+        """Return an empty list of the records of a raw shard that are skipped."""
+        return SkippedRecords(raw_shard.label, self.max_bad_records, option=self.max_bad_option)
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,7 @@ def find_problems(job: ShardJob, *, on_read: Callable[[int], None]) -> tuple[str
     problems = []
     for raw_shard in job.raw_shards:
         try:
-            for _ in raw_shard.read_parts(job.rules, SkippedRecords(raw_shard.label, job.max_bad_records), on_read):
+            for _ in raw_shard.read_parts(job.rules, job.no_skipped(raw_shard), on_read):
                 pass
         except (ValueError, OSError) as error:
             if _ends_all_jobs(error):
@@ -127,7 +132,7 @@ def _write_source(
 ) -> Source:
     """Append the documents of a raw shard; ValueError if it changed while it was read."""
     part, digest = part_of(raw_shard), xxhash.xxh3_128()
-    skipped = SkippedRecords(raw_shard.label, job.max_bad_records)
+    skipped = job.no_skipped(raw_shard)
     parts = _CountedParts(raw_shard.read_parts(job.rules, skipped, on_read, digest=digest))
     pieces = with_ends(cut_documents(parts, tokenizer.last_cut), end_token_rule=job.rules.end_token_rule)
     num_documents = num_tokens = num_unknown = 0

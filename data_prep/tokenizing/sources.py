@@ -29,6 +29,10 @@ class RawPart:
     source: str  # folder and name of the raw shard, which stay if it moves; or the data set
     identity: dict  # size and time of a file, with the byte range if it was cut; fingerprint of a data set
 
+    def __post_init__(self):
+        if not isinstance(self.source, str) or not isinstance(self.identity, dict):
+            raise ValueError(f"source={self.source!r} and identity={self.identity!r} do not name a raw shard")
+
 
 @dataclass(frozen=True)
 class Source:

@@ -16,7 +16,7 @@ from data_prep.processes.mpi_ranks import ONE_PROCESS, MpiRanks
 from data_prep.processes.worker_pool import resolve_workers
 from data_prep.shards.block_sums import BLOCK_BYTES
 from data_prep.shards.manifest import Manifest, make_manifest, read_manifest, token_dtype, write_manifest
-from data_prep.shards.tokenizer_files import TokenizerFile, copy_tokenizer
+from data_prep.shards.tokenizer_files import TOKENIZER_FOLDER, TokenizerFile, check_tokenizer_files, copy_tokenizer
 from data_prep.storage.free_space import check_free_space
 from data_prep.tokenizing.bad_records import check_bad_records, limit_per_raw_shard
 from data_prep.tokenizing.folder_plan import PlannedShard, expected_bytes, plan_shards
@@ -24,7 +24,7 @@ from data_prep.tokenizing.output_folder import FolderState, locked_folder, prepa
 from data_prep.tokenizing.shard_job import FailedShard, ShardJob, share_jobs
 from data_prep.tokenizing.shard_workers import run_jobs
 from data_prep.tokenizing.sources import write_sources
-from data_prep.tokenizing.unfinished import FinishedShard, FolderSpec, is_recorded, remove_records
+from data_prep.tokenizing.unfinished import START_OVER, FinishedShard, FolderSpec, is_recorded, remove_records
 
 
 def tokenize_folder(
@@ -75,8 +75,7 @@ def tokenize_folder(
             run([])
             return read_manifest(output)
         _check_space(output, state.missing, token_size=token_size)
-        # A finished folder keeps its tokenizer's files while it is extended: training may be reading them.
-        tokenizer_files = read_manifest(output).tokenizer_files if state.finished else copy_tokenizer(tokenizer, output)
+        tokenizer_files = _checked_tokenizer(output, spec) if state.finished else copy_tokenizer(tokenizer, output)
         jobs = _make_jobs(output, state, spec, loaded, max_bad_records=max_bad_records, keep_going=keep_going)
         finished = _check_finished(state, run(jobs), max_bad_records)
         return _finish(output, spec, finished, loaded, tokenizer_files)
@@ -98,6 +97,22 @@ def _check_space(output: Path, missing: list[PlannedShard], *, token_size: int) 
         print(f"warning: {warning}", file=sys.stderr)
 
 
+def _checked_tokenizer(output: Path, spec: FolderSpec) -> tuple[TokenizerFile, ...]:
+    """Return the tokenizer's files of a finished folder, which stay while it is extended: training may be reading them.
+
+    ValueError if they have changed, or are not those of the tokenizer that this command was given.
+    """
+    tokenizer_files = read_manifest(output).tokenizer_files
+    check_tokenizer_files(output, tokenizer_files)
+    found = tokenizer_digest(load_tokenizer(output / TOKENIZER_FOLDER))
+    if found != spec.tokenizer_digest:
+        raise ValueError(
+            f"{output / TOKENIZER_FOLDER} has digest {found}, but the token shards are of {spec.tokenizer_digest}; "
+            f"{START_OVER}"
+        )
+    return tokenizer_files
+
+
 def _make_jobs(
     output: Path,
     state: FolderState,
@@ -107,10 +122,20 @@ def _make_jobs(
     max_bad_records: int | float,
     keep_going: bool,
 ) -> list[ShardJob]:
-    limit = limit_per_raw_shard(max_bad_records, num_bytes=sum(planned.num_bytes for planned in state.plan))
+    limit = limit_per_raw_shard(max_bad_records, [each for planned in state.plan for each in planned.raw_shards])
     end_id = tokenizer.token_to_id(spec.end_token)
     return [
-        ShardJob(planned.raw_shards, planned.name, output, spec.digest, end_id, spec.rules, limit, keep_going)
+        ShardJob(
+            planned.raw_shards,
+            planned.name,
+            output,
+            spec.digest,
+            end_id,
+            spec.rules,
+            max_bad_records=limit,
+            max_bad_option=max_bad_records,
+            keep_going=keep_going,
+        )
         for planned in state.missing
     ]
 

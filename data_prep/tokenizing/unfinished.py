@@ -103,8 +103,23 @@ def read_unfinished(folder: Path, spec: FolderSpec) -> RecordedPlan:
         recorded = unsealed(path.read_bytes(), kind=SPEC_KIND)
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}; {START_OVER}") from None
-    check_spec(folder, recorded["spec"], spec, state="unfinished")
-    return [(name, [RawPart(**part) for part in parts]) for name, parts in recorded["shards"]]
+    try:
+        was, plan = dict(recorded["spec"]), [_planned(name, parts) for name, parts in recorded["shards"]]
+        if len(dict(plan)) < len(plan):
+            raise ValueError("two token shards have one name")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is not the plan of a folder ({error}); {START_OVER}") from error
+    check_spec(folder, was, spec, state="unfinished")
+    return plan
+
+
+def _planned(name: str, parts: list[dict]) -> tuple[str, list[RawPart]]:
+    """ValueError for a name that would leave the folder, or be hidden in it; the file may come from a stranger."""
+    if not isinstance(name, str) or not name or name != Path(name).name or name.startswith("."):
+        raise ValueError(f"{name!r} is not the name of a token shard")
+    if not isinstance(parts, list) or not parts:
+        raise ValueError(f"token shard {name} holds no raw text")
+    return name, [RawPart(**part) for part in parts]
 
 
 def check_spec(folder: Path, recorded: dict, spec: FolderSpec, *, state: str) -> None:
@@ -139,8 +154,10 @@ def finished_shard(folder: Path, name: str, *, spec_digest: str, parts: list[Raw
         if record["spec_digest"] != spec_digest or [each.part for each in sources] != parts:
             return None
         shard = from_json(Shard, record["shard"])
+        if shard.name != name:
+            return None
         _check_files(folder, shard)
-    except (OSError, ValueError):
+    except (OSError, KeyError, TypeError, ValueError):
         return None
     return FinishedShard(shard, sources)
 
@@ -148,9 +165,14 @@ def finished_shard(folder: Path, name: str, *, spec_digest: str, parts: list[Raw
 def remove_records(folder: Path, names: list[str]) -> None:
     """Remove the records and, last, the spec: while it exists, the folder counts as unfinished."""
     for name in names:
-        _record_path(folder, name).unlink(missing_ok=True)
+        remove_record(folder, name)
     (folder / SPEC_NAME).unlink(missing_ok=True)
     sync_folder(folder)
+
+
+def remove_record(folder: Path, name: str) -> None:
+    """Let shard `name` be written again."""
+    _record_path(folder, name).unlink(missing_ok=True)
 
 
 def _check_files(folder: Path, shard: Shard) -> None:

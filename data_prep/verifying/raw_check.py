@@ -22,14 +22,15 @@ def verify_raw(
     Collective over `ranks`: every rank must call it. Rank 0 returns the problems that all ranks found.
     """
     manifests = [read_manifest(folder) for folder in folders]
+    sources = [read_sources(folder, manifest) for folder, manifest in zip(folders, manifests, strict=True)]
     recorded = [
         (source, folder, manifest.rules)
-        for folder, manifest in zip(folders, manifests, strict=True)
-        for source in read_sources(folder, manifest)
+        for folder, manifest, of_folder in zip(folders, manifests, sources, strict=True)
+        for source in of_folder
     ]
     rules = manifests[0].rules
     raw_shards = find_raw_shards(inputs, text_field=rules.text_field, include=rules.include)
-    text = find_text([source.part for source, _, _ in recorded], raw_shards)
+    text = find_text([[source.part for source in of_folder] for of_folder in sources], raw_shards)
     checks: list[RawCheck] = [(raw_shard, *of) for raw_shard, of in zip(text.raw_shards, recorded, strict=True)]
     sizes = [raw_shard.num_bytes if raw_shard is not None else 0 for raw_shard, *_ in checks]
     found = parallel_map(_check, checks, sizes, desc="verify raw text", num_workers=num_workers, ranks=ranks)

@@ -35,6 +35,11 @@ def format_of(name: str) -> str | None:
         return None
 
 
+def is_plain(name: str) -> bool:
+    """Whether a file holds its text byte for byte; False for an unknown suffix."""
+    return format_of(name) in (TEXT, ROWS) and not split_suffix(name)[1]
+
+
 def unsupported(names: list[str]) -> ValueError:
     """Return the error of files whose suffixes are unknown; it names the first of them."""
     named = names[:_MOST_NAMED] + [f"{len(names) - _MOST_NAMED:,} more"] * (len(names) > _MOST_NAMED)

@@ -12,7 +12,10 @@ import xxhash
 
 from data_prep import build_table, count_tokens, import_table, prepare, tokenize_shards, verify
 from data_prep.documents.document_rules import DocumentRules
+from data_prep.shards.manifest import read_manifest
+from data_prep.storage.sealed_json import sealed_json
 from data_prep.tokenizing.tokenize_folder import tokenize_folder
+from data_prep.tokenizing.unfinished import SPEC_KIND, SPEC_NAME, spec_of
 from tests.data_prep.documents.raw_shards import write_raw_shard
 from tests.data_prep.hostile.command_runs import check_ending, run_command
 from tests.data_prep.shards.test_token_stream import edit_manifest
@@ -255,6 +258,17 @@ def test_a_token_shard(tmp_path, tokens, suffix, damage):
     (file,) = folder.glob(f"*.{suffix}")
     file.write_bytes(damage(file.read_bytes()))
     check_ending(run_command(verify.main, [folder], tmp_path / "log"), 1, file.name)
+
+
+def test_the_plan_of_an_extension_stays_in_its_folder(tmp_path, tokens, tokenizer_folder):
+    folder = shutil.copytree(tokens, tmp_path / "tokens")
+    spec = spec_of(read_manifest(folder)).to_json()
+    write(folder / SPEC_NAME, sealed_json({"spec": spec, "shards": [["../victim", []]]}, kind=SPEC_KIND))
+    victim = write(tmp_path / "victim.bin", b"another's")
+    arguments = ["--input", tokens.parent / "a.txt", "--tokenizer", tokenizer_folder, "--output", folder, "--extend"]
+    ending = run_command(tokenize_shards.main, arguments, tmp_path / "log")
+    check_ending(ending, 2, "'../victim' is not the name of a token shard")
+    assert victim.read_bytes() == b"another's"
 
 
 def _count(data, folder):

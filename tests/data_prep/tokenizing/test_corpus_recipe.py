@@ -3,6 +3,10 @@
 import pytest
 import yaml
 
+from data_prep.preparing.corpus import VALID_MIXTURE
+from data_prep.preparing.report import REPORT_NAME
+from data_prep.preparing.table_of_corpus import COUNTS_NAME
+from data_prep.shards.mixture import MIXTURE_NAME
 from data_prep.tokenizing.corpus_recipe import CorpusPart, read_corpus_recipe
 from tests.data_prep.documents.raw_shards import write_raw_shard
 from train.processes.project_root import ROOT
@@ -33,11 +37,6 @@ def write_recipe(folder, content):
         ({"parts": {"a": {"input": "x", "document_rule": "page"}}}, "part a: document_rule 'page' is not one of auto"),
         ({"parts": {"../a": {"input": "x"}}}, "the name '../a' must be that of a folder"),
         (
-            {"parts": {"mixture.yaml": {"input": "x"}}},
-            "the name 'mixture.yaml' must be that of a folder, and not mixture",
-        ),
-        ({"parts": {"counts.safetensors": {"input": "x"}}}, "and not mixture.yaml or counts.safetensors, which are"),
-        (
             {"parts": {"a": {"input": "x"}}, "end_token_rule": "bert"},
             "part a: end_token_rule 'bert' is not one of gpt2, fairseq",
         ),
@@ -46,6 +45,27 @@ def write_recipe(folder, content):
 def test_an_invalid_recipe_is_refused_with_its_value(tmp_path, content, message):
     write_recipe(tmp_path, content)
     with pytest.raises(ValueError, match=message):
+        read_corpus_recipe(tmp_path / "recipe.yaml")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        MIXTURE_NAME,
+        VALID_MIXTURE,
+        COUNTS_NAME,
+        REPORT_NAME,
+        "balanced_64_ep8.safetensors",
+        "Report.HTML",
+        "a/b",
+        "..",
+        ".a",
+    ],
+)
+def test_a_part_is_named_as_no_file_that_prepare_writes(tmp_path, name):
+    write_recipe(tmp_path, {"parts": {name: {"input": "x"}}})
+    with pytest.raises(ValueError, match=f"part {name}: the name {name!r} must be that of a folder, and not end with"):
         read_corpus_recipe(tmp_path / "recipe.yaml")
 
 

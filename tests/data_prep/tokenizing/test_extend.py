@@ -1,13 +1,16 @@
 """A finished folder grows: its token shards stay as they are, it can be read meanwhile, and a kill changes nothing."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
-from data_prep.shards.manifest import read_manifest
+from data_prep.shards.manifest import read_manifest, write_manifest
 from data_prep.shards.token_stream import TokenStream
+from data_prep.shards.tokenizer_files import copy_tokenizer
 from data_prep.tokenizing.tokenize_folder import tokenize_folder
 from data_prep.tokenizing.unfinished import SPEC_NAME
+from data_prep.train_tokenizer import save_tokenizer, train_tokenizer
 from data_prep.verifying.folder_check import verify
 from tests.data_prep.documents.raw_shards import write_raw_shard
 from tests.data_prep.tokenizing.test_interrupted import (
@@ -117,3 +120,17 @@ def test_another_text_of_the_same_size_is_noticed_and_a_copy_of_the_text_is_not(
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(ValueError, match="c.txt.gz has changed since"):
         run(folder)
+
+
+def test_a_tokenizer_that_was_changed_in_the_folder_adds_no_tokens(run, folder, tmp_path, documents):
+    path = folder / "tokenizer" / "tokenizer.json"
+    path.write_bytes(path.read_bytes() + b"\n")
+    with pytest.raises(ValueError, match="tokenizer.json has .* bytes and digest .*, but was written with "):
+        run(folder, extend=True)
+    other = tmp_path / "other"
+    save_tokenizer(train_tokenizer(documents, vocab_size=258), other)
+    files = copy_tokenizer(other, folder)
+    write_manifest(folder, replace(read_manifest(folder), tokenizer_files=files))  # by a stranger
+    with pytest.raises(ValueError, match="tokens/tokenizer has digest sha256:.*, but the token shards are of sha256:"):
+        run(folder, extend=True)
+    assert not list(folder.glob("00002-*"))

@@ -1,14 +1,23 @@
 """Small raw shards are joined and large ones are cut, by sizes alone, and the tokens are those of one pass."""
 
+import argparse
 import random
 
 import pytest
 
+from data_prep import prepare, tokenize_shards
 from data_prep.documents.document_rules import DocumentRules
 from data_prep.documents.hub_datasets import DatasetShard
 from data_prep.documents.raw_shards import RawFile
 from data_prep.shards.token_stream import TokenStream
-from data_prep.tokenizing.folder_plan import plan_shards
+from data_prep.tokenizing.folder_plan import (
+    NUM_SHARDS,
+    SHARD_BYTES,
+    SHARD_BYTES_HELP,
+    SMALLEST_SHARD_BYTES,
+    plan_shards,
+    shard_bytes_of,
+)
 from data_prep.tokenizing.sources import read_sources
 from data_prep.tokenizing.tokenize_folder import tokenize_folder
 
@@ -73,3 +82,30 @@ def test_ranges_of_a_file_have_the_tokens_and_documents_of_the_whole(tmp_path, t
     sources = read_sources(cut.folder, cut.manifest)
     assert len(sources) == len(cut.manifest.shards) > 5
     assert sources[0].part.identity["end"] == sources[1].part.identity["start"]
+
+
+def test_the_size_of_a_token_shard_is_a_whole_number_of_bytes():
+    assert [shard_bytes_of(text) for text in ("1", "1e9", "20_000", "2.5e3")] == [1, 10**9, 20_000, 2500]
+    assert (SHARD_BYTES, NUM_SHARDS, SMALLEST_SHARD_BYTES) == (10**9, 64, 2**24)
+    assert "default: a 64th of the tokens, from 16 MiB to 1e9" in SHARD_BYTES_HELP
+    for text in ("inf", "-inf", "nan", "0", "0.5", "-1", "1.5", "large"):
+        with pytest.raises(argparse.ArgumentTypeError, match=f"'{text}' is not a number of bytes, such as 1e9"):
+            shard_bytes_of(text)
+
+
+@pytest.mark.parametrize("main", [tokenize_shards.main, prepare.main], ids=["tokenize_shards", "prepare"])
+def test_an_infinite_size_is_refused_in_one_line(main, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--shard_bytes", "inf"])
+    assert ended.value.code == 2
+    assert "argument --shard_bytes: 'inf' is not a number of bytes, such as 1e9" in capsys.readouterr().err
+
+
+def test_a_long_name_is_cut_between_characters(tmp_path, tokenizer_folder):
+    raw = [tmp_path / "raw" / f"{name}.txt" for name in ("a" * 250, "aé" * 80, "b\udcff")]  # the last is not UTF-8
+    raw[0].parent.mkdir()
+    for path in raw:
+        path.write_text("one\n\n")
+    manifest = tokenize_folder(raw, tokenizer=tokenizer_folder, output=tmp_path / "tokens", shard_bytes=3)
+    names = ["00000-" + "a" * 100, "00001-" + "aé" * 33 + "a", "00002-b"]
+    assert [each.name for each in manifest.shards] == names
