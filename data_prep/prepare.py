@@ -54,8 +54,8 @@ def main(argv: list[str] | None = None) -> None:
 
 @contextmanager
 def _only_writer(corpus: Corpus, output: Path) -> Iterator[None]:
-    """Check that there is text, lock the folder, and remove what a killed command was writing."""
-    corpus.check_raw_shards()
+    """Check the text, lock the folder, and remove what a killed command was writing."""
+    corpus.find_raw_shards(output)
     with locked_folder(output):
         for leftover in output.glob(".*.tmp"):
             leftover.unlink()

@@ -119,7 +119,7 @@ def test_without_a_number_of_experts_it_stops_before_the_table_and_says_so(prepa
 
 
 def test_the_report_is_a_page_of_the_parts_the_tokens_and_the_table(prepare, tmp_path):
-    parts = {**PARTS, "b&w": {"input": ["valid"]}}
+    parts = {**PARTS, "b&w": {"input": ["web"]}}
     write_recipe(tmp_path, {"parts": parts})
     assert prepare(*TABLE) == 0
     page = (tmp_path / "data" / "report.html").read_text()
@@ -236,3 +236,23 @@ def test_a_dry_run_estimates_and_writes_nothing(prepare, tmp_path, capsys, monke
         assert line[2:4] == [f"{sizes[name]}", "B"]
         assert line[4] == f"{manifest.num_tokens / 1e6:.1f}" and line[6] == f"{sizes[name] / manifest.num_tokens:.2f}"
     assert "time: about " in out and "disk: about " in out and "are free" in out
+
+
+def test_held_out_text_is_not_trained_on(prepare, tmp_path, capsys):
+    assert prepare("--valid", str(tmp_path / "raw" / "valid"), corpus=("raw",)) == 2
+    err = capsys.readouterr().err
+    assert f"{tmp_path}/raw/valid/d.txt is in train, which is trained on, and in valid, which is held out" in err
+    (tmp_path / "linked").symlink_to(tmp_path / "raw" / "valid")
+    write_recipe(tmp_path, {"parts": {**PARTS, "all": {"input": str(tmp_path / "linked")}}})
+    assert prepare("--dry_run") == 2
+    assert "linked/d.txt is in all, which is trained on, and in valid" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
+
+
+def test_the_output_may_lie_in_the_corpus(prepare, tmp_path, capsys):
+    corpus = ("raw/books",)
+    for _ in range(2):
+        assert prepare(*TABLE, corpus=corpus, output="raw/books/out") == 0
+    assert "train: already finished" in capsys.readouterr().out
+    assert prepare("--dry_run", corpus=corpus, output="raw/books/out") == 0
+    assert prepare(corpus=("raw/books/*.txt",), output="raw") == 0  # and the corpus in the output
