@@ -9,6 +9,7 @@ import shutil
 import pytest
 import yaml
 
+from data_prep.counts.count_folders import count_folders
 from data_prep.counts.counts_file import read_counts
 from data_prep.documents.document_rules import DocumentRules
 from data_prep.prepare import main
@@ -256,3 +257,37 @@ def test_the_output_may_lie_in_the_corpus(prepare, tmp_path, capsys):
     assert "train: already finished" in capsys.readouterr().out
     assert prepare("--dry_run", corpus=corpus, output="raw/books/out") == 0
     assert prepare(corpus=("raw/books/*.txt",), output="raw") == 0  # and the corpus in the output
+
+
+def test_overwrite_starts_over_as_the_error_says(prepare, tmp_path, capsys):
+    prepare(*TABLE, output="replaced")
+    others = {**PARTS, "web": {"input": "books/*.txt"}}
+    write_recipe(tmp_path, {"parts": others})
+    assert prepare(*TABLE, output="replaced") == 2
+    assert "c.jsonl.gz, which this command does not read; give it too, give another --output, or --overwrite" in (
+        capsys.readouterr().err
+    )
+    assert prepare(*TABLE, "--overwrite", output="replaced") == 0
+    assert "already finished" not in capsys.readouterr().out
+    prepare(*TABLE, output="untouched")
+    assert without_paths(tmp_path / "replaced") == without_paths(tmp_path / "untouched")
+
+
+def test_held_out_text_shorter_than_a_context_is_a_warning(prepare, tmp_path, capsys):
+    assert prepare("--num_experts", "8", "--context_length", "64") == 0
+    out, err = capsys.readouterr()
+    assert f"warning: the route table was not measured: {tmp_path}/data/valid holds 59 tokens, not one context" in err
+    assert "next: python launch/train.py" in out
+    assert (tmp_path / "data" / "report.html").is_file()
+
+
+def test_held_out_text_is_counted_by_all_workers(prepare, monkeypatch):
+    found = []
+
+    def record(*arguments, num_workers, **options):
+        found.append(num_workers)
+        return count_folders(*arguments, **options)
+
+    monkeypatch.setattr("data_prep.preparing.table_of_corpus.count_folders", record)
+    assert prepare(*TABLE, "--workers", "3") == 0
+    assert found == [3, 3]  # the text to train on, and that to measure the table on
