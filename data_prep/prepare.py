@@ -39,34 +39,36 @@ def main(argv: list[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     _check_numbers(arguments)
     ranks = find_ranks()
+    num_workers = resolve_workers(arguments.workers, num_on_host=ranks.num_on_host)
     corpus = read_corpus(arguments.corpus, raw=arguments.raw, valid=arguments.valid, rules=_rules(arguments))
     backend = ranks.broadcast(_backend(arguments) if ranks.rank == 0 else None)
     if arguments.dry_run:
         if ranks.rank == 0:
             tokenizer = ShardTokenizer(Path(arguments.tokenizer), backend=backend, num_threads=1)
-            num_processes = resolve_workers(arguments.workers, num_on_host=ranks.num_on_host) * ranks.world_size
+            num_processes = num_workers * ranks.world_size
             print(dry_run(corpus, Path(arguments.output), tokenizer, num_processes=num_processes))
         return
     with _only_writer(corpus, Path(arguments.output)) if ranks.rank == 0 else nullcontext():
-        counts = _write_tokens(corpus, arguments, backend, ranks)
+        counts = _write_tokens(corpus, arguments, backend, ranks, num_workers=num_workers)
         if ranks.rank == 0:
-            _finish(corpus, counts, arguments)
+            _finish(corpus, counts, arguments, num_workers=num_workers)
 
 
 @contextmanager
 def _only_writer(corpus: Corpus, output: Path) -> Iterator[None]:
-    """Check that there is text, lock the folder, and remove what a killed command was writing."""
-    corpus.check_raw_shards()
+    """Check the text, lock the folder, and remove what a killed command was writing."""
+    corpus.find_raw_shards(output)
     with locked_folder(output):
         for leftover in output.glob(".*.tmp"):
             leftover.unlink()
         yield
 
 
-def _write_tokens(corpus: Corpus, arguments: argparse.Namespace, backend: str, ranks: MpiRanks) -> Counts | None:
+def _write_tokens(
+    corpus: Corpus, arguments: argparse.Namespace, backend: str, ranks: MpiRanks, *, num_workers: int
+) -> Counts | None:
     """Write token shards, mixtures and counts; rank 0 returns the counts. Collective over `ranks`."""
     output = Path(arguments.output)
-    num_workers = resolve_workers(arguments.workers, num_on_host=ranks.num_on_host)
     tokenize_parts(
         corpus,
         output,
@@ -78,6 +80,7 @@ def _write_tokens(corpus: Corpus, arguments: argparse.Namespace, backend: str, r
         shard_bytes=arguments.shard_bytes,
         extend=arguments.extend,
         keep_going=arguments.keep_going,
+        overwrite=arguments.overwrite,
         ranks=ranks,
     )
     if ranks.rank == 0:
@@ -86,7 +89,7 @@ def _write_tokens(corpus: Corpus, arguments: argparse.Namespace, backend: str, r
     return count_corpus(output, num_workers=num_workers, ranks=ranks)
 
 
-def _finish(corpus: Corpus, counts: Counts, arguments: argparse.Namespace) -> None:
+def _finish(corpus: Corpus, counts: Counts, arguments: argparse.Namespace, *, num_workers: int) -> None:
     """Build and check the table, if its number of experts is given, and report."""
     output, context_length = Path(arguments.output), arguments.context_length
     validation = describe_validation(
@@ -100,8 +103,11 @@ def _finish(corpus: Corpus, counts: Counts, arguments: argparse.Namespace) -> No
         path, table = build_table(counts, _table_options(arguments), output)
         print(f"{table_report(table, counts)}\n-> {path}", flush=True)
         data, is_counted = validation.data or output, validation.data is None
-        check, drift = check_table(table, counts, data, is_counted=is_counted, context_length=context_length)
-        print(check_report(check, drift), flush=True)
+        check, drift = check_table(
+            table, counts, data, is_counted=is_counted, context_length=context_length, num_workers=num_workers
+        )
+        if check is not None:
+            print(check_report(check, drift), flush=True)
     command = next_command(output, table, path, validation, context_length=context_length)
     parts = summarize_parts(corpus, output)
     report = write_report(output, Findings(parts, counts, validation, command, check, drift))
@@ -179,6 +185,7 @@ def _add_tokenizing(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--extend", action="store_true", help="append text of which --output has no tokens yet")
     add("--keep_going", action="store_true", help="report all text that cannot be read at the end, not just the first")
+    add("--overwrite", action="store_true", help="tokenize every part again, in place of its token shards in --output")
     add(
         "--max_bad_records",
         type=number_or_share,

@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder of token shards or of predictions, or a mixture, whose parts are all checked",
     )
-    add("--raw", nargs="+", metavar="PATH", help="also compare the raw text: what was given to --input")
+    add("--raw", nargs="+", metavar="PATH", help="also compare the raw text: what was tokenized")
     add("--workers", type=workers_or_auto, metavar="N", help="N processes (default: auto, one per core)")
     return parser
 

@@ -27,8 +27,8 @@ MAY_IMPORT = {
         "data_prep.storage"
     ),
     "data_prep.verifying": (
-        "data_prep.tokenizing data_prep.shards data_prep.encoding data_prep.documents data_prep.processes "
-        "data_prep.storage"
+        "data_prep.tokenizing data_prep.shards data_prep.encoding data_prep.documents data_prep.documents.files "
+        "data_prep.processes data_prep.storage"
     ),
     "data_prep.benchmark": (
         "data_prep.tokenizing data_prep.counts data_prep.shards data_prep.encoding data_prep.documents "
@@ -36,7 +36,7 @@ MAY_IMPORT = {
     ),
     "data_prep.preparing": (
         "data_prep.tokenizing data_prep.table_checks data_prep.tables data_prep.counts data_prep.shards "
-        "data_prep.encoding data_prep.documents data_prep.processes data_prep.storage"
+        "data_prep.encoding data_prep.documents data_prep.documents.files data_prep.processes data_prep.storage"
     ),
     "data_prep": (  # the commands
         "data_prep.preparing data_prep.verifying data_prep.tokenizing data_prep.table_checks data_prep.tables "

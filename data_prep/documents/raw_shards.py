@@ -79,6 +79,14 @@ class RawFile:
 RawShard = RawFile | DatasetShard
 
 
+class NothingIncluded(ValueError):
+    """An input of which `include` leaves nothing."""
+
+    def __init__(self, given: str, message: str):
+        super().__init__(message)
+        self.given = given
+
+
 def find_raw_shards(
     inputs: list[str | Path],
     *,
@@ -91,8 +99,8 @@ def find_raw_shards(
     The order of `inputs` is kept; the files of a folder are sorted by relative path. Hidden files are skipped, links
     are followed. `include`: patterns; of folders, globs and archives, only files that match one of them are read.
     leave_out: a folder that is not read, such as the output.
-    ValueError if a folder or glob has no files or files have unknown suffixes, FileNotFoundError for a broken link: no
-    text may go missing because of its name.
+    NothingIncluded if `include` leaves nothing of an input. ValueError if a folder or glob has no files or files have
+    unknown suffixes, FileNotFoundError for a broken link: no text may go missing because of its name.
     """
     found: dict[str, RawShard] = {}  # true path of a file -> the first raw shard with that path
     true_folders: dict[Path, str] = {}
@@ -138,5 +146,7 @@ def _included(given: str, files: list[Path] | list[RemoteFile], include: Include
     if not raw_files and len(files) == 1 and str(files[0]) in (given, str(Path(given))):
         return [RawFile(files[0])]
     if not raw_files:
-        raise ValueError(f"none of the {len(files):,} files in {given} matches --include {' '.join(include)}")
+        raise NothingIncluded(
+            given, f"none of the {len(files):,} files in {given} matches --include {' '.join(include)}"
+        )
     return raw_files

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.documents.document_rules import DocumentRules
+from data_prep.documents.raw_shards import RawShard
+from data_prep.preparing.held_out_text import check_held_out
 from data_prep.shards.mixture import MIXTURE_NAME, check_epochs, write_mixture
 from data_prep.tokenizing.corpus_recipe import CorpusPart, read_corpus_recipe
 
@@ -19,10 +21,18 @@ class Corpus:
     parts: list[CorpusPart]
     raw: Path  # folder to which the inputs of the parts are relative
 
-    def check_raw_shards(self) -> None:
-        """Raise ValueError or FileNotFoundError for parts without raw shards, before anything is written."""
-        for part in self.parts:
-            part.find_raw_shards(self.raw)
+    def find_raw_shards(self, output: Path) -> dict[str, list[RawShard]]:
+        """Return the raw shards of each part by its name; files in `output` are none, wherever it lies.
+
+        ValueError or FileNotFoundError if a part has none, and ValueError for held-out text that is trained on too.
+        """
+        found = {part.name: part.find_raw_shards(self.raw, leave_out=output) for part in self.parts}
+        held_out = {part.name for part in self.held_out}
+        check_held_out(
+            {name: shards for name, shards in found.items() if name not in held_out},
+            {name: shards for name, shards in found.items() if name in held_out},
+        )
+        return found
 
     @property
     def held_out(self) -> list[CorpusPart]:

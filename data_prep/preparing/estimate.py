@@ -38,8 +38,8 @@ class Estimate:
 
 def dry_run(corpus: Corpus, output: Path, tokenizer: ShardTokenizer, *, num_processes: int) -> str:
     """Return a table of the parts, and the time and disk that they take; nothing is written."""
-    parts = {part.name: (part.find_raw_shards(corpus.raw), part.rules) for part in corpus.parts}
-    estimates = [estimate_part(name, shards, rules, tokenizer) for name, (shards, rules) in parts.items()]
+    found = corpus.find_raw_shards(output)
+    estimates = [estimate_part(part.name, found[part.name], part.rules, tokenizer) for part in corpus.parts]
     disk = sum(estimate.disk_bytes(tokenizer.vocab_size) for estimate in estimates)
     seconds = sum(START_SECONDS + each.seconds / min(num_processes, each.num_files) for each in estimates)
     return "\n".join(

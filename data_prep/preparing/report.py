@@ -29,7 +29,7 @@ class Findings:
     counts: Counts
     validation: Validation
     next_command: str
-    check: TableCheck | None  # None: no table was built
+    check: TableCheck | None  # None: no table was built, or there is not one context to measure it on
     drift: Drift | None  # between the counted tokens and those of the check
 
 

@@ -1,5 +1,6 @@
 """The counts of a prepared corpus, its balanced route table, and the check of that table."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from data_prep.counts.counts_file import Counts, read_counts, write_counts
 from data_prep.counts.drift import Drift, measure_drift
 from data_prep.processes.mpi_ranks import MpiRanks
 from data_prep.shards.mixture import read_mixture
-from data_prep.table_checks.held_out_contexts import Contexts
+from data_prep.table_checks.held_out_contexts import Contexts, NoContext
 from data_prep.table_checks.table_check import TableCheck, measure_table
 from data_prep.tables.make_route_table import TableOptions, make_route_table
 from data_prep.tables.route_table import RouteTable
@@ -60,10 +61,17 @@ def build_table(counts: Counts, options: TableOptions, output: Path) -> tuple[Pa
 
 
 def check_table(
-    table: RouteTable, counts: Counts, data: Path, *, is_counted: bool, context_length: int, num_workers: int = 1
-) -> tuple[TableCheck, Drift]:
-    """Measure `table` on the tokens of `data`; is_counted: they are the tokens of `counts`, so nothing drifts."""
-    contexts = Contexts(data, context_length=context_length, max_tokens=CHECKED_TOKENS)
+    table: RouteTable, counts: Counts, data: Path, *, is_counted: bool, context_length: int, num_workers: int
+) -> tuple[TableCheck, Drift] | tuple[None, None]:
+    """Measure `table` on the tokens of `data`; is_counted: they are the tokens of `counts`, so nothing drifts.
+
+    If they are shorter than one context, warn and return None for both.
+    """
+    try:
+        contexts = Contexts(data, context_length=context_length, max_tokens=CHECKED_TOKENS)
+    except NoContext as error:
+        print(f"warning: the route table was not measured: {error}", file=sys.stderr)
+        return None, None
     of_data = counts if is_counted else count_folders([data], num_workers=num_workers)
     check = measure_table(
         table,

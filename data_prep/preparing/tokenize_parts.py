@@ -32,10 +32,19 @@ def tokenize_parts(corpus: Corpus, output: Path, *, keep_going: bool, ranks: Mpi
         raise ValueError("\n".join(failures))
 
 
-def _tokenize_part(part: CorpusPart, raw: Path, folder: Path, *, ranks: MpiRanks, **options) -> None:
+def _tokenize_part(part: CorpusPart, raw: Path, folder: Path, *, overwrite: bool, ranks: MpiRanks, **options) -> None:
     start = time.perf_counter()
-    was = read_manifest(folder).corpus_digest if ranks.rank == 0 and _is_finished(folder) else None
-    manifest = tokenize_folder(part.inputs(raw), output=folder, rules=part.rules, ranks=ranks, **options)
+    is_kept = ranks.rank == 0 and _is_finished(folder) and not overwrite
+    was = read_manifest(folder).corpus_digest if is_kept else None
+    manifest = tokenize_folder(
+        part.inputs(raw),
+        output=folder,
+        leave_out=folder.parent,
+        rules=part.rules,
+        overwrite=overwrite,
+        ranks=ranks,
+        **options,
+    )
     if manifest is None:  # rank 0 reports for all
         return
     if manifest.corpus_digest == was:

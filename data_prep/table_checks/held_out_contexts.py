@@ -11,6 +11,10 @@ from data_prep.shards.sequences import Sequences, read_sequences
 READ_TOKENS = 2**20  # per step: 8 MiB of int64
 
 
+class NoContext(ValueError):
+    """Data shorter than one context."""
+
+
 class Contexts:
     """The sequences of one epoch of a folder or mixture, or at most `max_tokens` of their tokens, evenly spaced.
 
@@ -55,7 +59,7 @@ class Contexts:
         available = int(in_epoch.sum())
         if available == 0:
             num_tokens = sum(stream.num_tokens for stream in self.mixture.streams)
-            raise ValueError(
+            raise NoContext(
                 f"{self.data} holds {num_tokens} tokens, not one context of {self.context_length} and the token "
                 "after it; use more data or a smaller --context_length"
             )

@@ -4,8 +4,10 @@ import base64
 import html
 import io
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from matplotlib.figure import Figure
+if TYPE_CHECKING:  # matplotlib takes a second to import, and every process of prepare imports this file
+    from matplotlib.figure import Figure
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
@@ -32,7 +34,7 @@ def html_table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]]
     return f'<div class="wide"><table><caption>{caption}</caption><tr>{head}</tr>\n{body}</table></div>'
 
 
-def html_picture(figure: Figure, text: str) -> str:
+def html_picture(figure: "Figure", text: str) -> str:
     """Return a figure with its caption, embedded as a PNG without date: equal figures give equal pages."""
     content = io.BytesIO()
     figure.savefig(content, format="png", metadata={"Software": None})

@@ -29,11 +29,14 @@ class CorpusPart:
         """Return what find_raw_shards takes; `raw` is a folder, or the URL of one."""
         return [input_in(raw, each) for each in self.input]
 
-    def find_raw_shards(self, raw: str | Path) -> list[RawShard]:
-        """ValueError or FileNotFoundError if there are none; the message says where to obtain them."""
+    def find_raw_shards(self, raw: str | Path, *, leave_out: Path | None = None) -> list[RawShard]:
+        """ValueError or FileNotFoundError if there are none; the message says where to obtain them.
+
+        leave_out: a folder that is not read, such as the output.
+        """
         try:
             inputs, rules = self.inputs(raw), self.rules
-            return find_raw_shards(inputs, text_field=rules.text_field, include=rules.include)
+            return find_raw_shards(inputs, text_field=rules.text_field, include=rules.include, leave_out=leave_out)
         except (ValueError, FileNotFoundError) as error:
             obtain = f" (obtain {self.name}: {self.obtain})" if self.obtain else ""
             raise type(error)(f"part {self.name}: {error}{obtain}") from error

@@ -64,7 +64,7 @@ def _check_text(
     """xxh3: the digest of the text of a finished token shard; None if it is unfinished."""
     if raw_shard is None:
         raise ValueError(
-            f"{folder} holds text of {part.source}, which this command does not read; add it to --input, {START_OVER}"
+            f"{folder} holds text of {part.source}, which this command does not read; give it too, {START_OVER}"
         )
     was, is_now = part.identity, part_of(raw_shard).identity
     has_its_size = was.get("num_bytes") == is_now.get("num_bytes")

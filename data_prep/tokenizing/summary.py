@@ -37,7 +37,7 @@ def warnings(manifest: Manifest) -> list[str]:
     """Return what is suspicious about a finished folder, one sentence each."""
     if manifest.num_documents:
         return []
-    return ["none of the raw shards has any text: the token shards are empty; check --input and --text_field"]
+    return ["none of the raw shards has any text: the token shards are empty; check the input and --text_field"]
 
 
 def _rows(sources: list[Source], name_of) -> dict[str, tuple[str, ...]]:

@@ -32,6 +32,7 @@ def tokenize_folder(
     *,
     tokenizer: str | Path,
     output: str | Path,
+    leave_out: str | Path | None = None,
     end_token: str | None = None,
     rules: DocumentRules = DocumentRules(),
     backend: str = "tokenizers",
@@ -45,7 +46,7 @@ def tokenize_folder(
 ) -> Manifest | None:
     """Write the folder `output`: token shards, a copy of the tokenizer and, last of all, the manifest.
 
-    end_token: ends each document; None: the tokenizer's own (data_prep/encoding/end_token.py).
+    leave_out: folder that is not read; None: `output`. end_token: ends each document; None: the tokenizer's own.
     num_workers: per rank; None: one per core. max_bad_records: maximum number of unreadable records to skip in all
     raw shards together, or their share of all documents if below 1; sources.jsonl lists them. shard_bytes: see
     plan_shards. extend: append raw shards of which the folder has no tokens yet, if it was begun or finished.
@@ -62,11 +63,10 @@ def tokenize_folder(
         run(None)
         return None
     _check_arguments(max_bad_records=max_bad_records, shard_bytes=shard_bytes)
-    raw_shards = find_raw_shards(inputs, text_field=rules.text_field, include=rules.include, leave_out=Path(output))
-    loaded = load_tokenizer(tokenizer)
-    end_token = find_end_token(tokenizer, loaded, end_token)
+    left_out = Path(leave_out or output)
+    raw_shards = find_raw_shards(inputs, text_field=rules.text_field, include=rules.include, leave_out=left_out)
     make_encoder(Path(tokenizer), backend)  # raises now what the workers would raise later
-    spec = FolderSpec(tokenizer_digest(loaded), end_token, **asdict(rules), block_bytes=BLOCK_BYTES)
+    loaded, spec = _load(tokenizer, end_token, rules)
     token_size = 2 if token_dtype(vocab_size(loaded)) == "uint16" else 4
     make_plan = partial(plan_shards, rules=rules, token_size=token_size, shard_bytes=shard_bytes)
     with locked_folder(output) as output:
@@ -79,6 +79,12 @@ def tokenize_folder(
         jobs = _make_jobs(output, state, spec, loaded, max_bad_records=max_bad_records, keep_going=keep_going)
         finished = _check_finished(state, run(jobs), max_bad_records)
         return _finish(output, spec, finished, loaded, tokenizer_files)
+
+
+def _load(tokenizer: str | Path, end_token: str | None, rules: DocumentRules) -> tuple[Tokenizer, FolderSpec]:
+    loaded = load_tokenizer(tokenizer)
+    end_token = find_end_token(tokenizer, loaded, end_token)
+    return loaded, FolderSpec(tokenizer_digest(loaded), end_token, **asdict(rules), block_bytes=BLOCK_BYTES)
 
 
 def _check_arguments(*, max_bad_records: int | float, shard_bytes: int | None) -> None:

@@ -82,3 +82,8 @@ def test_no_command_imports_torch():
     imports = "; ".join(f"import data_prep.{command}" for command in COMMANDS)
     check = f"import sys; {imports}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+def test_workers_of_prepare_import_no_matplotlib():
+    check = "import sys, data_prep.prepare; sys.exit('matplotlib' in sys.modules)"
+    subprocess.run([sys.executable, "-c", check], check=True)

@@ -9,6 +9,7 @@ import shutil
 import pytest
 import yaml
 
+from data_prep.counts.count_folders import count_folders
 from data_prep.counts.counts_file import read_counts
 from data_prep.documents.document_rules import DocumentRules
 from data_prep.prepare import main
@@ -119,7 +120,7 @@ def test_without_a_number_of_experts_it_stops_before_the_table_and_says_so(prepa
 
 
 def test_the_report_is_a_page_of_the_parts_the_tokens_and_the_table(prepare, tmp_path):
-    parts = {**PARTS, "b&w": {"input": ["valid"]}}
+    parts = {**PARTS, "b&w": {"input": ["web"]}}
     write_recipe(tmp_path, {"parts": parts})
     assert prepare(*TABLE) == 0
     page = (tmp_path / "data" / "report.html").read_text()
@@ -236,3 +237,57 @@ def test_a_dry_run_estimates_and_writes_nothing(prepare, tmp_path, capsys, monke
         assert line[2:4] == [f"{sizes[name]}", "B"]
         assert line[4] == f"{manifest.num_tokens / 1e6:.1f}" and line[6] == f"{sizes[name] / manifest.num_tokens:.2f}"
     assert "time: about " in out and "disk: about " in out and "are free" in out
+
+
+def test_held_out_text_is_not_trained_on(prepare, tmp_path, capsys):
+    assert prepare("--valid", str(tmp_path / "raw" / "valid"), corpus=("raw",)) == 2
+    err = capsys.readouterr().err
+    assert f"{tmp_path}/raw/valid/d.txt is in train, which is trained on, and in valid, which is held out" in err
+    (tmp_path / "linked").symlink_to(tmp_path / "raw" / "valid")
+    write_recipe(tmp_path, {"parts": {**PARTS, "all": {"input": str(tmp_path / "linked")}}})
+    assert prepare("--dry_run") == 2
+    assert "linked/d.txt is in all, which is trained on, and in valid" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
+
+
+def test_the_output_may_lie_in_the_corpus(prepare, tmp_path, capsys):
+    corpus = ("raw/books",)
+    for _ in range(2):
+        assert prepare(*TABLE, corpus=corpus, output="raw/books/out") == 0
+    assert "train: already finished" in capsys.readouterr().out
+    assert prepare("--dry_run", corpus=corpus, output="raw/books/out") == 0
+    assert prepare(corpus=("raw/books/*.txt",), output="raw") == 0  # and the corpus in the output
+
+
+def test_overwrite_starts_over_as_the_error_says(prepare, tmp_path, capsys):
+    prepare(*TABLE, output="replaced")
+    others = {**PARTS, "web": {"input": "books/*.txt"}}
+    write_recipe(tmp_path, {"parts": others})
+    assert prepare(*TABLE, output="replaced") == 2
+    assert "c.jsonl.gz, which this command does not read; give it too, give another --output, or --overwrite" in (
+        capsys.readouterr().err
+    )
+    assert prepare(*TABLE, "--overwrite", output="replaced") == 0
+    assert "already finished" not in capsys.readouterr().out
+    prepare(*TABLE, output="untouched")
+    assert without_paths(tmp_path / "replaced") == without_paths(tmp_path / "untouched")
+
+
+def test_held_out_text_shorter_than_a_context_is_a_warning(prepare, tmp_path, capsys):
+    assert prepare("--num_experts", "8", "--context_length", "64") == 0
+    out, err = capsys.readouterr()
+    assert f"warning: the route table was not measured: {tmp_path}/data/valid holds 59 tokens, not one context" in err
+    assert "next: python launch/train.py" in out
+    assert (tmp_path / "data" / "report.html").is_file()
+
+
+def test_held_out_text_is_counted_by_all_workers(prepare, monkeypatch):
+    found = []
+
+    def record(*arguments, num_workers, **options):
+        found.append(num_workers)
+        return count_folders(*arguments, **options)
+
+    monkeypatch.setattr("data_prep.preparing.table_of_corpus.count_folders", record)
+    assert prepare(*TABLE, "--workers", "3") == 0
+    assert found == [3, 3]  # the text to train on, and that to measure the table on

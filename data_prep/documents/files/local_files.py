@@ -4,6 +4,7 @@ import glob
 import os
 import stat
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 
 
@@ -25,7 +26,7 @@ def find_local_files(given: str, *, leave_out: Path | None = None) -> list[Path]
         raise FileNotFoundError(f"{path} does not exist; give raw shards, folders or globs of them, a URL, or hf:NAME")
     matches = sorted(map(Path, glob.glob(given, recursive=True)))
     found = [file for path in matches for file in (_visible_files(path, leave_out) if path.is_dir() else [path])]
-    if leave_out is not None:
+    if leave_out is not None and not _begins_in(given, leave_out):
         found = [file for file in found if leave_out.resolve() not in file.resolve().parents]
     if not found:
         raise ValueError(f"{given} matches no file; correct it, or quote it if the shell changes it")
@@ -49,6 +50,12 @@ def true_path(file: Path, true_folders: dict[Path, str]) -> str:
     if file.parent not in true_folders:
         true_folders[file.parent] = os.path.realpath(file.parent)
     return os.path.join(true_folders[file.parent], file.name)
+
+
+def _begins_in(pattern: str, folder: Path) -> bool:
+    """Whether the part of a glob before its first wildcard is `folder` or lies in it: then these files are meant."""
+    root = Path(*takewhile(lambda name: not glob.has_magic(name), Path(pattern).parts)).resolve()
+    return folder.resolve() in (root, *root.parents)
 
 
 def _visible_files(folder: Path, leave_out: Path | None) -> list[Path]:
