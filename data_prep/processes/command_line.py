@@ -8,9 +8,9 @@ INTERRUPTED = 128 + 2  # the exit status of a process that SIGINT ends
 
 
 def user_errors_in_one_line(main: Callable[..., int | None]) -> Callable[..., int]:
-    """Wrap `main(argv=None)`: return its status (0 for None); on ValueError or OSError print `error: ...`, return 2.
+    """Wrap `main(argv=None)`: return its status, 0 for None.
 
-    On Ctrl-C return 130, as shells do.
+    On ValueError, OSError or MemoryError print `error: ...` and return 2; on Ctrl-C return 130, as shells do.
     """
 
     @functools.wraps(main)
@@ -19,6 +19,9 @@ def user_errors_in_one_line(main: Callable[..., int | None]) -> Callable[..., in
             return main(argv) or 0
         except (ValueError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
+            return 2
+        except MemoryError:
+            print("error: out of memory; use fewer --workers", file=sys.stderr)
             return 2
         except KeyboardInterrupt:
             print("interrupted: start the same command again to go on", file=sys.stderr)
