@@ -55,7 +55,7 @@ def test_a_plan_is_read_in_its_order(tmp_path):
 
 
 def test_the_record_of_another_token_shard_is_not_one_of_this(tmp_path):
-    record = {"spec_digest": "0", "shard": asdict(Shard("../victim", 0, 0, 4096, "", "")), "sources": []}
+    record = {"spec_digest": "0", "shard": asdict(Shard("b", 0, 0, 4096, "0" * 32, "0" * 16)), "sources": []}
     (tmp_path / "a.done.json").write_bytes(sealed_json(record, kind=RECORD_KIND))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("data_prep.tokenizing.unfinished._check_files", lambda folder, shard: None)
