@@ -12,11 +12,10 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from data_prep.counts.counts_file import Counts
-from data_prep.documents.document_rules import DOCUMENT_RULES, END_TOKEN_RULES, DocumentRules
-from data_prep.encoding.make_encoder import AUTO, CHOICES, choose_backend
 from data_prep.preparing.corpus import Corpus, read_corpus
 from data_prep.preparing.estimate import dry_run
 from data_prep.preparing.next_command import next_command
+from data_prep.preparing.options import add_document_options, add_work_options, print_backend, rules_of
 from data_prep.preparing.part_summary import summarize_parts, summary_lines
 from data_prep.preparing.report import Findings, write_report
 from data_prep.preparing.table_of_corpus import build_table, check_table, count_corpus
@@ -24,11 +23,9 @@ from data_prep.preparing.tokenize_parts import tokenize_parts
 from data_prep.preparing.validation import describe_validation
 from data_prep.processes.command_line import user_errors_in_one_line
 from data_prep.processes.mpi_ranks import MpiRanks, find_ranks, ranks_end_together
-from data_prep.processes.worker_pool import resolve_workers, workers_or_auto
+from data_prep.processes.worker_pool import resolve_workers
 from data_prep.table_checks.text_report import check_report, table_report
 from data_prep.tables.make_route_table import TableOptions
-from data_prep.tokenizing.bad_records import number_or_share
-from data_prep.tokenizing.folder_plan import SHARD_BYTES_HELP, shard_bytes_of
 from data_prep.tokenizing.output_folder import locked_folder
 from data_prep.tokenizing.shard_job import ShardTokenizer
 
@@ -40,8 +37,8 @@ def main(argv: list[str] | None = None) -> None:
     _check_numbers(arguments)
     ranks = find_ranks()
     num_workers = resolve_workers(arguments.workers, num_on_host=ranks.num_on_host)
-    corpus = read_corpus(arguments.corpus, raw=arguments.raw, valid=arguments.valid, rules=_rules(arguments))
-    backend = ranks.broadcast(_backend(arguments) if ranks.rank == 0 else None)
+    corpus = read_corpus(arguments.corpus, raw=arguments.raw, valid=arguments.valid, rules=rules_of(arguments))
+    backend = ranks.broadcast(print_backend(arguments) if ranks.rank == 0 else None)
     if arguments.dry_run:
         if ranks.rank == 0:
             tokenizer = ShardTokenizer(Path(arguments.tokenizer), backend=backend, num_threads=1)
@@ -133,36 +130,17 @@ def _table_options(arguments: argparse.Namespace) -> TableOptions:
     return TableOptions(arguments.num_experts, ep_size=arguments.ep_size, num_tables=arguments.num_tables)
 
 
-def _rules(arguments: argparse.Namespace) -> DocumentRules:
-    return DocumentRules(
-        arguments.text_field,
-        arguments.document_rule,
-        arguments.lines_per_document,
-        arguments.end_token_rule,
-        arguments.include,
-    )
-
-
-def _backend(arguments: argparse.Namespace) -> str:
-    choice = choose_backend(arguments.tokenizer, arguments.backend)
-    print(choice, flush=True)
-    return choice.backend
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m data_prep.prepare", description=__doc__)
     add = parser.add_argument
     add("corpus", nargs="+", metavar="CORPUS", help="raw text, or one corpus recipe (.yaml)")
     add("--raw", metavar="DIR", help="folder to which a recipe's inputs are relative (default: the current one)")
     add("--valid", nargs="+", default=[], metavar="PATH", help="held-out raw text to validate on")
-    add("--tokenizer", required=True, metavar="DIR", help="folder with tokenizer.json")
     add("--output", required=True, metavar="DIR", help="folder to write")
     add("--dry_run", action="store_true", help="print files, bytes, expected tokens, time and disk, and write nothing")
     _add_table(parser)
-    _add_documents(parser)
-    add("--workers", type=workers_or_auto, metavar="N", help="processes per rank (default: auto, one per core)")
-    add("--backend", choices=CHOICES, default=AUTO, help="library that encodes; the ids are the same (default: auto)")
-    _add_tokenizing(parser)
+    add_document_options(add)
+    add_work_options(add)
     return parser
 
 
@@ -179,31 +157,6 @@ def _add_table(parser: argparse.ArgumentParser) -> None:
         metavar="F",
         help="share that training will hold out if there is no held-out text (default: 0.01)",
     )
-
-
-def _add_tokenizing(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--extend", action="store_true", help="append text of which --output has no tokens yet")
-    add("--keep_going", action="store_true", help="report all text that cannot be read at the end, not just the first")
-    add("--overwrite", action="store_true", help="tokenize every part again, in place of its token shards in --output")
-    add(
-        "--max_bad_records",
-        type=number_or_share,
-        default=0,
-        metavar="N",
-        help="skip up to N bad records per part, or a share of all documents such as 1e-6 (default: 0)",
-    )
-    add("--shard_bytes", type=shard_bytes_of, metavar="N", help=SHARD_BYTES_HELP)
-
-
-def _add_documents(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--end_token", metavar="TEXT", help="token that ends documents (default: the tokenizer's own, eos_token)")
-    add("--include", nargs="+", default=(), metavar="GLOB", help="read only these of folders and archives: '*.jsonl'")
-    add("--text_field", default="text", help="field or column with the text of a row (default: text)")
-    add("--document_rule", choices=DOCUMENT_RULES, default="auto", help="what ends a document (default: auto)")
-    add("--lines_per_document", type=int, default=1, metavar="N", help="for --document_rule line (default: 1)")
-    add("--end_token_rule", choices=END_TOKEN_RULES, default="gpt2", help="where end tokens stand (default: gpt2)")
 
 
 if __name__ == "__main__":
