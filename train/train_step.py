@@ -12,7 +12,10 @@ from train.metrics.run_log import RunLog
 
 
 def train_step(
-    engine: DeepSpeedEngine, micro_batches: Iterable[Batch], log: RunLog, watch: Supervision | None = None
+    engine: DeepSpeedEngine,
+    micro_batches: Iterable[Batch],
+    log: RunLog | None = None,
+    watch: Supervision | None = None,
 ) -> list[torch.Tensor]:
     """Collective over all ranks. DeepSpeed takes the optimizer step after the last micro-batch.
 
@@ -26,7 +29,8 @@ def train_step(
         if watch:
             watch.record_loss(losses[-1])
         engine.step()
-        log.add_micro_batch(losses[-1], records)
+        if log:
+            log.add_micro_batch(losses[-1], records)
     return losses
 
 

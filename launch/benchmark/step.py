@@ -120,7 +120,7 @@ def _loaded_per_second(planner: LocalPlanner, config: RunConfig, source: TokenSo
 def _time_step(engine: DeepSpeedEngine, batches: Iterable[Batch]) -> float:
     dist.barrier()
     start = time.perf_counter()
-    train_step(engine, batches, _NoLog())
+    train_step(engine, batches)
     if engine.device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - start
@@ -141,13 +141,6 @@ def _micro_batches(config: RunConfig, source: TokenSource, rank: int) -> list[Ba
     tokens = source.draw(num_sequences, config.context_length + 1, rank=rank)
     parts = tokens.split(config.micro_batch_size)
     return [Batch(t[:, :-1].contiguous(), t[:, 1:].contiguous(), torch.ones(len(t))) for t in parts]
-
-
-class _NoLog:
-    """A stand-in for RunLog."""
-
-    def add_micro_batch(self, loss, records) -> None:
-        pass
 
 
 def step_rows(ranks: list[dict]) -> list[StepRow]:

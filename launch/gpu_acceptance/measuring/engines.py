@@ -106,16 +106,9 @@ def _batch(tokens: torch.Tensor) -> Batch:
     return Batch(inputs, targets, torch.ones(len(tokens)), predicted=inputs)
 
 
-class _NoLog:
-    """A stand-in for RunLog."""
-
-    def add_micro_batch(self, loss, records) -> None:
-        pass
-
-
 def take_step(engine, batches: Iterable[Batch], watch=None) -> list[torch.Tensor]:
     """One step without a log; the cross-entropies of its micro-batches."""
-    return train_step(engine, batches, _NoLog(), watch)
+    return train_step(engine, batches, watch=watch)
 
 
 def zero_3_settings(folder: Path) -> str:
